@@ -1,0 +1,302 @@
+/**
+ * The event contract: what a producer appends, the feed carries and nodes apply.
+ *
+ * The names are those on the wire, and so nothing is renamed on the way; fields that this module does not know are
+ * kept untouched.
+ *
+ * @since 1.0.0
+ */
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import { ControlVersion } from "./ControlVersion.js"
+import * as EventId from "./EventId.js"
+import { Text } from "./internal/text.js"
+
+/**
+ * The event types that every fleet knows. An application declares its own with `EventType.make`.
+ *
+ * @since 1.0.0
+ * @category constants
+ */
+export const knownTypes = [
+  "stack.activated",
+  "tenant.created",
+  "hostname.bound",
+  "hostname.verified",
+  "hostname.revoked",
+  "actor.changed",
+  "key.changed",
+  "membership.changed",
+  "entitlement.updated",
+  "system.opstack.updated",
+  "dns.zone.upserted",
+  "cron.settings.upserted"
+] as const
+
+const NonEmptyText = Text.pipe(Schema.filter((value) => value.length > 0, { message: () => "must not be empty" }))
+
+const Version = Schema.Number.pipe(
+  Schema.filter((value) => Number.isSafeInteger(value) && value >= 0, {
+    message: () => "must be an integer from 0 to 2^53 - 1"
+  })
+)
+
+const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+
+/**
+ * The known fields of an event, each with the rule for it alone.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const fields = {
+  /** Assigned by the producer, the same through every retry. */
+  event_id: EventId.EventId,
+  type: NonEmptyText,
+  tenant_id: optional(Text),
+  stack_id: optional(Text),
+  /** The stack's version after the change. */
+  version: optional(Version),
+  /** The stack's version that the producer saw before the change. */
+  base_version: optional(Version),
+  /** Where the artifact is. Needs a `checksum`. */
+  artifact_ref: optional(NonEmptyText),
+  /** `sha256:` and 64 hexadecimal digits. */
+  checksum: optional(
+    Schema.String.pipe(
+      Schema.filter((value) => /^sha256:[0-9a-f]{64}$/i.test(value), {
+        message: () => "must be sha256: followed by 64 hexadecimal digits"
+      })
+    )
+  ),
+  /** RFC 3339. Always written by `append`; absent, the row's own time counts. */
+  created_at: optional(
+    Schema.String.pipe(
+      Schema.filter((value) => /^\d{4}-\d{2}-\d{2}T/.test(value) && !Number.isNaN(Date.parse(value)), {
+        message: () => "must be a date and time in RFC 3339"
+      })
+    )
+  ),
+  /** Absent until published. */
+  control_version: optional(ControlVersion)
+}
+
+const required = (
+  event: { readonly [name: string]: unknown },
+  names: ReadonlyArray<string>,
+  why: string
+): ReadonlyArray<Schema.FilterIssue> =>
+  names.filter((name) => event[name] === undefined).map((name) => ({ path: [name], message: `is required ${why}` }))
+
+/**
+ * A control event: the known fields with the rules between them, and any further fields.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const ControlEvent = Schema.Struct(fields, { key: Schema.String, value: Schema.Unknown })
+  .pipe(
+    Schema.filter((event) => [
+      ...(event.artifact_ref === undefined ? [] : required(event, ["checksum"], "where artifact_ref is given")),
+      ...(event.type === "stack.activated"
+        ? required(event, ["tenant_id", "stack_id", "version"], "for stack.activated")
+        : [])
+    ])
+  )
+  .annotations({ identifier: "ControlEvent" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type ControlEvent = typeof ControlEvent.Type
+
+/**
+ * What a producer has to give: {@link make} adds `event_id` and `created_at` where they are absent, and the control
+ * version is not the producer's to give.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Input {
+  readonly event_id?: string
+  readonly type: string
+  readonly tenant_id?: string
+  readonly stack_id?: string
+  readonly version?: number
+  readonly base_version?: number
+  readonly artifact_ref?: string
+  readonly checksum?: string
+  readonly created_at?: string
+  readonly [name: string]: unknown
+}
+
+/**
+ * The event breaks the contract. Nothing helps but another event: a retry of the same one fails in the same way.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class InvalidEvent extends Schema.TaggedError<InvalidEvent>("controlpublish/InvalidEvent")("InvalidEvent", {
+  /** The event's id, where it has one that can be named. */
+  eventId: Schema.optionalWith(Schema.String, { exact: true }),
+  /** The field that breaks the contract, `""` for the event as a whole. */
+  field: Schema.String,
+  /** What is wrong with the field. It never holds the field's value. */
+  reason: Schema.String
+}) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    const which = this.eventId === undefined ? "" : ` ${JSON.stringify(this.eventId)}`
+    return `Invalid control event${which}: ${this.field === "" ? "the event" : this.field} ${this.reason}`
+  }
+}
+
+const eventIdOf = (value: unknown): { readonly eventId?: string } =>
+  typeof value === "object" && value !== null && "event_id" in value && typeof value.event_id === "string"
+    ? { eventId: value.event_id.toWellFormed() }
+    : {}
+
+// The parser's own messages quote the value, which may be a secret: only ours pass.
+const ownMessage = (issue: ParseResult.ArrayFormatterIssue): string => {
+  if (issue._tag === "Missing") return "is required"
+  return /^(must|is) /.test(issue.message) ? issue.message : "has the wrong type"
+}
+
+const toInvalidEvent =
+  (value: unknown) =>
+  (error: ParseResult.ParseIssue): InvalidEvent => {
+    const issue = ParseResult.ArrayFormatter.formatIssueSync(error)[0]
+    return issue === undefined || issue.path.length === 0
+      ? new InvalidEvent({ ...eventIdOf(value), field: "", reason: "must be a JSON object" })
+      : new InvalidEvent({ ...eventIdOf(value), field: issue.path.join("."), reason: ownMessage(issue) })
+  }
+
+const validateEither = ParseResult.validateEither(ControlEvent)
+
+const assigned = (event: ControlEvent): InvalidEvent =>
+  new InvalidEvent({
+    eventId: event.event_id,
+    field: "control_version",
+    reason: "is assigned by the sink and must be absent"
+  })
+
+/**
+ * Whether `value` keeps the contract. The answer is `value` itself, its fields in their order.
+ *
+ * @since 1.0.0
+ * @category validation
+ */
+export const validate = (value: unknown): Either.Either<ControlEvent, InvalidEvent> => {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    return Either.left(new InvalidEvent({ field: "", reason: "must be a JSON object" }))
+  }
+  return Either.mapBoth(validateEither(value), { onLeft: toInvalidEvent(value), onRight: () => value as ControlEvent })
+}
+
+/**
+ * {@link validate} for an event that is not published yet: a `control_version` is refused too.
+ *
+ * @since 1.0.0
+ * @category validation
+ */
+export const validateUnpublished = (value: unknown): Either.Either<ControlEvent, InvalidEvent> =>
+  Either.flatMap(validate(value), (event) =>
+    event.control_version === undefined ? Either.right(event) : Either.left(assigned(event))
+  )
+
+/**
+ * {@link validate} for an event from the feed: a `control_version` is required.
+ *
+ * @since 1.0.0
+ * @category validation
+ */
+export const validatePublished = (
+  value: unknown
+): Either.Either<ControlEvent & { readonly control_version: ControlVersion }, InvalidEvent> =>
+  Either.flatMap(validate(value), (event) =>
+    event.control_version === undefined
+      ? Either.left(
+          new InvalidEvent({ eventId: event.event_id, field: "control_version", reason: "is required in the feed" })
+        )
+      : Either.right(event as ControlEvent & { readonly control_version: ControlVersion })
+  )
+
+/**
+ * Parses JSON text, without validation. Text that is not JSON is an {@link InvalidEvent} of the event as a whole.
+ *
+ * @since 1.0.0
+ * @category encoding
+ */
+export const parse = (text: string): Either.Either<unknown, InvalidEvent> =>
+  Either.try({
+    try: (): unknown => JSON.parse(text),
+    catch: () => new InvalidEvent({ field: "", reason: "must be JSON" })
+  })
+
+/**
+ * The event as JSON text. A further field that JSON has no form for (a bigint, a cycle) is an {@link InvalidEvent}.
+ *
+ * @since 1.0.0
+ * @category encoding
+ */
+export const encode = (event: ControlEvent): Either.Either<string, InvalidEvent> =>
+  Either.try({
+    try: () => JSON.stringify(event),
+    catch: () => new InvalidEvent({ eventId: event.event_id, field: "", reason: "must be encodable as JSON" })
+  })
+
+/**
+ * Adds the control version to the JSON text of an unpublished event, and changes nothing else in it.
+ *
+ * @since 1.0.0
+ * @category encoding
+ */
+export const withControlVersion = (text: string, version: ControlVersion): string =>
+  `${text.slice(0, text.lastIndexOf("}")).trimEnd()},"control_version":${version}}`
+
+/**
+ * Completes and validates an event: a new `event_id` (see `EventId.generate`) and `created_at` from `Clock` where they
+ * are absent.
+ *
+ * @example
+ * import { ControlEvent } from "controlpublish"
+ *
+ * const event = ControlEvent.make({ type: "tenant.created", tenant_id: "t1", plan: "gold" })
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (input: Input): Effect.Effect<ControlEvent, InvalidEvent> =>
+  Effect.map(makeAll([input]), (events) => events[0]!)
+
+/**
+ * {@link make} for many events, at one instant. Fails with the first one that is invalid.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const makeAll = (inputs: ReadonlyArray<Input>): Effect.Effect<ReadonlyArray<ControlEvent>, InvalidEvent> =>
+  Effect.gen(function* () {
+    const createdAt = DateTime.formatIso(yield* DateTime.now)
+    const events: Array<ControlEvent> = []
+    for (const input of inputs) {
+      const event = validateUnpublished(
+        input.event_id !== undefined && input.created_at !== undefined
+          ? input
+          : {
+              ...input,
+              event_id: input.event_id ?? (yield* EventId.generate),
+              created_at: input.created_at ?? createdAt
+            }
+      )
+      if (Either.isLeft(event)) return yield* event.left
+      events.push(event.right)
+    }
+    return events
+  })

@@ -1,0 +1,39 @@
+/**
+ * The position of a control event in the feed, assigned by the sink.
+ *
+ * @since 1.0.0
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * A positive integer that a JavaScript number holds exactly (at most 2^53 - 1).
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const ControlVersion = Schema.Number.pipe(
+  Schema.filter((value) => Number.isSafeInteger(value) && value > 0, {
+    message: () => "must be a positive integer of at most 2^53 - 1"
+  }),
+  Schema.brand("ControlVersion")
+)
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type ControlVersion = typeof ControlVersion.Type
+
+/**
+ * @since 1.0.0
+ * @category guards
+ */
+export const is: (value: unknown) => value is ControlVersion = Schema.is(ControlVersion)
+
+/**
+ * Constructs a `ControlVersion`, throwing on a number that cannot be one.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (value: number): ControlVersion => ControlVersion.make(value)

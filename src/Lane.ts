@@ -1,0 +1,22 @@
+/**
+ * Lanes divide the outbox among batches: an ordering key belongs to one lane for ever, and one pump at a time works on
+ * a lane.
+ *
+ * @since 1.0.0
+ */
+
+/**
+ * The number of lanes. It is part of the table's definition (a generated column) and so not a setting.
+ *
+ * @since 1.0.0
+ * @category constants
+ */
+export const count = 64
+
+/**
+ * An integer from 0 to {@link count} - 1.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Lane = number

@@ -1,0 +1,273 @@
+/**
+ * The port to the database that holds the outbox: what `Outbox` and `Pump` need of it.
+ *
+ * @since 1.0.0
+ */
+import type * as Arr from "effect/Array"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { ControlEvent } from "./ControlEvent.js"
+import type { ControlVersion } from "./ControlVersion.js"
+import type { EventId } from "./EventId.js"
+import type { Lane } from "./Lane.js"
+import type { OrderingKey } from "./OrderingKey.js"
+
+/**
+ * Keeps the rows of the outbox. Every instant is in milliseconds since the epoch, from the caller's `Clock`.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export class OutboxStore extends Context.Tag("controlpublish/OutboxStore")<
+  OutboxStore,
+  {
+    /**
+     * Appends rows to the ambient transaction, in the order given, all or none. After a `DuplicateEventId` the
+     * transaction can go on; after an `OutboxError` the database has given it up.
+     */
+    readonly append: (
+      rows: Arr.NonEmptyReadonlyArray<NewRow>
+    ) => Effect.Effect<void, NotInTransaction | DuplicateEventId | OutboxError>
+
+    /**
+     * Runs an effect in a transaction of the store's database: commits when it succeeds and rolls back when it does
+     * not. Inside a transaction it is a savepoint. A failing commit is an `OutboxError`.
+     */
+    readonly withTransaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | OutboxError, R>
+
+    /** Which lanes hold rows that can be published at `now`, whether or not another pump is working on them. */
+    readonly probe: (options: ProbeOptions) => Effect.Effect<Probe, OutboxError>
+
+    /**
+     * Takes a lane and the first of its publishable rows, in the order of their ids. The lane is held until the scope
+     * closes; a scope that closes before `settle` leaves every row as it was.
+     */
+    readonly claim: (options: ClaimOptions) => Effect.Effect<ClaimResult, OutboxError, Scope.Scope>
+
+    /** How much there is to do. Bounded: it never counts further than `limit`. */
+    readonly backlog: (options: { readonly limit: number }) => Effect.Effect<Backlog, OutboxError>
+
+    /** The parked rows, oldest first, at most `limit` of them. */
+    readonly parked: (options: { readonly limit: number }) => Effect.Effect<ReadonlyArray<ParkedEvent>, OutboxError>
+
+    /**
+     * Makes parked events pending again, with a fresh count of attempts and in their old place. Answers the ids that
+     * were parked.
+     */
+    readonly redrive: (eventIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<EventId>, OutboxError>
+  }
+>() {}
+
+/**
+ * An append outside a transaction: the change and its event would not stand or fall together.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class NotInTransaction extends Schema.TaggedError<NotInTransaction>("controlpublish/NotInTransaction")(
+  "NotInTransaction",
+  {}
+) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    return "Outbox.append was called outside a transaction: wrap the change and the append in one, e.g. sql.withTransaction"
+  }
+}
+
+/**
+ * An event with this id is in the outbox already, or twice in one call. Nothing of the call was appended, and the
+ * transaction can go on.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class DuplicateEventId extends Schema.TaggedError<DuplicateEventId>("controlpublish/DuplicateEventId")(
+  "DuplicateEventId",
+  { eventId: Schema.String }
+) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    return `The outbox already holds an event with the id ${JSON.stringify(this.eventId)}`
+  }
+}
+
+/**
+ * The database failed.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class OutboxError extends Schema.TaggedError<OutboxError>("controlpublish/OutboxError")("OutboxError", {
+  message: Schema.String,
+  /** Whether the same transaction can succeed when it is tried again (a deadlock, a lost connection). */
+  retryable: Schema.Boolean,
+  cause: Schema.optionalWith(Schema.Defect, { exact: true })
+}) {}
+
+/**
+ * A row to append.
+ *
+ * @since 1.0.0
+ * @category rows
+ */
+export interface NewRow {
+  readonly event: ControlEvent
+  /** The event as JSON text, which is what the feed will carry. */
+  readonly payload: string
+  readonly orderingKey: OrderingKey
+  /** W3C trace context of the append. */
+  readonly traceparent: string | undefined
+}
+
+/**
+ * What keeps a key's later events waiting: an event that waits for its retry always does, and a parked one where this
+ * is `"wait"`.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type AfterParked = "pass" | "wait"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface ProbeOptions {
+  readonly now: number
+  readonly afterParked: AfterParked
+}
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Probe {
+  /** The lanes with publishable rows. */
+  readonly lanes: ReadonlyArray<Lane>
+  /** When the next waiting row becomes publishable. */
+  readonly nextAttemptAt: number | undefined
+}
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface ClaimOptions extends ProbeOptions {
+  readonly lane: Lane
+  /** At most this many rows. */
+  readonly limit: number
+  /** Rows are taken until their payloads reach this many bytes; the first one always is. */
+  readonly maxBytes: number
+  /** Milliseconds after which the store may take the lane from a holder that went silent. */
+  readonly holdFor: number
+}
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type ClaimResult =
+  | Claim
+  /** Another pump holds the lane. */
+  | { readonly _tag: "LaneHeld" }
+  /** Nothing in the lane is publishable. */
+  | { readonly _tag: "LaneEmpty" }
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Claim {
+  readonly _tag: "Claim"
+  readonly rows: Arr.NonEmptyReadonlyArray<ClaimedRow>
+  /**
+   * Writes what became of the rows and ends the claim; rows it does not name stay as they were. A failure leaves all
+   * rows as they were.
+   */
+  readonly settle: (settlement: Settlement) => Effect.Effect<void, OutboxError>
+}
+
+/**
+ * A row as it is in the store. Nothing in it is validated: anything may insert rows.
+ *
+ * @since 1.0.0
+ * @category rows
+ */
+export interface ClaimedRow {
+  /** The row's key in the store. */
+  readonly id: string
+  readonly eventId: string
+  readonly orderingKey: string
+  readonly payload: string
+  readonly traceparent: string | undefined
+  readonly createdAt: number
+  /** Earlier attempts that the sink answered for this event alone. */
+  readonly attemptCount: number
+}
+
+/**
+ * What became of a claim's rows.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Settlement {
+  readonly now: number
+  readonly published: ReadonlyArray<{ readonly id: string; readonly version: ControlVersion }>
+  /** Rows that failed for now, to be tried again. */
+  readonly failed: ReadonlyArray<{ readonly id: string; readonly error: string; readonly nextAttemptAt: number }>
+  /** Rows that failed for good. */
+  readonly parked: ReadonlyArray<{ readonly id: string; readonly error: string }>
+}
+
+/**
+ * The longest error that a row keeps, in characters.
+ *
+ * @since 1.0.0
+ * @category constants
+ */
+export const maxErrorLength = 200
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Backlog {
+  /** Rows that are neither published nor parked, the waiting ones included. */
+  readonly pending: Count
+  /** Pending rows that wait for a retry. */
+  readonly waiting: Count
+  readonly parked: Count
+  /** When the oldest pending row was created. */
+  readonly oldestPendingAt: number | undefined
+}
+
+/**
+ * A count that stopped at a limit is a lower bound.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Count {
+  readonly value: number
+  readonly exact: boolean
+}
+
+/**
+ * @since 1.0.0
+ * @category rows
+ */
+export interface ParkedEvent {
+  readonly eventId: string
+  readonly type: string
+  readonly orderingKey: string
+  readonly attemptCount: number
+  readonly parkedAt: number
+  readonly error: string
+}

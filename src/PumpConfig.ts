@@ -1,0 +1,143 @@
+/**
+ * The settings of a pump.
+ *
+ * @since 1.0.0
+ */
+import * as ConfigError from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import type { AfterParked } from "./OutboxStore.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export class PumpConfig extends Context.Tag("controlpublish/PumpConfig")<
+  PumpConfig,
+  {
+    /** At most this many events in one batch. Default 256. */
+    readonly batchSize: number
+    /** A batch ends when its payloads reach this many bytes, so that large ones do not grow memory. Default 4 MiB. */
+    readonly batchBytes: number
+    /** How many lanes are worked on at a time, each on a connection of its own. Default 4. */
+    readonly concurrency: number
+    /** How often an idle pump looks for rows that no wake-up announced. Default 1 second. */
+    readonly pollPeriod: Duration.DurationInput
+    /**
+     * How long one publish may take, counted from its claim; then the sink counts as unavailable. It is also how long
+     * a pump that froze keeps a lane, give or take seconds. Default 10 seconds.
+     */
+    readonly publishTimeout: Duration.DurationInput
+    /** How long a stop waits for publishes in flight. Default 15 seconds. */
+    readonly drainTimeout: Duration.DurationInput
+    /** What becomes of a key whose event was parked: later events `pass` it, or `wait` for it. Default `pass`. */
+    readonly afterParked: AfterParked
+    /**
+     * Back-off of the pump as a whole while the sink or the database is unavailable. Where it ends, the pump goes on
+     * every 30 seconds. Default {@link defaultRetry}.
+     */
+    readonly retry: Schedule.Schedule<unknown>
+    /**
+     * When an event that failed alone is tried again, one step an attempt. Where it ends, the event is parked. Default
+     * {@link defaultEventRetry}, which does not end.
+     */
+    readonly eventRetry: Schedule.Schedule<unknown>
+  }
+>() {}
+
+/**
+ * From 100 ms, doubled up to 10 s, jittered by a fifth each way.
+ *
+ * @since 1.0.0
+ * @category schedules
+ */
+export const defaultRetry: Schedule.Schedule<unknown> = Schedule.exponential("100 millis").pipe(
+  Schedule.union(Schedule.spaced("10 seconds")),
+  Schedule.jittered
+)
+
+/**
+ * From 1 s, doubled up to 1 minute, jittered by a fifth each way, without end.
+ *
+ * @since 1.0.0
+ * @category schedules
+ */
+export const defaultEventRetry: Schedule.Schedule<unknown> = Schedule.exponential("1 second").pipe(
+  Schedule.union(Schedule.spaced("1 minute")),
+  Schedule.jittered
+)
+
+/**
+ * @since 1.0.0
+ * @category defaults
+ */
+export const defaults: PumpConfig["Type"] = {
+  batchSize: 256,
+  batchBytes: 4 * 1024 * 1024,
+  concurrency: 4,
+  pollPeriod: Duration.seconds(1),
+  publishTimeout: Duration.seconds(10),
+  drainTimeout: Duration.seconds(15),
+  afterParked: "pass",
+  retry: defaultRetry,
+  eventRetry: defaultEventRetry
+}
+
+const largest = { batchSize: 10_000, batchBytes: 1024 * 1024 * 1024, concurrency: 64 }
+
+const checkInteger = (config: PumpConfig["Type"], name: keyof typeof largest) =>
+  Number.isInteger(config[name]) && config[name] >= 1 && config[name] <= largest[name]
+    ? Effect.void
+    : Effect.fail(
+        ConfigError.InvalidData([name], `got ${config[name]}, valid is an integer from 1 to ${largest[name]}`)
+      )
+
+const checkDuration = (config: PumpConfig["Type"], name: "pollPeriod" | "publishTimeout" | "drainTimeout") => {
+  const duration = Duration.decodeUnknown(config[name])
+  return duration._tag === "Some" && Duration.toMillis(duration.value) >= 1 && Duration.isFinite(duration.value)
+    ? Effect.void
+    : Effect.fail(
+        ConfigError.InvalidData([name], `got ${String(config[name])}, valid is a finite time of at least 1 millisecond`)
+      )
+}
+
+/**
+ * The defaults with some settings replaced. A setting out of range is a `ConfigError` that names it.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (
+  options: Partial<PumpConfig["Type"]> = {}
+): Effect.Effect<PumpConfig["Type"], ConfigError.ConfigError> => {
+  const config = { ...defaults, ...options }
+  return Effect.as(
+    Effect.all([
+      checkInteger(config, "batchSize"),
+      checkInteger(config, "batchBytes"),
+      checkInteger(config, "concurrency"),
+      checkDuration(config, "pollPeriod"),
+      checkDuration(config, "publishTimeout"),
+      checkDuration(config, "drainTimeout")
+    ]),
+    config
+  )
+}
+
+/**
+ * The defaults with some settings replaced, see {@link make}.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer = (options: Partial<PumpConfig["Type"]> = {}): Layer.Layer<PumpConfig, ConfigError.ConfigError> =>
+  Layer.effect(PumpConfig, make(options))
+
+/**
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerDefaults: Layer.Layer<PumpConfig> = Layer.succeed(PumpConfig, defaults)

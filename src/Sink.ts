@@ -1,0 +1,250 @@
+/**
+ * Where control events are published to.
+ *
+ * @since 1.0.0
+ */
+import type * as Arr from "effect/Array"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type { ControlEvent } from "./ControlEvent.js"
+import type { ControlVersion } from "./ControlVersion.js"
+import type { EventId } from "./EventId.js"
+import type { OrderingKey } from "./OrderingKey.js"
+
+/**
+ * Publishes batches of events to a feed.
+ *
+ * A sink promises:
+ *
+ * - The events of one ordering key are appended to the feed in the order given.
+ * - After an event that was not published, no later event of its key is attempted: they are `NotAttempted`.
+ * - Versions are positive, and later events have higher ones.
+ * - An event id that is in the feed already answers its first version, as a `duplicate`, as far back as the sink can
+ *   tell.
+ * - Nothing is sent after the batch's deadline.
+ *
+ * `sinkConformance` in `controlpublish/testing` checks them.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export class Sink extends Context.Tag("controlpublish/Sink")<
+  Sink,
+  {
+    /** The sink's name in settings, logs and metrics. */
+    readonly name: string
+    /** Whether a pump with this sink has nothing to do: no query, no fiber, no connection. */
+    readonly inert: boolean
+    /**
+     * Publishes a batch and answers for each event, at its index. `SinkUnavailable` fails the call as a whole and costs
+     * no event an attempt; a sink that became unavailable half-way answers what it knows, and `NotAttempted` for the
+     * rest. An interruption is a publish whose outcome is unknown: the events will come again.
+     */
+    readonly publish: (batch: Batch) => Effect.Effect<ReadonlyArray<Outcome>, SinkUnavailable>
+  }
+>() {}
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Batch {
+  /** In the order of the outbox. */
+  readonly events: Arr.NonEmptyReadonlyArray<OutboundEvent>
+  /** The instant after which nothing of the batch may be sent, in milliseconds since the epoch. */
+  readonly deadline: number
+}
+
+/**
+ * An event on its way to the feed.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface OutboundEvent {
+  readonly eventId: EventId
+  readonly orderingKey: OrderingKey
+  /** The event, decoded and valid. */
+  readonly event: ControlEvent
+  /** The event's exact JSON text, without a control version (see `ControlEvent.withControlVersion`). */
+  readonly payload: string
+  /** W3C trace context of the append. */
+  readonly traceparent: string | undefined
+  /** When the row was created, in milliseconds since the epoch. */
+  readonly createdAt: number
+  /** Earlier attempts that the sink answered for this event alone. */
+  readonly attemptCount: number
+}
+
+/**
+ * What became of one event of a batch.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Outcome = Published | EventRejected | EventFailed | NotAttempted
+
+/**
+ * The event is in the feed.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Published {
+  readonly _tag: "Published"
+  readonly version: ControlVersion
+  /** Whether the feed held the event already, and this is the version it got then. */
+  readonly duplicate: boolean
+}
+
+/**
+ * @since 1.0.0
+ * @category constructors
+ */
+export const published = (version: ControlVersion, duplicate = false): Published => ({
+  _tag: "Published",
+  version,
+  duplicate
+})
+
+/**
+ * The sink did not try the event, and it is not in the feed.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface NotAttempted {
+  readonly _tag: "NotAttempted"
+}
+
+/**
+ * @since 1.0.0
+ * @category constructors
+ */
+export const notAttempted: NotAttempted = { _tag: "NotAttempted" }
+
+/**
+ * The sink will never take this event: a retry cannot help, the pump parks it.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class EventRejected extends Schema.TaggedError<EventRejected>("controlpublish/EventRejected")("EventRejected", {
+  eventId: Schema.String,
+  message: Schema.String,
+  cause: Schema.optionalWith(Schema.Defect, { exact: true })
+}) {}
+
+/**
+ * The sink could not take this event now, while it can take others: the pump retries it, its key waiting behind it.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class EventFailed extends Schema.TaggedError<EventFailed>("controlpublish/EventFailed")("EventFailed", {
+  eventId: Schema.String,
+  message: Schema.String,
+  cause: Schema.optionalWith(Schema.Defect, { exact: true })
+}) {}
+
+/**
+ * The sink takes no event at all. A retry helps once its cause is gone; until then the pump backs off as a whole and
+ * no event is charged.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class SinkUnavailable extends Schema.TaggedError<SinkUnavailable>("controlpublish/SinkUnavailable")(
+  "SinkUnavailable",
+  {
+    sink: Schema.String,
+    /**
+     * `unreachable`: it does not answer · `timeout`: it did not answer in time · `full`: it has no room ·
+     * `misconfigured`: somebody has to change a setting · `defect`: it broke its own contract.
+     */
+    reason: Schema.Literal("unreachable", "timeout", "full", "misconfigured", "defect"),
+    message: Schema.String,
+    cause: Schema.optionalWith(Schema.Defect, { exact: true })
+  }
+) {}
+
+/**
+ * Lifts a function that appends one event into a sink: up to `concurrency` keys at a time, one key's events one after
+ * another, nothing of a key after its first failure, and nothing at all after the deadline or once the feed is
+ * unavailable.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const fromAppend = (options: {
+  readonly name: string
+  /** How many keys of a batch are published at a time. Default 16. */
+  readonly concurrency?: number | undefined
+  readonly append: (event: OutboundEvent) => Effect.Effect<Published, EventRejected | EventFailed | SinkUnavailable>
+}): Sink["Type"] => ({
+  name: options.name,
+  inert: false,
+  publish: (batch) =>
+    Effect.gen(function* () {
+      const outcomes: Array<Outcome> = batch.events.map(() => notAttempted)
+      let unavailable: SinkUnavailable | undefined
+
+      const appendAt = Effect.fnUntraced(function* (index: number, event: OutboundEvent) {
+        if (unavailable !== undefined || (yield* Clock.currentTimeMillis) >= batch.deadline) return false
+        const outcome = yield* Effect.merge(options.append(event))
+        if (outcome._tag === "SinkUnavailable") {
+          unavailable = outcome
+          return false
+        }
+        outcomes[index] = outcome
+        return outcome._tag === "Published"
+      })
+      const appendKey = Effect.fnUntraced(function* (key: ReadonlyArray<readonly [number, OutboundEvent]>) {
+        for (const [index, event] of key) {
+          if (!(yield* appendAt(index, event))) return
+        }
+      })
+
+      yield* Effect.forEach(byKey(batch.events), appendKey, { concurrency: options.concurrency ?? 16, discard: true })
+      if (unavailable !== undefined && outcomes.every((outcome) => outcome._tag === "NotAttempted")) {
+        return yield* unavailable
+      }
+      return outcomes
+    })
+})
+
+/**
+ * The events of a batch by ordering key, each with its index in the batch.
+ *
+ * @since 1.0.0
+ * @category combinators
+ */
+export const byKey = (
+  events: ReadonlyArray<OutboundEvent>
+): ReadonlyArray<ReadonlyArray<readonly [index: number, event: OutboundEvent]>> => {
+  const keys = new Map<string, Array<readonly [number, OutboundEvent]>>()
+  events.forEach((event, index) => {
+    const key = keys.get(event.orderingKey)
+    if (key === undefined) keys.set(event.orderingKey, [[index, event]])
+    else key.push([index, event])
+  })
+  return Array.from(keys.values())
+}
+
+/**
+ * Accepts and discards. A pump with it is inert: a single node behaves as if there were none.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerNop: Layer.Layer<Sink> = Layer.sync(Sink, () => {
+  let version = 0
+  return {
+    name: "nop",
+    inert: true,
+    publish: (batch) => Effect.sync(() => batch.events.map(() => published(++version as ControlVersion)))
+  }
+})

@@ -1,0 +1,19 @@
+/**
+ * A transactional outbox for Effect.
+ *
+ * @since 1.0.0
+ */
+export * as ControlEvent from "./ControlEvent.js"
+export * as ControlVersion from "./ControlVersion.js"
+export * as EventId from "./EventId.js"
+export * as EventType from "./EventType.js"
+export * as Lane from "./Lane.js"
+export * as OrderingKey from "./OrderingKey.js"
+export * as Outbox from "./Outbox.js"
+export * as OutboxStore from "./OutboxStore.js"
+export * as Pump from "./Pump.js"
+export * as PumpConfig from "./PumpConfig.js"
+export * as PumpMetrics from "./PumpMetrics.js"
+export * as PumpStatus from "./PumpStatus.js"
+export * as Sink from "./Sink.js"
+export * as WakeUp from "./WakeUp.js"

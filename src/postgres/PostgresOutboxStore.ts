@@ -1,0 +1,378 @@
+/**
+ * The outbox in PostgreSQL.
+ *
+ * @since 1.0.0
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as SqlClient from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { EventId } from "../EventId.js"
+import * as Lane from "../Lane.js"
+import {
+  DuplicateEventId,
+  NotInTransaction,
+  type AfterParked,
+  type Claim,
+  type ClaimedRow,
+  type Count,
+  type NewRow,
+  type OutboxError,
+  type OutboxStore,
+  type ParkedEvent,
+  type Probe
+} from "../OutboxStore.js"
+import * as Names from "./internal/names.js"
+import type { Positions } from "./internal/positions.js"
+import { makePool, toOutboxError, type Session } from "./internal/session.js"
+
+/** Rows and bytes that one INSERT takes at most. */
+const insertRows = 5_000
+const insertBytes = 16 * 1024 * 1024
+
+/** How much longer than the holder allows itself the server keeps a lane for it, in milliseconds. */
+const holdMargin = 5_000
+
+/** A bound only: the pump's concurrency decides. */
+const connections = 2 * Lane.count
+
+const pending = "published_at IS NULL AND parked_at IS NULL"
+
+const milliseconds = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
+
+const instant = (parameter: string) => `to_timestamp(${parameter}::float8 / 1000)`
+
+const statements = (names: Names.Names) => {
+  const { outbox } = names
+  // Keys behind a row that waits for its retry.
+  const waitingKeys = (now: string) =>
+    `SELECT ordering_key FROM ${outbox} WHERE ${pending} AND next_attempt_at > ${instant(now)}`
+  const publishable = (row: string, now: string, afterParked: AfterParked) =>
+    [
+      `${row}.ordering_key NOT IN (${waitingKeys(now)})`,
+      ...(afterParked === "wait"
+        ? [
+            `NOT EXISTS (SELECT FROM ${outbox} parked WHERE parked.ordering_key = ${row}.ordering_key
+               AND parked.published_at IS NULL AND parked.parked_at IS NOT NULL AND parked.id < ${row}.id)`
+          ]
+        : [])
+    ].join(" AND ")
+  return {
+    orderLocks: `SELECT pg_advisory_xact_lock(${names.orderLock}, bucket)
+      FROM (SELECT DISTINCT ${Names.bucketOf('key COLLATE "C"')} AS bucket FROM unnest($1::text[]) key ORDER BY 1) buckets`,
+
+    insert: `INSERT INTO ${outbox} (event_id, event_type, tenant_id, stack_id, version, base_version, artifact_ref,
+        checksum, payload_json, ordering_key, traceparent, created_at)
+      SELECT event_id, event_type, tenant_id, stack_id, version, base_version, artifact_ref,
+        checksum, payload_json, ordering_key, traceparent, created_at
+      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
+        $9::json[], $10::text[], $11::text[], $12::timestamptz[]) WITH ORDINALITY AS new (event_id, event_type,
+        tenant_id, stack_id, version, base_version, artifact_ref, checksum, payload_json, ordering_key, traceparent,
+        created_at, position)
+      ORDER BY position
+      ON CONFLICT (event_id) DO NOTHING
+      RETURNING event_id`,
+
+    takeBack: `DELETE FROM ${outbox} WHERE event_id = ANY ($1::text[])`,
+
+    // $1 starts, $2 now
+    probe: (afterParked: AfterParked) => `
+      SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin,
+        (SELECT ${milliseconds("min(next_attempt_at)")} FROM ${outbox}
+          WHERE ${pending} AND next_attempt_at > ${instant("$2")}) AS next_attempt_at,
+        coalesce(array_agg(lane), '{}') AS lanes,
+        coalesce(array_agg(head::text), '{}') AS heads,
+        coalesce(array_agg(publishable), '{}') AS publishable
+      FROM (
+        SELECT position::int - 1 AS lane, first.id AS head,
+          ${publishable("first", "$2", afterParked)} OR EXISTS (
+            SELECT FROM ${outbox} later WHERE ${pending} AND lane = position - 1 AND later.id > first.id
+              AND ${publishable("later", "$2", afterParked)}) AS publishable
+        FROM unnest($1::bigint[]) WITH ORDINALITY AS starts (start, position)
+        CROSS JOIN LATERAL (
+          SELECT id, ordering_key FROM ${outbox} WHERE ${pending} AND lane = position - 1 AND id >= start
+          ORDER BY id LIMIT 1
+        ) first
+      ) lanes`,
+
+    // The statements of one string each take their own snapshot: the rows are read after the lock was taken.
+    takeLane: (lane: number, holdFor: number) => `
+      BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+      SET LOCAL idle_in_transaction_session_timeout = ${Math.ceil(holdFor) + holdMargin};
+      SELECT pg_try_advisory_xact_lock(${names.laneLock}, ${lane}) AS taken`,
+
+    // $1 lane, $2 start, $3 now, $4 rows, $5 bytes. No row locks: the lane's lock excludes other pumps, and so the
+    // transaction has neither an xid nor a snapshot while it waits for the sink. Sizes come from a column of their
+    // own, so that payloads beyond the limit are not read.
+    claim: (afterParked: AfterParked) => `
+      SELECT id::text AS id, event_id AS "eventId", ordering_key AS "orderingKey", payload_json::text AS payload,
+        traceparent, ${milliseconds("created_at")} AS "createdAt", attempt_count AS "attemptCount",
+        (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ${names.sequence})::text AS drawn
+      FROM (
+        SELECT *, sum(payload_bytes) OVER (ORDER BY id) - payload_bytes AS before FROM (
+          SELECT id, event_id, ordering_key, payload_json, payload_bytes, traceparent, created_at, attempt_count
+          FROM ${outbox} candidate
+          WHERE ${pending} AND lane = $1::smallint AND id >= $2::bigint
+            AND ${publishable("candidate", "$3", afterParked)}
+          ORDER BY id LIMIT $4::int
+        ) batch
+      ) measured
+      WHERE before < $5::bigint
+      ORDER BY measured.id`,
+
+    // $1 ids, $2 versions, $3 now
+    writePublished: `
+      WITH written AS (
+        UPDATE ${outbox} SET published_control_version = result.version, published_at = ${instant("$3")},
+          attempt_count = attempt_count + 1, last_attempt_at = ${instant("$3")}, next_attempt_at = NULL,
+          parked_at = NULL
+        FROM unnest($1::bigint[], $2::bigint[]) AS result (id, version)
+        WHERE ${outbox}.id = result.id
+      )
+      SELECT pg_current_xact_id()::text AS xid`,
+
+    // $1 ids, $2 errors, $3 next attempts or NULL to park, $4 now
+    writeFailed: `
+      UPDATE ${outbox} SET last_error = result.error, attempt_count = attempt_count + 1,
+        last_attempt_at = ${instant("$4")}, next_attempt_at = ${instant("result.next_attempt_at")},
+        parked_at = CASE WHEN result.next_attempt_at IS NULL THEN ${instant("$4")} END
+      FROM unnest($1::bigint[], $2::text[], $3::float8[]) AS result (id, error, next_attempt_at)
+      WHERE ${outbox}.id = result.id`,
+
+    // $1 limit
+    backlog: `
+      SELECT
+        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${pending} LIMIT $1) rows) AS pending,
+        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${pending} AND next_attempt_at IS NOT NULL LIMIT $1) rows)
+          AS waiting,
+        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE published_at IS NULL AND parked_at IS NOT NULL LIMIT $1)
+          rows) AS parked,
+        (SELECT ${milliseconds("min(created_at)")} FROM generate_series(0, ${Lane.count - 1}) AS lanes (lane)
+          CROSS JOIN LATERAL (SELECT created_at FROM ${outbox} WHERE ${pending} AND lane = lanes.lane ORDER BY id LIMIT 1)
+          first) AS "oldestPendingAt"`,
+
+    parked: `SELECT event_id AS "eventId", event_type AS type, ordering_key AS "orderingKey",
+        attempt_count AS "attemptCount", ${milliseconds("parked_at")} AS "parkedAt", coalesce(last_error, '') AS error
+      FROM ${outbox} WHERE published_at IS NULL AND parked_at IS NOT NULL ORDER BY id LIMIT $1`,
+
+    redrive: `
+      WITH redriven AS (
+        UPDATE ${outbox} SET parked_at = NULL, next_attempt_at = NULL, attempt_count = 0
+        WHERE event_id = ANY ($1::text[]) AND published_at IS NULL AND parked_at IS NOT NULL
+        RETURNING event_id
+      ), announced AS (
+        SELECT pg_notify(${Names.literal(names.channel)}, 'redrive') WHERE EXISTS (SELECT FROM redriven)
+      )
+      SELECT event_id AS "eventId" FROM redriven LEFT JOIN announced ON true`
+  }
+}
+
+/** The parameters of the INSERT: one array a column. */
+const columns = (rows: ReadonlyArray<NewRow>): ReadonlyArray<ReadonlyArray<unknown>> => [
+  rows.map(({ event }) => event.event_id),
+  rows.map(({ event }) => event.type),
+  rows.map(({ event }) => event.tenant_id),
+  rows.map(({ event }) => event.stack_id),
+  rows.map(({ event }) => event.version),
+  rows.map(({ event }) => event.base_version),
+  rows.map(({ event }) => event.artifact_ref),
+  rows.map(({ event }) => event.checksum),
+  rows.map(({ payload }) => payload),
+  rows.map(({ orderingKey }) => orderingKey),
+  rows.map(({ traceparent }) => traceparent),
+  rows.map(({ event }) => event.created_at)
+]
+
+const chunks = (rows: ReadonlyArray<NewRow>): ReadonlyArray<ReadonlyArray<NewRow>> => {
+  const result: Array<Array<NewRow>> = []
+  let bytes = 0
+  for (const row of rows) {
+    const last = result[result.length - 1]
+    bytes += row.payload.length
+    if (last === undefined || last.length >= insertRows || bytes > insertBytes) {
+      result.push([row])
+      bytes = row.payload.length
+    } else {
+      last.push(row)
+    }
+  }
+  return result
+}
+
+const count = (value: number, limit: number): Count => ({ value, exact: value < limit })
+
+interface ClaimRow extends Omit<ClaimedRow, "traceparent"> {
+  readonly traceparent: string | null
+  readonly drawn: string
+}
+
+/**
+ * The store for a schema, on the connection that `PgClient` describes. Appends join the transaction of the application;
+ * everything else runs on connections of the store's own: one for each lane that is claimed at the time, one for what is
+ * asked meanwhile, and none as long as none is needed.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (options: {
+  readonly names: Names.Names
+  readonly positions: Positions
+}): Effect.Effect<OutboxStore["Type"], never, PgClient.PgClient | Scope.Scope> =>
+  Effect.gen(function* () {
+    const client = yield* PgClient.PgClient
+    const sql = client.withoutTransforms()
+    const { positions } = options
+    const text = statements(options.names)
+    const session = yield* makePool(client.config, connections)
+
+    const withSession = <A>(use: (session: Session) => Effect.Effect<A, OutboxError>): Effect.Effect<A, OutboxError> =>
+      Effect.scoped(Effect.flatMap(session, use))
+
+    const run = <Row extends object>(doing: string, statement: string, values: ReadonlyArray<unknown>) =>
+      Effect.mapError(sql.unsafe<Row>(statement, values), (error) => toOutboxError(doing)(error.cause))
+
+    const insertChunk = (rows: ReadonlyArray<NewRow>) =>
+      Effect.map(run<{ event_id: string }>("append to the outbox", text.insert, columns(rows)), (inserted) =>
+        inserted.map((row) => row.event_id)
+      )
+
+    const insert = (rows: Arr.NonEmptyReadonlyArray<NewRow>) =>
+      Effect.gen(function* () {
+        const keys = new Set(rows.map((row) => row.orderingKey))
+        // Taken in one order, before any of them is taken by the trigger: two batches cannot wait for each other.
+        if (keys.size > 1) yield* run("lock the ordering keys", text.orderLocks, [Array.from(keys)])
+        const inserted: Array<string> = []
+        for (const chunk of chunks(rows)) {
+          const ids = yield* insertChunk(chunk)
+          for (const id of ids) inserted.push(id)
+          if (ids.length === chunk.length) continue
+          yield* run("take back an append", text.takeBack, [inserted])
+          const fresh = new Set(ids)
+          const duplicate = chunk.find(({ event }) => !fresh.delete(event.event_id))
+          return yield* new DuplicateEventId({ eventId: duplicate!.event.event_id })
+        }
+      })
+
+    const writeBack = (session: Session, drawn: string): Claim["settle"] =>
+      Effect.fnUntraced(function* ({ failed, now, parked, published }) {
+        if (failed.length + parked.length > 0) {
+          yield* session.query(text.writeFailed, [
+            [...failed, ...parked].map((row) => row.id),
+            [...failed, ...parked].map((row) => row.error),
+            [...failed.map((row) => row.nextAttemptAt), ...parked.map(() => null)],
+            now
+          ])
+        }
+        if (published.length > 0) {
+          const [row] = yield* session.query<{ readonly xid: string }>(text.writePublished, [
+            published.map(({ id }) => id),
+            published.map(({ version }) => version),
+            now
+          ])
+          if (row !== undefined) positions.fence(BigInt(drawn), BigInt(row.xid))
+        }
+        yield* session.query("COMMIT")
+      })
+
+    return {
+      append: (rows) =>
+        Effect.flatMap(
+          Effect.serviceOption(SqlClient.TransactionConnection),
+          (transaction): Effect.Effect<void, NotInTransaction | DuplicateEventId | OutboxError> =>
+            Option.isNone(transaction) ? new NotInTransaction() : insert(rows)
+        ),
+
+      withTransaction: (effect) =>
+        sql.withTransaction(effect).pipe(
+          // To @effect/sql a commit that fails is a defect.
+          Effect.catchSomeCause((cause) =>
+            Option.map(Cause.dieOption(cause).pipe(Option.filter((defect) => defect instanceof SqlError)), (defect) =>
+              Effect.fail(toOutboxError("commit the transaction")(defect.cause))
+            )
+          ),
+          Effect.mapError((error) =>
+            error instanceof SqlError ? toOutboxError("run the transaction")(error.cause) : error
+          )
+        ),
+
+      probe: ({ afterParked, now }) =>
+        withSession((session) =>
+          session.query<{
+            readonly xmin: string
+            readonly next_attempt_at: number | null
+            readonly lanes: ReadonlyArray<number>
+            readonly heads: ReadonlyArray<string>
+            readonly publishable: ReadonlyArray<boolean>
+          }>(text.probe(afterParked), [positions.starts(), now])
+        ).pipe(
+          Effect.map(([row]): Probe => {
+            if (row === undefined) return { lanes: [], nextAttemptAt: undefined }
+            const heads = new Map(row.lanes.map((lane, index) => [lane, BigInt(row.heads[index]!)]))
+            positions.advance(BigInt(row.xmin), heads, now)
+            return {
+              lanes: row.lanes.filter((_, index) => row.publishable[index]),
+              nextAttemptAt: row.next_attempt_at ?? undefined
+            }
+          })
+        ),
+
+      claim: ({ afterParked, holdFor, lane, limit, maxBytes, now }) =>
+        Effect.gen(function* () {
+          const connection = yield* session
+          let open = true
+          yield* Effect.addFinalizer(() => (open ? Effect.ignore(connection.query("ROLLBACK")) : Effect.void))
+          const [lock] = yield* connection.query<{ readonly taken: boolean }>(text.takeLane(lane, holdFor))
+          if (lock?.taken !== true) return { _tag: "LaneHeld" }
+          const claimed = yield* connection.query<ClaimRow>(text.claim(afterParked), [
+            lane,
+            positions.startOf(lane),
+            now,
+            limit,
+            maxBytes
+          ])
+          const rows = claimed.map((row): ClaimedRow => ({ ...row, traceparent: row.traceparent ?? undefined }))
+          if (!Arr.isNonEmptyReadonlyArray(rows)) return { _tag: "LaneEmpty" }
+          const settle = writeBack(connection, claimed[0]!.drawn)
+          return {
+            _tag: "Claim",
+            rows,
+            settle: (settlement) =>
+              Effect.tap(settle(settlement), () =>
+                Effect.sync(() => {
+                  open = false
+                })
+              )
+          }
+        }),
+
+      backlog: ({ limit }) =>
+        Effect.map(
+          withSession((session) =>
+            session.query<{
+              readonly pending: number
+              readonly waiting: number
+              readonly parked: number
+              readonly oldestPendingAt: number | null
+            }>(text.backlog, [limit])
+          ),
+          ([row]) => ({
+            pending: count(row?.pending ?? 0, limit),
+            waiting: count(row?.waiting ?? 0, limit),
+            parked: count(row?.parked ?? 0, limit),
+            oldestPendingAt: row?.oldestPendingAt ?? undefined
+          })
+        ),
+
+      parked: ({ limit }) => withSession((session) => session.query<ParkedEvent>(text.parked, [limit])),
+
+      redrive: (eventIds) =>
+        withSession((session) => session.query<{ readonly eventId: string }>(text.redrive, [eventIds])).pipe(
+          Effect.tap(() => Effect.sync(positions.reset)),
+          Effect.map((rows) => rows.map((row) => row.eventId as EventId))
+        )
+    }
+  })

@@ -1,0 +1,61 @@
+import * as Lane from "../../Lane.js"
+
+/**
+ * Where each lane's pending rows start, so that probes and claims need not walk over the index entries of published
+ * rows, which stay for as long as an old snapshot keeps vacuum from removing them.
+ *
+ * A start may pass only ids that are *decided*: no open transaction holds one, and so none can still appear. Ids up to
+ * `drawn` are decided once every transaction that drew one of them has ended. Each got its xid before it drew, and so
+ * has a lower one than any transaction that got its xid after `drawn` was read: the `fence`. It is passed when a
+ * snapshot's xmin has reached it. (A snapshot's xmax will not do for a fence: it is the first xid that had not
+ * *ended*, and transactions with higher ones may be open.)
+ */
+export interface Positions {
+  /** The first id that can be pending, for each lane. */
+  readonly starts: () => ReadonlyArray<string>
+  readonly startOf: (lane: Lane.Lane) => string
+  /** Takes note of a transaction whose xid was assigned after `drawn` was the last id drawn. */
+  readonly fence: (drawn: bigint, xid: bigint) => void
+  /** Takes note of the first pending id of each lane as one snapshot saw them; lanes without one are absent. */
+  readonly advance: (xmin: bigint, heads: ReadonlyMap<Lane.Lane, bigint>, now: number) => void
+  /** Forgets everything: rows that were redriven are pending again below the starts. */
+  readonly reset: () => void
+}
+
+/** Milliseconds after which starts are forgotten, for rows that somebody made pending again by hand. */
+const maxAge = 30_000
+
+export const make = (): Positions => {
+  let starts: Array<bigint> = Array.from({ length: Lane.count }, () => 0n)
+  let decided = 0n
+  let fence: { readonly drawn: bigint; readonly xid: bigint } | undefined
+  let forgottenAt = 0
+  const reset = () => {
+    starts = starts.map(() => 0n)
+  }
+  return {
+    starts: () => starts.map(String),
+    startOf: (lane) => String(starts[lane]),
+    fence: (drawn, xid) => {
+      // A fence that is replaced before it is passed would never be.
+      if (fence === undefined && drawn > decided) fence = { drawn, xid }
+    },
+    advance: (xmin, heads, now) => {
+      if (fence !== undefined && xmin >= fence.xid) {
+        decided = fence.drawn
+        fence = undefined
+      }
+      if (now - forgottenAt >= maxAge) {
+        forgottenAt = now
+        reset()
+        return
+      }
+      starts = starts.map((start, lane) => {
+        const head = heads.get(lane)
+        const next = head === undefined || head > decided ? decided + 1n : head
+        return next > start ? next : start
+      })
+    },
+    reset
+  }
+}

@@ -1,0 +1,128 @@
+import type { PgClientConfig } from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Pg from "pg"
+import { OutboxError } from "../../OutboxStore.js"
+
+/**
+ * A connection of the outbox's own. Pumps do not borrow the application's: its pool cannot give a connection up that
+ * hangs, waits for one without a deadline, and makes defects of failing commits.
+ */
+export interface Session {
+  /** Runs one statement, or several without parameters; then the answer is the last one's. */
+  readonly query: <Row extends object>(
+    text: string,
+    values?: ReadonlyArray<unknown>
+  ) => Effect.Effect<ReadonlyArray<Row>, OutboxError>
+}
+
+/** Milliseconds until a connection that cannot be made, or a statement that is not answered, is given up. */
+const connectTimeout = 5_000
+export const queryTimeout = 15_000
+
+export const connectionOptions = (config: PgClientConfig): Pg.ClientConfig => ({
+  connectionString: config.url && Redacted.value(config.url),
+  host: config.host,
+  port: config.port,
+  database: config.database,
+  user: config.username,
+  password: config.password && Redacted.value(config.password),
+  ssl: config.ssl,
+  ...(config.stream === undefined ? {} : { stream: config.stream }),
+  application_name: "controlpublish",
+  keepAlive: true,
+  connectionTimeoutMillis: connectTimeout,
+  query_timeout: queryTimeout
+})
+
+// Transactions that fail with these can succeed when they are tried again: class 40 is rollbacks by the server
+// (deadlock, serialization), 08 and 57P are lost connections and shutdowns, 53 is a lack of resources, 55P03 a lock.
+const isRetryable = (cause: unknown): boolean =>
+  cause instanceof Error &&
+  (!("code" in cause) || typeof cause.code !== "string" || /^(40|08|53|57P|55P03|E)/.test(cause.code))
+
+const codeOf = (cause: unknown): string =>
+  cause instanceof Error && "code" in cause && typeof cause.code === "string" ? ` (${cause.code})` : ""
+
+/** An `OutboxError` for what the driver reported. */
+export const toOutboxError =
+  (doing: string) =>
+  (cause: unknown): OutboxError =>
+    new OutboxError({
+      message: `Could not ${doing}: ${cause instanceof Error && cause.message !== "" ? cause.message : String(cause)}${codeOf(cause)}`,
+      retryable: isRetryable(cause),
+      cause
+    })
+
+// What the driver answers for several statements in one string is an array, whatever its types say.
+type Results<Row extends object> = Pg.QueryResult<Row> | Array<Pg.QueryResult<Row>>
+
+export const queryWith =
+  (client: Pg.ClientBase, onFailure: () => void): Session["query"] =>
+  <Row extends object>(text: string, values?: ReadonlyArray<unknown>) =>
+    Effect.async<ReadonlyArray<Row>, OutboxError>((resume) => {
+      client.query<Row>(text, values as Array<unknown>, (cause: Error | null, result: Results<Row>) => {
+        if (cause instanceof Error) {
+          // After an error that the server reported the connection is as good as before.
+          if (!(cause instanceof Pg.DatabaseError)) onFailure()
+          resume(Effect.fail(toOutboxError("query the outbox")(cause)))
+          return
+        }
+        const last = Array.isArray(result) ? result[result.length - 1] : result
+        resume(Effect.succeed(last?.rows ?? []))
+      })
+      // The statement goes on at the server: the connection is of no further use.
+      return Effect.sync(onFailure)
+    })
+
+interface Connection {
+  readonly client: Pg.PoolClient
+  readonly onError: () => void
+  broken: boolean
+}
+
+/**
+ * A pool of at most `max` connections, none as long as none is needed. A session whose connection failed is closed and
+ * not used again, which ends its transaction.
+ */
+export const makePool = (
+  config: PgClientConfig,
+  max: number
+): Effect.Effect<Effect.Effect<Session, OutboxError, Scope.Scope>, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const pool = new Pg.Pool({ ...connectionOptions(config), max, idleTimeoutMillis: 10_000 })
+        // An idle connection that breaks is replaced when it is needed.
+        pool.on("error", () => {})
+        return pool
+      }),
+      (pool) => Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeoutOption(1_000))
+    ),
+    (pool) =>
+      Effect.acquireRelease(
+        Effect.async<Connection, OutboxError>((resume) => {
+          pool.connect((cause, client) => {
+            if (client === undefined) {
+              resume(Effect.fail(toOutboxError("connect to the database")(cause)))
+              return
+            }
+            const connection: Connection = { client, broken: false, onError: () => void (connection.broken = true) }
+            client.on("error", connection.onError)
+            resume(Effect.succeed(connection))
+          })
+        }),
+        ({ broken, client, onError }) =>
+          Effect.sync(() => {
+            client.release(broken)
+            client.off("error", onError)
+          })
+      ).pipe(
+        Effect.map((connection) => ({
+          query: queryWith(connection.client, () => {
+            connection.broken = true
+          })
+        }))
+      )
+  )

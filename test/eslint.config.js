@@ -1,0 +1,45 @@
+import tseslint from "typescript-eslint"
+
+const inward = (files, outside) => ({
+  files,
+  rules: {
+    "no-restricted-imports": [
+      "error",
+      {
+        patterns: outside.map((regex) => ({ regex, message: "Arrows point inward: see docs/architecture.md." }))
+      }
+    ]
+  }
+})
+
+export default tseslint.config(
+  { ignores: ["dist/**", "**/*.js", "**/*.mjs"] },
+  ...tseslint.configs.strictTypeChecked,
+  {
+    languageOptions: {
+      parserOptions: { project: "./tsconfig.json", tsconfigRootDir: new URL("..", import.meta.url).pathname }
+    },
+    rules: {
+      // Template literals hold numbers, and Effect's constructors are called in expression position.
+      "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
+      "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
+      // An index that was checked is as good as an element to the reader, not to the compiler.
+      "@typescript-eslint/no-non-null-assertion": "off",
+      // Yieldable errors are thrown by `yield*`, not by `throw`, and a tag class has no members.
+      "@typescript-eslint/no-extraneous-class": "off",
+      "@typescript-eslint/consistent-type-imports": "error"
+    }
+  },
+  inward(
+    ["src/*.ts", "src/internal/**"],
+    [
+      "^\\.{1,2}/(postgres|sinks|fleet|service|testing)/",
+      "^@effect/(sql|sql-pg|platform|platform-node|cli)",
+      "^pg$",
+      "^node:"
+    ]
+  ),
+  inward(["src/postgres/**"], ["/(sinks|fleet|service|testing)/"]),
+  inward(["src/sinks/**"], ["/(postgres|fleet|service|testing)/"]),
+  inward(["src/testing/**"], ["/(postgres|sinks|fleet|service)/"])
+)

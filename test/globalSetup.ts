@@ -1,0 +1,33 @@
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import type { TestProject } from "vitest/node"
+import * as EmbeddedPostgres from "../src/service/EmbeddedPostgres.js"
+
+declare module "vitest" {
+  export interface ProvidedContext {
+    /** A server on which the tests may create databases of their own. */
+    readonly databaseUrl: string
+  }
+}
+
+/** The server of TEST_DATABASE_URL, or one that is started for this run. */
+export default async function setup(project: TestProject) {
+  const given = process.env.TEST_DATABASE_URL
+  if (given !== undefined && given !== "") {
+    project.provide("databaseUrl", given)
+    return
+  }
+  const directory = await mkdtemp(join(tmpdir(), "controlpublish-test-"))
+  const scope = await Effect.runPromise(Scope.make())
+  const postgres = await Effect.runPromise(EmbeddedPostgres.start({ directory }).pipe(Scope.extend(scope)))
+  project.provide("databaseUrl", Redacted.value(postgres.url))
+  return async () => {
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+    await rm(directory, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,62 @@
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { Context, Effect, Layer, Redacted } from "effect"
+import { randomBytes } from "node:crypto"
+import * as Pg from "pg"
+import { inject } from "vitest"
+import { Migrations, Postgres } from "../../src/postgres/index.js"
+
+/** A database that lives as long as the layer. */
+export class TestDatabase extends Context.Tag("test/TestDatabase")<
+  TestDatabase,
+  { readonly url: Redacted.Redacted; readonly name: string }
+>() {}
+
+const admin = (statement: string) =>
+  Effect.promise(async () => {
+    const client = new Pg.Client({ connectionString: inject("databaseUrl") })
+    await client.connect()
+    await client.query(statement)
+    await client.end()
+  })
+
+export const layerDatabase = Layer.scoped(
+  TestDatabase,
+  Effect.acquireRelease(
+    Effect.gen(function* () {
+      const name = `controlpublish_test_${randomBytes(6).toString("hex")}`
+      yield* admin(`CREATE DATABASE ${name}`)
+      const url = new URL(inject("databaseUrl"))
+      url.pathname = `/${name}`
+      return { name, url: Redacted.make(url.href) }
+    }),
+    ({ name }) => admin(`DROP DATABASE ${name} WITH (FORCE)`)
+  )
+)
+
+/** A client for a database of its own. */
+export const layerClient: Layer.Layer<PgClient.PgClient | TestDatabase | import("@effect/sql/SqlClient").SqlClient> =
+  Layer.unwrapEffect(Effect.map(TestDatabase, ({ url }) => Layer.orDie(PgClient.layer({ url, maxConnections: 40 })))).pipe(
+    Layer.provideMerge(layerDatabase)
+  )
+
+/** The tables in a schema, and the ports over them. */
+export const layerOutbox = (schema: string) =>
+  Postgres.layer({ schema }).pipe(Layer.provideMerge(Layer.orDie(Migrations.layer({ schema }))))
+
+let schemas = 0
+
+/** A schema name that no other test of the file has. */
+export const freshSchema = (): string => `outbox_${++schemas}`
+
+/** Statements from outside, each on a connection of its own until the scope ends, as psql would run them. */
+export const rawClient = Effect.flatMap(TestDatabase, ({ url }) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const client = new Pg.Client({ connectionString: Redacted.value(url) })
+      client.on("error", () => {})
+      await client.connect()
+      return client
+    }),
+    (client) => Effect.promise(() => client.end())
+  )
+)

@@ -164,20 +164,18 @@ const makeStatus = (sink: Sink["Type"]) =>
         // Said once an outage, and in full; its retries are said at debug level.
         yield* before.state === "unavailable"
           ? Effect.logDebug("The pump still cannot publish", cause)
-          : Effect.logError("The pump cannot publish and backs off", cause)
+          : Effect.logWarning("The pump cannot publish and backs off", cause)
         yield* enter("unavailable")
       })
     return { ref, enter, settled, failed }
   })
 
-/**
- * Starts a pump in the scope. Closing the scope starts no new batch, waits at most the drain timeout for those in
- * flight and their write-back, and interrupts what is left; its events come again.
- *
- * @since 1.0.0
- * @category constructors
- */
-export const make: Effect.Effect<Pump["Type"], never, OutboxStore | WakeUp | Sink | PumpConfig | Scope.Scope> =
+type Requirements = OutboxStore | WakeUp | Sink | PumpConfig
+
+const makeWith = (options: {
+  /** Whether the pump runs by itself, or only when it is drained. */
+  readonly scheduled: boolean
+}): Effect.Effect<Pump["Type"], never, Requirements | Scope.Scope> =>
   Effect.gen(function* () {
     const sink = yield* Sink
     if (sink.inert) return yield* makeInert(sink)
@@ -309,7 +307,7 @@ export const make: Effect.Effect<Pump["Type"], never, OutboxStore | WakeUp | Sin
       Effect.forever,
       Effect.annotateLogs({ package: "controlpublish", module: "Pump", sink: sink.name })
     )
-    yield* Effect.forkScoped(Effect.interruptible(loop))
+    if (options.scheduled) yield* Effect.forkScoped(Effect.interruptible(loop))
 
     return {
       drain: drainFrom(nothing),
@@ -331,12 +329,26 @@ export const make: Effect.Effect<Pump["Type"], never, OutboxStore | WakeUp | Sin
   })
 
 /**
+ * Starts a pump in the scope. Closing the scope starts no new batch, waits at most the drain timeout for those in
+ * flight and their write-back, and interrupts what is left; its events come again.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make: Effect.Effect<Pump["Type"], never, Requirements | Scope.Scope> = makeWith({ scheduled: true })
+
+/**
  * A pump that runs as long as the layer.
  *
  * @since 1.0.0
  * @category layers
  */
-export const layerWithConfig: Layer.Layer<Pump, never, OutboxStore | WakeUp | Sink | PumpConfig> = Layer.scoped(
-  Pump,
-  make
-)
+export const layer: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, make)
+
+/**
+ * A pump that runs only when it is drained. For tests, and for programs that publish on demand.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerManual: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, makeWith({ scheduled: false }))

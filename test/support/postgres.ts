@@ -35,18 +35,13 @@ export const layerDatabase = Layer.scoped(
 
 /** A client for a database of its own. */
 export const layerClient: Layer.Layer<PgClient.PgClient | TestDatabase | import("@effect/sql/SqlClient").SqlClient> =
-  Layer.unwrapEffect(Effect.map(TestDatabase, ({ url }) => Layer.orDie(PgClient.layer({ url, maxConnections: 40 })))).pipe(
-    Layer.provideMerge(layerDatabase)
-  )
+  Layer.unwrapEffect(
+    Effect.map(TestDatabase, ({ url }) => Layer.orDie(PgClient.layer({ url, maxConnections: 40 })))
+  ).pipe(Layer.provideMerge(layerDatabase))
 
 /** The tables in a schema, and the ports over them. */
 export const layerOutbox = (schema: string) =>
   Postgres.layer({ schema }).pipe(Layer.provideMerge(Layer.orDie(Migrations.layer({ schema }))))
-
-let schemas = 0
-
-/** A schema name that no other test of the file has. */
-export const freshSchema = (): string => `outbox_${++schemas}`
 
 /** Statements from outside, each on a connection of its own until the scope ends, as psql would run them. */
 export const rawClient = Effect.flatMap(TestDatabase, ({ url }) =>

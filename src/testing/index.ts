@@ -1,0 +1,8 @@
+/**
+ * What tests of an application need: an outbox and a sink in memory, and the laws that every sink keeps.
+ *
+ * @since 1.0.0
+ */
+export * as MemoryOutboxStore from "./MemoryOutboxStore.js"
+export * as MemorySink from "./MemorySink.js"
+export * as SinkConformance from "./SinkConformance.js"

@@ -1,0 +1,36 @@
+import { Effect, Layer, Logger, LogLevel } from "effect"
+import { ControlVersion, Pump, PumpConfig, Sink } from "../../src/index.js"
+import { MemorySink } from "../../src/testing/index.js"
+
+/** A pump with a sink that keeps what it was given, and both. */
+export const layerPump = (config: Parameters<typeof PumpConfig.layer>[0] = {}) =>
+  Pump.layer.pipe(
+    Layer.provideMerge(MemorySink.layer),
+    Layer.provide(Layer.orDie(PumpConfig.layer(config))),
+    Layer.provide(Logger.minimumLogLevel(LogLevel.None))
+  )
+
+/** The ids of what is in the feed, in its order. */
+export const feedIds = Effect.flatMap(MemorySink.MemorySink, ({ feed }) =>
+  Effect.map(feed, (entries) => entries.map((entry) => entry.eventId as string))
+)
+
+/** Waits for real until a condition holds, and dies with `what` when it does not within 10 seconds. */
+export const eventually = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
+  Effect.gen(function* () {
+    const deadline = Date.now() + 10_000
+    while (!(yield* condition)) {
+      if (Date.now() > deadline) return yield* Effect.dieMessage(`Waited 10 s in vain: ${what}`)
+      yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 2)))
+    }
+  })
+
+/** A sink that answers growing versions and nothing else. */
+export const layerCounting: Layer.Layer<Sink.Sink> = Layer.sync(Sink.Sink, () => {
+  let version = 0
+  return {
+    name: "counting",
+    inert: false,
+    publish: (batch) => Effect.sync(() => batch.events.map(() => Sink.published(ControlVersion.make(++version))))
+  }
+})

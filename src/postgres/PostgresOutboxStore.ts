@@ -18,6 +18,7 @@ import {
   NotInTransaction,
   type AfterParked,
   type Claim,
+  type ClaimOptions,
   type ClaimedRow,
   type Count,
   type NewRow,
@@ -99,16 +100,15 @@ const statements = (names: Names.Names) => {
         ) first
       ) lanes`,
 
-    // The statements of one string each take their own snapshot: the rows are read after the lock was taken.
-    takeLane: (lane: number, holdFor: number) => `
+    // One round trip. Each statement takes a snapshot of its own: the rows are read after the lock was taken. No row
+    // locks, as the lane's lock excludes other pumps; and no parameters, as the portal of a statement with parameters
+    // keeps its snapshot: so the transaction has neither an xid nor a snapshot while it waits for the sink. Sizes come
+    // from a column of their own, so that payloads beyond the limit are not read.
+    claim: ({ afterParked, holdFor, lane, limit, maxBytes, now }: ClaimOptions, start: string) => `
       BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
       SET LOCAL idle_in_transaction_session_timeout = ${Math.ceil(holdFor) + holdMargin};
-      SELECT pg_try_advisory_xact_lock(${names.laneLock}, ${lane}) AS taken`,
-
-    // $1 lane, $2 start, $3 now, $4 rows, $5 bytes. No row locks: the lane's lock excludes other pumps, and so the
-    // transaction has neither an xid nor a snapshot while it waits for the sink. Sizes come from a column of their
-    // own, so that payloads beyond the limit are not read.
-    claim: (afterParked: AfterParked) => `
+      SELECT set_config('controlpublish.lane_taken', taken::text, true), taken
+        FROM pg_try_advisory_xact_lock(${names.laneLock}, ${lane}) AS taken;
       SELECT id::text AS id, event_id AS "eventId", ordering_key AS "orderingKey", payload_json::text AS payload,
         traceparent, ${milliseconds("created_at")} AS "createdAt", attempt_count AS "attemptCount",
         (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ${names.sequence})::text AS drawn
@@ -116,12 +116,13 @@ const statements = (names: Names.Names) => {
         SELECT *, sum(payload_bytes) OVER (ORDER BY id) - payload_bytes AS before FROM (
           SELECT id, event_id, ordering_key, payload_json, payload_bytes, traceparent, created_at, attempt_count
           FROM ${outbox} candidate
-          WHERE ${pending} AND lane = $1::smallint AND id >= $2::bigint
-            AND ${publishable("candidate", "$3", afterParked)}
-          ORDER BY id LIMIT $4::int
+          WHERE current_setting('controlpublish.lane_taken')::boolean
+            AND ${pending} AND lane = ${lane}::smallint AND id >= ${start}::bigint
+            AND ${publishable("candidate", String(now), afterParked)}
+          ORDER BY id LIMIT ${limit}
         ) batch
       ) measured
-      WHERE before < $5::bigint
+      WHERE before < ${maxBytes}
       ORDER BY measured.id`,
 
     // $1 ids, $2 versions, $3 now
@@ -320,20 +321,16 @@ export const make = (options: {
           })
         ),
 
-      claim: ({ afterParked, holdFor, lane, limit, maxBytes, now }) =>
+      claim: (options) =>
         Effect.gen(function* () {
           const connection = yield* session
           let open = true
-          yield* Effect.addFinalizer(() => (open ? Effect.ignore(connection.query("ROLLBACK")) : Effect.void))
-          const [lock] = yield* connection.query<{ readonly taken: boolean }>(text.takeLane(lane, holdFor))
-          if (lock?.taken !== true) return { _tag: "LaneHeld" }
-          const claimed = yield* connection.query<ClaimRow>(text.claim(afterParked), [
-            lane,
-            positions.startOf(lane),
-            now,
-            limit,
-            maxBytes
-          ])
+          yield* Effect.addFinalizer(() =>
+            open && !connection.isBroken() ? Effect.ignore(connection.query("ROLLBACK")) : Effect.void
+          )
+          const results = yield* connection.script(text.claim(options, positions.startOf(options.lane)))
+          const [[lock], claimed] = results.slice(-2) as [[{ readonly taken: boolean }], ReadonlyArray<ClaimRow>]
+          if (!lock.taken) return { _tag: "LaneHeld" }
           const rows = claimed.map((row): ClaimedRow => ({ ...row, traceparent: row.traceparent ?? undefined }))
           if (!Arr.isNonEmptyReadonlyArray(rows)) return { _tag: "LaneEmpty" }
           const settle = writeBack(connection, claimed[0]!.drawn)

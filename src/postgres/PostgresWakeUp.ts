@@ -77,7 +77,7 @@ export const make = (options: {
     )
 
     const take = (listener: Listener): Effect.Effect<boolean, never, Scope.Scope> =>
-      Effect.acquireRelease(Effect.isSuccess(listener.query(text.take)), (taken) =>
+      Effect.acquireRelease(Effect.isSuccess(listener.script(text.take)), (taken) =>
         Effect.sync(() => (taken && !listener.isLost() ? listener.send(text.release) : undefined))
       )
 

@@ -15,12 +15,12 @@ export const feedIds = Effect.flatMap(MemorySink.MemorySink, ({ feed }) =>
   Effect.map(feed, (entries) => entries.map((entry) => entry.eventId as string))
 )
 
-/** Waits for real until a condition holds, and dies with `what` when it does not within 10 seconds. */
+/** Waits for real until a condition holds, and dies with `what` when it does not within 20 seconds. */
 export const eventually = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
   Effect.gen(function* () {
-    const deadline = Date.now() + 10_000
+    const deadline = Date.now() + 20_000
     while (!(yield* condition)) {
-      if (Date.now() > deadline) return yield* Effect.dieMessage(`Waited 10 s in vain: ${what}`)
+      if (Date.now() > deadline) return yield* Effect.dieMessage(`Waited 20 s in vain: ${what}`)
       yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 2)))
     }
   })

@@ -5,14 +5,13 @@ import type * as Scope from "effect/Scope"
 import * as Pg from "pg"
 import type { OutboxError } from "../../OutboxStore.js"
 import { quote, type Names } from "./names.js"
-import { connectionOptions, queryWith, toOutboxError, type Session } from "./session.js"
+import { connectionOptions, queries, toOutboxError, type Session } from "./session.js"
 
-/** A connection that listens. */
-export interface Listener {
+/** A connection that listens. Its statements run one after another, whoever asks for them. */
+export interface Listener extends Pick<Session, "query" | "script"> {
   readonly isLost: () => boolean
-  readonly query: Session["query"]
-  /** Sends a statement without waiting for it. */
-  readonly send: (text: string) => void
+  /** Runs a statement without waiting for it. */
+  readonly send: (text: string) => Effect.Effect<void>
 }
 
 /** Milliseconds until a listening connection that does not answer is given up. */
@@ -53,11 +52,19 @@ export const listen = (
         Effect.timeoutOption(Duration.seconds(1))
       )
   ).pipe(
-    Effect.map(({ client, isLost, onLost }) => ({ client, isLost, onLost, query: queryWith(client, onLost) })),
-    Effect.map(({ client, isLost, onLost, query }) => ({
-      isLost,
-      // Bounded by the timeouts: an interruption would cost the connection.
-      query: (text, values) => Effect.uninterruptible(query(text, values)),
-      send: (text) => void client.query(text).catch(onLost)
-    }))
+    Effect.flatMap(({ client, isLost, onLost }) =>
+      Effect.gen(function* () {
+        const scope = yield* Effect.scope
+        const mutex = yield* Effect.makeSemaphore(1)
+        const { query, script } = queries(client, onLost)
+        // Bounded by the timeouts: an interruption would cost the connection.
+        const oneByOne = <A, E>(effect: Effect.Effect<A, E>) => mutex.withPermits(1)(Effect.uninterruptible(effect))
+        return {
+          isLost,
+          query: (text, values) => oneByOne(query(text, values)),
+          script: (text) => oneByOne(script(text)),
+          send: (text) => Effect.asVoid(Effect.forkIn(Effect.ignore(oneByOne(query(text))), scope))
+        } satisfies Listener
+      })
+    )
   )

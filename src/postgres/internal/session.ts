@@ -10,11 +10,15 @@ import { OutboxError } from "../../OutboxStore.js"
  * hangs, waits for one without a deadline, and makes defects of failing commits.
  */
 export interface Session {
-  /** Runs one statement, or several without parameters; then the answer is the last one's. */
+  /** Runs one statement. */
   readonly query: <Row extends object>(
     text: string,
     values?: ReadonlyArray<unknown>
   ) => Effect.Effect<ReadonlyArray<Row>, OutboxError>
+  /** Runs several statements in one round trip, and answers the rows of each. */
+  readonly script: (text: string) => Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>>, OutboxError>
+  /** Whether the connection has failed, and is of no further use. */
+  readonly isBroken: () => boolean
 }
 
 /** Milliseconds until a connection that cannot be made, or a statement that is not answered, is given up. */
@@ -55,26 +59,35 @@ export const toOutboxError =
       cause
     })
 
-// What the driver answers for several statements in one string is an array, whatever its types say.
-type Results<Row extends object> = Pg.QueryResult<Row> | Array<Pg.QueryResult<Row>>
-
-export const queryWith =
-  (client: Pg.ClientBase, onFailure: () => void): Session["query"] =>
-  <Row extends object>(text: string, values?: ReadonlyArray<unknown>) =>
-    Effect.async<ReadonlyArray<Row>, OutboxError>((resume) => {
-      client.query<Row>(text, values as Array<unknown>, (cause: Error | null, result: Results<Row>) => {
-        if (cause instanceof Error) {
-          // After an error that the server reported the connection is as good as before.
-          if (!(cause instanceof Pg.DatabaseError)) onFailure()
-          resume(Effect.fail(toOutboxError("query the outbox")(cause)))
-          return
-        }
-        const last = Array.isArray(result) ? result[result.length - 1] : result
-        resume(Effect.succeed(last?.rows ?? []))
-      })
-      // The statement goes on at the server: the connection is of no further use.
-      return Effect.sync(onFailure)
+/** Runs a query of the driver's, and gives the connection up where it failed or nobody waits any more. */
+const run = (
+  client: Pg.ClientBase,
+  onFailure: () => void,
+  text: string,
+  values: ReadonlyArray<unknown> | undefined
+): Effect.Effect<unknown, OutboxError> =>
+  Effect.async((resume) => {
+    client.query(text, values as Array<unknown>, (cause: Error | null, result: unknown) => {
+      if (cause instanceof Error) {
+        // After an error that the server reported the connection is as good as before.
+        if (!(cause instanceof Pg.DatabaseError)) onFailure()
+        resume(Effect.fail(toOutboxError("query the outbox")(cause)))
+      } else {
+        resume(Effect.succeed(result))
+      }
     })
+    // The statement goes on at the server.
+    return Effect.sync(onFailure)
+  })
+
+export const queries = (client: Pg.ClientBase, onFailure: () => void): Pick<Session, "query" | "script"> => ({
+  query: <Row extends object>(text: string, values?: ReadonlyArray<unknown>) =>
+    Effect.map(run(client, onFailure, text, values), (result) => (result as Pg.QueryResult<Row>).rows),
+  script: (text) =>
+    Effect.map(run(client, onFailure, text, undefined), (results) =>
+      (results as ReadonlyArray<Pg.QueryResult<object>>).map((result) => result.rows)
+    )
+})
 
 interface Connection {
   readonly client: Pg.PoolClient
@@ -120,9 +133,8 @@ export const makePool = (
           })
       ).pipe(
         Effect.map((connection) => ({
-          query: queryWith(connection.client, () => {
-            connection.broken = true
-          })
+          ...queries(connection.client, connection.onError),
+          isBroken: () => connection.broken
         }))
       )
   )

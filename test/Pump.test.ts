@@ -38,7 +38,7 @@ const hangNextPublish = Effect.gen(function* () {
   const sink = yield* MemorySink.MemorySink
   const latch = yield* Effect.makeLatch(false)
   yield* sink.script(MemorySink.after(latch.await))
-  return latch.open
+  return { release: latch.open }
 })
 
 /** Lets every fiber run that can, without time passing. */
@@ -166,7 +166,7 @@ describe("Pump", () => {
   it.effect("gives a publish up at its timeout, and charges no event", () =>
     Effect.gen(function* () {
       const pump = yield* Pump.Pump
-      const release = yield* hangNextPublish
+      const { release } = yield* hangNextPublish
       yield* append("a1")
       yield* TestClock.adjust("9999 millis")
       yield* stateIs(pump, "publishing")
@@ -237,7 +237,7 @@ describe("Pump", () => {
   it.effect("pauses when what is in flight is written back, and resumes with what came meanwhile", () =>
     Effect.gen(function* () {
       const pump = yield* Pump.Pump
-      const release = yield* hangNextPublish
+      const { release } = yield* hangNextPublish
       yield* append("a1")
       yield* settle
       const pausing = yield* Effect.fork(pump.pause)
@@ -329,7 +329,7 @@ describe("Pump, stopped", () => {
     Effect.gen(function* () {
       const sink = yield* MemorySink.MemorySink
       const { pump, stop } = yield* startPump({ batchSize: 2, concurrency: 1 })
-      const release = yield* hangNextPublish
+      const { release } = yield* hangNextPublish
       yield* append("a1", "a2", "a3", "b1")
       yield* settle
       const stopping = yield* Effect.fork(stop)
@@ -351,7 +351,7 @@ describe("Pump, stopped", () => {
   it.effect("during a publish that does not end: interrupts it at the drain timeout, and its events come again", () =>
     Effect.gen(function* () {
       const { stop } = yield* startPump({ publishTimeout: "1 minute", drainTimeout: "15 seconds" })
-      const release = yield* hangNextPublish
+      const { release } = yield* hangNextPublish
       yield* append("a1")
       yield* settle
       const stopping = yield* Effect.fork(stop)

@@ -1,9 +1,18 @@
 import { defineConfig } from "vitest/config"
 
+const src = new URL("../src/", import.meta.url).pathname
+
 export default defineConfig({
+  resolve: {
+    alias: [
+      { find: /^controlpublish$/, replacement: `${src}index.ts` },
+      { find: /^controlpublish\/(\w+)$/, replacement: `${src}$1/index.ts` }
+    ]
+  },
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/globalSetup.ts"],
+    reporters: ["default", "./test/support/closingLine.ts"],
     testTimeout: 30_000,
     hookTimeout: 120_000,
     // Suites start real servers and processes on a machine that may be small.

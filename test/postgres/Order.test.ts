@@ -44,7 +44,7 @@ describe("Order", () => {
           const [row] = yield* sql<{ position: number }>`
             UPDATE oracle SET position = position + 1 WHERE key = ${key} RETURNING position`
           yield* sql`INSERT INTO committed VALUES (${id}, ${key}, ${row!.position})`
-          if (yield* Random.nextBoolean) yield* Effect.fail("rolled back")
+          if (yield* Random.nextBoolean) return yield* Effect.fail("rolled back")
         }).pipe(sql.withTransaction, Effect.ignore)
 
       yield* Effect.forEach(
@@ -261,7 +261,7 @@ describe("Order", () => {
       assert.strictEqual(errors.length, 1)
       assert.instanceOf(errors[0], OutboxStore.OutboxError)
       assert.deepInclude({ ...errors[0] }, { retryable: true })
-      assert.match(errors[0]!.message, /deadlock detected \(40P01\)/)
+      assert.match(errors[0].message, /deadlock detected \(40P01\)/)
     }).pipe(Effect.provide(manual))
   )
 

@@ -186,10 +186,12 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
         )
         yield* Effect.flatMap(Pump.Pump, (pump) => pump.drain)
         const entries = yield* Effect.flatMap(MemorySink.MemorySink, ({ feed }) => feed)
-        assert.deepStrictEqual(
-          Object.fromEntries(entries.map((entry) => [entry.eventId, entry.orderingKey])) as object,
-          { tenant: "t1", none: "", given: "k", told: "of tenant.created" }
-        )
+        assert.deepStrictEqual(Object.fromEntries(entries.map((entry) => [entry.eventId, entry.orderingKey])), {
+          tenant: "t1",
+          none: "",
+          given: "k",
+          told: "of tenant.created"
+        })
       }).pipe(withStore())
     )
 

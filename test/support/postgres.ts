@@ -1,4 +1,5 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
+import type { SqlClient } from "@effect/sql/SqlClient"
 import { Context, Effect, Layer, Redacted } from "effect"
 import { randomBytes } from "node:crypto"
 import * as Pg from "pg"
@@ -34,10 +35,9 @@ export const layerDatabase = Layer.scoped(
 )
 
 /** A client for a database of its own. */
-export const layerClient: Layer.Layer<PgClient.PgClient | TestDatabase | import("@effect/sql/SqlClient").SqlClient> =
-  Layer.unwrapEffect(
-    Effect.map(TestDatabase, ({ url }) => Layer.orDie(PgClient.layer({ url, maxConnections: 40 })))
-  ).pipe(Layer.provideMerge(layerDatabase))
+export const layerClient: Layer.Layer<PgClient.PgClient | TestDatabase | SqlClient> = Layer.unwrapEffect(
+  Effect.map(TestDatabase, ({ url }) => Layer.orDie(PgClient.layer({ url, maxConnections: 40 })))
+).pipe(Layer.provideMerge(layerDatabase))
 
 /** The tables in a schema, and the ports over them. */
 export const layerOutbox = (schema: string) =>

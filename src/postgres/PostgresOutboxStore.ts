@@ -206,6 +206,14 @@ const chunks = (rows: ReadonlyArray<NewRow>): ReadonlyArray<ReadonlyArray<NewRow
 
 const count = (value: number, limit: number): Count => ({ value, exact: value < limit })
 
+/** An error of the effect that runs in a transaction. */
+class Own<E> {
+  readonly error: E
+  constructor(error: E) {
+    this.error = error
+  }
+}
+
 interface ClaimRow extends Omit<ClaimedRow, "traceparent"> {
   readonly traceparent: string | null
   readonly drawn: string
@@ -288,15 +296,17 @@ export const make = (options: {
         ),
 
       withTransaction: (effect) =>
-        sql.withTransaction(effect).pipe(
-          // To @effect/sql a commit that fails is a defect.
-          Effect.catchSomeCause((cause) =>
-            Option.map(Cause.dieOption(cause).pipe(Option.filter((defect) => defect instanceof SqlError)), (defect) =>
-              Effect.fail(toOutboxError("commit the transaction")(defect.cause))
-            )
-          ),
+        // The effect's own errors may be of the database as well, and pass as they are.
+        sql.withTransaction(Effect.mapError(effect, (error) => new Own(error))).pipe(
           Effect.mapError((error) =>
-            error instanceof SqlError ? toOutboxError("run the transaction")(error.cause) : error
+            error instanceof Own ? error.error : toOutboxError("begin a transaction")(error.cause)
+          ),
+          // To @effect/sql a commit or rollback that fails is a defect.
+          Effect.catchSomeCause((cause) =>
+            Option.map(
+              Option.filter(Cause.dieOption(cause), (defect) => defect instanceof SqlError),
+              (defect) => toOutboxError("end the transaction")(defect.cause)
+            )
           )
         ),
 

@@ -1,0 +1,331 @@
+/**
+ * The service's settings, from flags and environment variables alike: a flag goes before the variable of its setting,
+ * and an empty value counts as none.
+ *
+ * @since 1.0.0
+ */
+import * as Options from "@effect/cli/Options"
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as PumpConfig from "../PumpConfig.js"
+import * as DatabaseUrl from "./internal/databaseUrl.js"
+import { quote } from "./internal/text.js"
+
+/**
+ * A setting has a value that cannot be. The message is one line that names the setting, what was given (a secret
+ * excepted) and what is valid.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class InvalidSetting extends Schema.TaggedError<InvalidSetting>("controlpublish/InvalidSetting")(
+  "InvalidSetting",
+  {
+    /** The environment variable. */
+    setting: Schema.String,
+    message: Schema.String
+  }
+) {}
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Database {
+  /** Absent: an embedded PostgreSQL, its data kept in the working directory. */
+  readonly url: Redacted.Redacted | undefined
+  /** The PostgreSQL schema that holds the outbox. */
+  readonly schema: string
+}
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type SinkConfig =
+  | { readonly _tag: "nop" }
+  | {
+      readonly _tag: "file"
+      /** Where the feed is kept. */
+      readonly directory: string
+    }
+
+/**
+ * The settings of the pump that the service has.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Pump = Pick<
+  PumpConfig.PumpConfig["Type"],
+  "batchSize" | "concurrency" | "pollPeriod" | "publishTimeout" | "drainTimeout"
+>
+
+interface Setting {
+  readonly env: string
+  /** Absent: the setting is in the environment only. */
+  readonly flag?: string
+  readonly help: string
+}
+
+const settings = {
+  databaseUrl: {
+    env: "DATABASE_URL",
+    flag: "database-url",
+    help: "PostgreSQL, postgres://user:password@host:port/database; default an embedded one, kept in .controlpublish/"
+  },
+  databaseSchema: {
+    env: "DATABASE_SCHEMA",
+    flag: "database-schema",
+    help: "The PostgreSQL schema that holds the outbox; default public"
+  },
+  sink: { env: "FEED_SINK", flag: "sink", help: "Where events are published to: nop (nowhere) or file; default nop" },
+  sinkFileDir: {
+    env: "FEED_SINK_FILE_DIR",
+    flag: "sink-file-dir",
+    help: "Where the sink file keeps the feed; default feed"
+  },
+  batchSize: { env: "FEED_SINK_BATCH_SIZE", flag: "batch-size", help: "At most this many events in one publish" },
+  pollPeriod: {
+    env: "FEED_POLL_PERIOD",
+    flag: "poll-period",
+    help: 'How often an idle pump looks for events that nothing announced, e.g. "10 seconds" or 500ms'
+  },
+  concurrency: {
+    env: "PUMP_CONCURRENCY",
+    flag: "concurrency",
+    help: "How many lanes are published at a time, each on a connection of its own"
+  },
+  publishTimeout: {
+    env: "PUMP_PUBLISH_TIMEOUT",
+    flag: "publish-timeout",
+    help: "How long one publish may take until the sink counts as unavailable"
+  },
+  drainTimeout: {
+    env: "PUMP_DRAIN_TIMEOUT",
+    flag: "drain-timeout",
+    help: "How long a stop waits for publishes in flight"
+  },
+  // @effect/cli has a flag of its own for it, which wins.
+  logLevel: { env: "LOG_LEVEL", help: "The least level that is logged; default info" }
+} satisfies Record<string, Setting>
+
+const flag = <A>(setting: Required<Setting>, make: (name: string) => Options.Options<A>) =>
+  make(setting.flag).pipe(Options.withDescription(`${setting.help} [${setting.env}]`), Options.optional)
+
+/**
+ * The flags of the settings of the database.
+ *
+ * @since 1.0.0
+ * @category flags
+ */
+export const databaseFlags = {
+  databaseUrl: flag(settings.databaseUrl, Options.redacted),
+  databaseSchema: flag(settings.databaseSchema, Options.text)
+}
+
+/**
+ * The flags of all settings.
+ *
+ * @since 1.0.0
+ * @category flags
+ */
+export const flags = {
+  ...databaseFlags,
+  sink: flag(settings.sink, Options.text),
+  sinkFileDir: flag(settings.sinkFileDir, Options.text),
+  batchSize: flag(settings.batchSize, Options.text),
+  pollPeriod: flag(settings.pollPeriod, Options.text),
+  concurrency: flag(settings.concurrency, Options.text),
+  publishTimeout: flag(settings.publishTimeout, Options.text),
+  drainTimeout: flag(settings.drainTimeout, Options.text)
+}
+
+/**
+ * What was given for flags.
+ *
+ * @since 1.0.0
+ * @category flags
+ */
+export type Flags = { readonly [Name in keyof typeof flags]?: Option.Option<string | Redacted.Redacted> }
+
+/**
+ * Runs an effect with flags before the settings of the environment.
+ *
+ * @since 1.0.0
+ * @category flags
+ */
+export const withFlags =
+  (given: Flags) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+    const values = new Map<string, string>()
+    for (const [name, value] of Object.entries(given)) {
+      const text = Option.map(value, (value) => (Redacted.isRedacted(value) ? Redacted.value(value) : value))
+      if (Option.isSome(text) && text.value !== "") values.set(settings[name as keyof Flags].env, text.value)
+    }
+    return Effect.configProviderWith((environment) =>
+      Effect.withConfigProvider(
+        self,
+        ConfigProvider.orElse(ConfigProvider.fromMap(values), () => environment)
+      )
+    )
+  }
+
+/** A setting that cannot be, said without naming it. */
+type Parse<A> = (text: string) => Either.Either<A, string>
+
+const nameOf = (setting: Setting): string =>
+  setting.flag === undefined ? setting.env : `${setting.env} (--${setting.flag})`
+
+const read = <A, B = undefined>(
+  setting: Setting,
+  parse: Parse<A>,
+  absent: B = undefined as B
+): Effect.Effect<A | B, InvalidSetting> => {
+  const invalid = (reason: string) =>
+    new InvalidSetting({ setting: setting.env, message: `${nameOf(setting)}: ${reason}` })
+  return Effect.flatMap(
+    Effect.mapError(Config.option(Config.nonEmptyString(setting.env)), (error) => invalid(reasonOf(error))),
+    Option.match({
+      onNone: () => Effect.succeed<A | B>(absent),
+      onSome: (text) => Effect.mapError(parse(text), invalid)
+    })
+  )
+}
+
+const reasonOf = (error: ConfigError.ConfigError): string =>
+  ConfigError.isConfigError(error) && "message" in error ? error.message : String(error)
+
+/** A setting of the pump: what its text stands for, checked by the pump's own rule. */
+const readPump = <Name extends keyof Pump>(
+  name: Name,
+  parse: (text: string) => Pump[Name] | undefined,
+  options: {
+    /** What the rule refuses in the same way as text that has no meaning. */
+    readonly invalid: Pump[Name]
+    readonly example?: string
+  }
+): Effect.Effect<Pump[Name], InvalidSetting> =>
+  Effect.flatMap(
+    read(settings[name], (text) => Either.right({ text, value: parse(text) ?? options.invalid })),
+    (given) =>
+      given === undefined
+        ? Effect.succeed(PumpConfig.defaults[name])
+        : PumpConfig.make({ [name]: given.value }).pipe(
+            Effect.as(given.value),
+            Effect.mapError((error) => {
+              const reason = reasonOf(error)
+              // The rule names the value as it is in the program; ours is what was given.
+              const valid = `${reason.slice(Math.max(reason.indexOf("valid is"), 0))}${options.example ?? ""}`
+              return new InvalidSetting({
+                setting: settings[name].env,
+                message: `${nameOf(settings[name])}: got ${quote(given.text)}, ${valid}`
+              })
+            })
+          )
+  )
+
+const parseInteger = (text: string): number | undefined => (/^\d+$/.test(text.trim()) ? Number(text) : undefined)
+
+const units = {
+  ms: Duration.millis,
+  s: Duration.seconds,
+  m: Duration.minutes,
+  min: Duration.minutes,
+  h: Duration.hours,
+  d: Duration.days
+}
+
+const parseDuration = (text: string): Duration.Duration | undefined => {
+  const short = /^(\d+(?:\.\d+)?) *(ms|s|m|min|h|d)$/.exec(text.trim())
+  return short === null
+    ? Option.getOrUndefined(Duration.decodeUnknown(text.trim()))
+    : units[short[2] as keyof typeof units](Number(short[1]))
+}
+
+const readDuration = (name: "pollPeriod" | "publishTimeout" | "drainTimeout") =>
+  readPump(name, parseDuration, { invalid: Duration.zero, example: ', e.g. "10 seconds" or "500ms"' })
+
+const parseSchema: Parse<string> = (text) =>
+  Buffer.byteLength(text) <= 63
+    ? Either.right(text)
+    : Either.left(`got ${quote(text)}, valid is a name of at most 63 bytes`)
+
+const validSinks = "valid is nop, file or jetstream (which this version does not have)"
+
+const parseSink: Parse<SinkConfig["_tag"]> = (text) => {
+  switch (text) {
+    case "nop":
+    case "file":
+      return Either.right(text)
+    case "jetstream":
+      return Either.left(
+        `got "jetstream", which this version of controlpublish does not have: npm install controlpublish@latest, or use nop or file`
+      )
+    default:
+      return Either.left(`got ${quote(text)}, ${validSinks}`)
+  }
+}
+
+const parseLogLevel: Parse<LogLevel.LogLevel> = (text) => {
+  const named = (level: LogLevel.LogLevel) => level._tag.toLowerCase()
+  const level = LogLevel.allLevels.find((level) => named(level) === text.trim().toLowerCase())
+  return level === undefined
+    ? Either.left(`got ${quote(text)}, valid is one of ${LogLevel.allLevels.map(named).join(", ")}`)
+    : Either.right(level)
+}
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const schema: Effect.Effect<string, InvalidSetting> = read(settings.databaseSchema, parseSchema, "public")
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const database: Effect.Effect<Database, InvalidSetting> = Effect.all({
+  url: read(settings.databaseUrl, DatabaseUrl.parse),
+  schema
+})
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const sink: Effect.Effect<SinkConfig, InvalidSetting> = Effect.gen(function* () {
+  const name = yield* read(settings.sink, parseSink, "nop" as const)
+  const directory = yield* read(settings.sinkFileDir, Either.right, "feed")
+  return name === "file" ? { _tag: name, directory } : { _tag: name }
+})
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const pump: Effect.Effect<Pump, InvalidSetting> = Effect.all({
+  batchSize: readPump("batchSize", parseInteger, { invalid: Number.NaN }),
+  concurrency: readPump("concurrency", parseInteger, { invalid: Number.NaN }),
+  pollPeriod: readDuration("pollPeriod"),
+  publishTimeout: readDuration("publishTimeout"),
+  drainTimeout: readDuration("drainTimeout")
+})
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const logLevel: Effect.Effect<LogLevel.LogLevel, InvalidSetting> = read(
+  settings.logLevel,
+  parseLogLevel,
+  LogLevel.Info
+)

@@ -1,0 +1,74 @@
+/** The database that the commands work on: the one that is given, or an embedded one. */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { stat } from "node:fs/promises"
+import * as Path from "node:path"
+import type { OutboxError } from "../../OutboxStore.js"
+import * as EmbeddedPostgres from "../EmbeddedPostgres.js"
+import type { Database } from "../ServiceConfig.js"
+import { failure, type CliError } from "./CliError.js"
+import * as DatabaseUrl from "./databaseUrl.js"
+import { messageOf, quote } from "./text.js"
+
+/** Where the data of the embedded PostgreSQL is kept. */
+export const directory = ".controlpublish"
+
+export const isEmbedded = (database: Database): boolean => database.url === undefined
+
+/** For people: no secret in it. */
+export const describe = ({ url }: Database): string =>
+  url === undefined ? `embedded PostgreSQL in ${Path.resolve(directory)}` : DatabaseUrl.describe(url)
+
+/** Whether the embedded database was ever made. */
+export const exists: Effect.Effect<boolean> = Effect.promise(() =>
+  stat(directory).then(
+    () => true,
+    () => false
+  )
+)
+
+/** The error, and what to do where the outbox is not there: undefined_table, invalid_schema_name, undefined_function. */
+export const explain = (database: Database, error: OutboxError | SqlError): CliError => {
+  const { cause } = error
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined
+  const message = error instanceof SqlError ? messageOf(cause) : messageOf(error)
+  return failure(
+    code === "42P01" || code === "3F000" ? `${noOutbox(database)} (${message})` : `Database error: ${message}`,
+    error
+  )
+}
+
+export const noOutbox = ({ schema }: Database): string =>
+  `the schema ${quote(schema)} has no outbox: run "controlpublish migrate" first`
+
+/** Connects once, so that a database that cannot be used is told of at once. */
+export const layer = (
+  database: Database
+): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, CliError | EmbeddedPostgres.EmbeddedPostgresError> =>
+  Layer.unwrapScoped(
+    Effect.map(
+      database.url === undefined
+        ? Effect.map(EmbeddedPostgres.start({ directory }), ({ url }) => url)
+        : Effect.succeed(database.url),
+      (url) =>
+        PgClient.layer({
+          url,
+          applicationName: "controlpublish",
+          connectTimeout: "5 seconds",
+          // One for a transaction, one to cancel it through.
+          maxConnections: 2
+        }).pipe(
+          Layer.catchAll((error) =>
+            Layer.fail(
+              failure(
+                `Cannot connect to ${describe(database)}: ${messageOf(error instanceof SqlError ? error.cause : error)}`,
+                error
+              )
+            )
+          )
+        )
+    )
+  )

@@ -1,0 +1,29 @@
+/** Text from outside, made fit for one line of a terminal. */
+
+const longest = 100
+
+/** Without the credentials of anything that looks like a URL, also of one that is none for its special characters. */
+export const discreet = (text: string): string => text.replace(/:\/\/\S*@/g, "://***@")
+
+/** Without control characters and line breaks. */
+export const oneLine = (text: string): string =>
+  text
+    .replace(/\s+/g, " ")
+    .replace(/[\u0000-\u001f\u007f-\u009f]/g, "\u{fffd}")
+    .trim()
+
+/** What was given, in quotes, for an error. */
+export const quote = (text: string): string => {
+  const line = oneLine(discreet(text))
+  return JSON.stringify(line.length > longest ? `${line.slice(0, longest).toWellFormed()}…` : line)
+}
+
+/** `1 event`, `2 events`. */
+export const count = (value: number, noun: string): string => `${value} ${noun}${value === 1 ? "" : "s"}`
+
+/** The first message that says something, from an error and what caused it. */
+export const messageOf = (error: unknown): string => {
+  // What Node reports when it tried several addresses of a host has no message of its own.
+  if (error instanceof AggregateError && error.message === "") return messageOf(error.errors[0])
+  return oneLine(discreet(error instanceof Error && error.message !== "" ? error.message : String(error)))
+}

@@ -1,0 +1,6 @@
+/**
+ * Where control events can be published to.
+ *
+ * @since 1.0.0
+ */
+export * as FileSink from "./FileSink.js"

@@ -1,0 +1,153 @@
+/**
+ * A lock on a directory against other processes, which ends with its holder however that ends.
+ *
+ * Who wants the lock puts a file of its own into `.lock`, with its identity as the name, and then looks: the lock is
+ * its own if no other file there is that of a living process. Two can both withdraw, but never both hold it: the one
+ * that put its file last sees the other's. Files of dead processes are removed by whoever sees them: no name is used
+ * twice, and so nobody removes another's by mistake.
+ */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import { randomUUID } from "node:crypto"
+import * as Fs from "node:fs/promises"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { setTimeout } from "node:timers/promises"
+import * as Files from "./files.js"
+
+/** Somebody else holds the lock. */
+export class DirectoryLocked extends Data.TaggedError("DirectoryLocked")<{ readonly message: string }> {}
+
+/**
+ * Takes the lock and answers the file that stands for it: the lock is held as long as that file is there, and removing
+ * it gives the lock back.
+ */
+export const acquire = (directory: string): Effect.Effect<string, DirectoryLocked | Files.FileError> =>
+  Effect.uninterruptible(Effect.flatMap(identity, (self) => attemptAcquire(directory, self, 2)))
+
+// -----------------------------------------------------------------------------
+// internal
+// -----------------------------------------------------------------------------
+
+interface Identity {
+  readonly pid: number
+  /** When the process started, which tells it from an earlier one with its pid: ticks since the boot. */
+  readonly started: string
+  /** Which run of the machine the pid belongs to. */
+  readonly boot: string
+  /** Which set of pids of the machine: a container has its own. */
+  readonly namespace: string
+  /** Percent-encoded. */
+  readonly host: string
+}
+
+/** What the system does not tell, which is anything but the pid on systems other than Linux. */
+const untold = "0"
+
+const encode = ({ boot, host, namespace, pid, started }: Identity): string =>
+  [pid, started, boot, namespace, randomUUID().slice(0, 8), host].join(".")
+
+const decode = (name: string): Identity | undefined => {
+  const match = /^(\d+)\.(\d+)\.([0-9a-f-]+)\.(\d+)\.[0-9a-f]+\.(.*)$/.exec(name)
+  return match === null
+    ? undefined
+    : { pid: Number(match[1]), started: match[2]!, boot: match[3]!, namespace: match[4]!, host: match[5]! }
+}
+
+const exists = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH"
+  }
+}
+
+const readOr = (path: string, instead: string): Promise<string> => Fs.readFile(path, "utf8").catch(() => instead)
+
+/** When a process started, `undefined` where no such process runs (a zombie does not run). */
+const startOf = async (pid: number): Promise<string | undefined> => {
+  const stat = await readOr(`/proc/${pid}/stat`, "")
+  // Processes of others can be hidden there.
+  if (stat === "") return exists(pid) ? untold : undefined
+  // The second field, the command, is in parentheses and may hold anything; the third is the state.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+  return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[22 - 3]
+}
+
+const identity: Effect.Effect<Identity> = Effect.promise(async () => ({
+  pid: process.pid,
+  started: (await startOf(process.pid)) ?? untold,
+  boot: (await readOr("/proc/sys/kernel/random/boot_id", untold)).trim(),
+  namespace: /\d+/.exec(await Fs.readlink("/proc/self/ns/pid").catch(() => untold))?.[0] ?? untold,
+  host: encodeURIComponent(Os.hostname())
+}))
+
+const differ = (one: string, other: string): boolean => one !== other && one !== untold && other !== untold
+
+type State = "runs" | "dead" | "unknown"
+
+const judge = async (other: Identity | undefined, self: Identity): Promise<State> => {
+  if (other?.host !== self.host) return "unknown"
+  if (differ(other.boot, self.boot)) return "dead"
+  if (other.namespace !== self.namespace) return "unknown"
+  const started = await startOf(other.pid)
+  return started === undefined || differ(started, other.started) ? "dead" : "runs"
+}
+
+interface Other {
+  readonly state: "runs" | "unknown"
+  readonly message: string
+}
+
+/** Another one that holds or wants the lock. Removes the files of the dead. */
+const findOther = async (directory: string, own: string, self: Identity): Promise<Other | undefined> => {
+  const locks = Path.dirname(own)
+  for (const name of await Fs.readdir(locks)) {
+    const file = Path.join(locks, name)
+    if (file === own) continue
+    const other = decode(name)
+    const state = await judge(other, self)
+    if (state === "dead") {
+      await Fs.rm(file, { force: true })
+    } else if (state === "runs") {
+      const which = other?.pid === self.pid ? "this process" : "process"
+      return { state, message: `The directory ${directory} is in use by ${which} ${other?.pid}` }
+    } else {
+      const holder = other === undefined ? "something" : `process ${other.pid} on host ${other.host}`
+      return {
+        state,
+        message: `The directory ${directory} is locked by ${holder}, which cannot be judged from here: if it no longer runs, delete ${file}`
+      }
+    }
+  }
+  return undefined
+}
+
+const attemptAcquire = (
+  directory: string,
+  self: Identity,
+  retries: number
+): Effect.Effect<string, DirectoryLocked | Files.FileError> =>
+  Effect.gen(function* () {
+    const locks = Path.join(directory, ".lock")
+    // Not recursive: a directory that is gone stays gone.
+    yield* Effect.catchIf(
+      Files.attempt(() => Fs.mkdir(locks)),
+      (error) => error.code === "EEXIST",
+      () => Effect.void
+    )
+    const own = Path.join(locks, encode(self))
+    yield* Files.attempt(() => Fs.writeFile(own, "", { flag: "wx" }))
+    const other = yield* Effect.onError(
+      Files.attempt(() => findOther(directory, own, self)),
+      () => Effect.ignoreLogged(Files.remove(own))
+    )
+    if (other === undefined) return own
+    yield* Files.remove(own)
+    if (other.state === "unknown" || retries === 0) return yield* new DirectoryLocked(other)
+    // It may want the lock just as we do, and withdraw as well. In real time, which is where it lives.
+    const pause = yield* Random.nextIntBetween(20, 100)
+    yield* Effect.promise(() => setTimeout(pause))
+    return yield* attemptAcquire(directory, self, retries - 1)
+  })

@@ -1,0 +1,120 @@
+/** What the sink needs of a file system, each operation as an Effect. */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Fs from "node:fs/promises"
+import * as Path from "node:path"
+
+/** An operation of the operating system failed. The message is its own, without the path. */
+export class FileError extends Data.TaggedError("FileError")<{
+  /** Such as `ENOSPC`. */
+  readonly code: string
+  readonly message: string
+  readonly cause: unknown
+}> {}
+
+const toFileError = (cause: unknown): FileError => {
+  const code = cause instanceof Error && "code" in cause && typeof cause.code === "string" ? cause.code : ""
+  const message = cause instanceof Error ? cause.message.split(", ", 1)[0]! : String(cause)
+  return new FileError({ code, message, cause })
+}
+
+/**
+ * Waits for the operation even when interrupted: nothing can take it back, and who went on without it would race with
+ * it.
+ */
+export const attempt = <A>(operation: () => Promise<A>): Effect.Effect<A, FileError> =>
+  Effect.uninterruptible(Effect.tryPromise({ try: operation, catch: toFileError }))
+
+/** Succeeds with `undefined` where an operation fails because there is no such file. */
+export const ifPresent = <A>(self: Effect.Effect<A, FileError>): Effect.Effect<A | undefined, FileError> =>
+  Effect.catchIf(
+    self,
+    (error) => error.code === "ENOENT",
+    () => Effect.succeed(undefined)
+  )
+
+/** What temporary files start with. */
+const temporary = ".tmp-"
+
+/** A temporary name in the directory, where a rename is atomic. Readers ignore it. */
+export const temporaryPath = (directory: string, name: string | number): string =>
+  Path.join(directory, `${temporary}${name}`)
+
+/** Writes a file that is on the disk when this ends, but for its name. */
+export const write = (path: string, text: string): Effect.Effect<void, FileError> =>
+  attempt(async () => {
+    const file = await Fs.open(path, "w")
+    try {
+      await file.writeFile(text)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+  })
+
+/** Brings the names in the directory to the disk. */
+export const syncDirectory = (directory: string): Effect.Effect<void, FileError> =>
+  attempt(async () => {
+    const handle = await Fs.open(directory, "r")
+    try {
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+  })
+
+export const read = (path: string): Effect.Effect<string, FileError> => attempt(() => Fs.readFile(path, "utf8"))
+
+export const exists = (path: string): Effect.Effect<boolean, FileError> =>
+  Effect.map(ifPresent(attempt(() => Fs.stat(path))), (found) => found !== undefined)
+
+/** Which file system the path is on. */
+export const device = (path: string): Effect.Effect<number, FileError> =>
+  Effect.map(
+    attempt(() => Fs.stat(path)),
+    ({ dev }) => dev
+  )
+
+export const rename = (from: string, to: string): Effect.Effect<void, FileError> => attempt(() => Fs.rename(from, to))
+
+export const remove = (path: string): Effect.Effect<void, FileError> => attempt(() => Fs.rm(path, { force: true }))
+
+/** Replaces a file as a whole: a crash leaves the old text or the new. */
+export const replace = (directory: string, name: string, text: string): Effect.Effect<void, FileError> => {
+  const path = temporaryPath(directory, name)
+  return write(path, text).pipe(
+    Effect.zipRight(rename(path, Path.join(directory, name))),
+    Effect.onError(() => Effect.ignoreLogged(remove(path))),
+    Effect.zipRight(syncDirectory(directory))
+  )
+}
+
+/** Makes the directory with its parents, all of them on the disk when this ends. */
+export const makeDirectory = (directory: string): Effect.Effect<void, FileError> =>
+  Effect.gen(function* () {
+    const first = yield* attempt(() => Fs.mkdir(directory, { recursive: true }))
+    if (first === undefined) return
+    for (let made = directory; made.startsWith(first); made = Path.dirname(made)) {
+      yield* syncDirectory(Path.dirname(made))
+    }
+  })
+
+/** The names in a directory that satisfy the predicate, which is not read into memory as a whole. */
+export const names = (
+  directory: string,
+  predicate: (name: string) => boolean
+): Effect.Effect<ReadonlyArray<string>, FileError> =>
+  attempt(async () => {
+    const found: Array<string> = []
+    for await (const { name } of await Fs.opendir(directory, { bufferSize: 1024 })) {
+      if (predicate(name)) found.push(name)
+    }
+    return found
+  })
+
+/** Removes the temporary files that a crash has left. */
+export const removeTemporaries = (directory: string): Effect.Effect<void, FileError> =>
+  Effect.flatMap(
+    names(directory, (name) => name.startsWith(temporary)),
+    Effect.forEach((name) => remove(Path.join(directory, name)), { discard: true })
+  )

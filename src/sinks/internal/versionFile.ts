@@ -1,0 +1,54 @@
+/** Remembers which versions were given out, so that a restart does not have to look at every event. */
+import * as Effect from "effect/Effect"
+import * as Path from "node:path"
+import * as ControlVersion from "../../ControlVersion.js"
+import * as Files from "./files.js"
+import { isEventFile } from "./fileName.js"
+
+const name = ".next-version"
+
+/** Sees to it that versions from `next` on, and only those, are given out after a restart. */
+export const write = (directory: string, next: number): Effect.Effect<void, Files.FileError> =>
+  Files.replace(directory, name, `${next}\n`)
+
+/** The first version that nothing has got, however the last holder of the directory ended. */
+export const read = (directory: string): Effect.Effect<number, Files.FileError> =>
+  Effect.gen(function* () {
+    const text = yield* Files.ifPresent(Files.read(Path.join(directory, name)))
+    const next = /^\d+$/.test(text?.trim() ?? "") ? Number(text) : undefined
+    return ControlVersion.is(next) ? next : yield* scan(directory, text === undefined ? "is missing" : "is malformed")
+  })
+
+/** The `event_id` and `control_version` in the text of an event's file, whatever they are. */
+export const parse = (text: string): { readonly event_id?: unknown; readonly control_version?: unknown } => {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === "object" && value !== null ? value : {}
+  } catch {
+    return {}
+  }
+}
+
+const scan = (directory: string, why: string): Effect.Effect<number, Files.FileError> =>
+  Effect.gen(function* () {
+    const files = yield* Files.names(directory, isEventFile)
+    let highest = 0
+    let unreadable = 0
+    yield* Effect.forEach(
+      files,
+      (file) =>
+        Effect.map(Files.read(Path.join(directory, file)), (text) => {
+          const version = parse(text).control_version
+          if (ControlVersion.is(version)) highest = Math.max(highest, version)
+          else unreadable++
+        }),
+      { concurrency: 16, discard: true }
+    )
+    if (files.length > 0) {
+      yield* Effect.logWarning(
+        `${Path.join(directory, name)} ${why}: read ${files.length} event files, the next version is ${highest + 1}`
+      ).pipe(Effect.annotateLogs({ without_a_version: unreadable }))
+      yield* write(directory, highest + 1)
+    }
+    return highest + 1
+  })

@@ -1,0 +1,124 @@
+/** The command as a process of its own, as users run it. */
+import { Effect, Scope } from "effect"
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import * as Fs from "node:fs/promises"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import ts from "typescript"
+
+const root = fileURLToPath(new URL("../../..", import.meta.url))
+
+/**
+ * Compiles `src`, without a check of types, into a directory that lives as long as the scope, and answers the program.
+ * It is below the project, so that the packages are found from there.
+ */
+export const build = Effect.acquireRelease(
+  Effect.promise(async () => {
+    const cache = Path.join(root, "node_modules", ".cache")
+    await Fs.mkdir(cache, { recursive: true })
+    return Fs.mkdtemp(Path.join(cache, "controlpublish-test-"))
+  }),
+  (directory) => Effect.promise(() => Fs.rm(directory, { recursive: true, force: true }))
+).pipe(
+  Effect.tap((directory) =>
+    Effect.promise(async () => {
+      const src = Path.join(root, "src")
+      const files = await Fs.readdir(src, { recursive: true })
+      await Fs.writeFile(Path.join(directory, "package.json"), `{ "type": "module" }`)
+      const compilerOptions = {
+        module: ts.ModuleKind.ESNext,
+        target: ts.ScriptTarget.ES2022,
+        verbatimModuleSyntax: true
+      }
+      for (const file of files.filter((file) => file.endsWith(".ts"))) {
+        const { outputText } = ts.transpileModule(await Fs.readFile(Path.join(src, file), "utf8"), { compilerOptions })
+        const out = Path.join(directory, file.replace(/ts$/, "js"))
+        await Fs.mkdir(Path.dirname(out), { recursive: true })
+        await Fs.writeFile(out, outputText)
+      }
+    })
+  ),
+  Effect.map((directory) => Path.join(directory, "service", "bin.js"))
+)
+
+/** A working directory that lives as long as the scope. */
+export const workingDirectory = Effect.acquireRelease(
+  Effect.promise(async () => Fs.realpath(await Fs.mkdtemp(Path.join(Os.tmpdir(), "controlpublish-service-")))),
+  (directory) => Effect.promise(() => Fs.rm(directory, { recursive: true, force: true, maxRetries: 20 }))
+)
+
+export interface Result {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface Running {
+  readonly process: ChildProcess
+  /** Completes when stdout and stderr together match. Fails when the process ends before. */
+  readonly waitFor: (pattern: RegExp) => Effect.Effect<void>
+  readonly end: Effect.Effect<Result>
+  readonly stop: (signal: NodeJS.Signals) => Effect.Effect<Result>
+}
+
+export interface Options {
+  readonly cwd?: string
+  /** All that the process gets of settings: nothing is inherited. */
+  readonly env?: Record<string, string>
+  /** Written to stdin, which is closed then. Absent: stdin stays open until the process ends. */
+  readonly input?: string | Uint8Array
+}
+
+/** Starts the program. At the end of the scope it is killed if it still runs. */
+export const start = (
+  program: string,
+  args: ReadonlyArray<string>,
+  { cwd = Os.tmpdir(), env = {}, input }: Options = {}
+): Effect.Effect<Running, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const { HOME = "/", PATH = "" } = process.env
+      const child = spawn(process.execPath, [program, ...args], { cwd, env: { HOME, PATH, ...env } })
+      const printed = { stdout: "", stderr: "" }
+      let changed = () => {}
+      for (const name of ["stdout", "stderr"] as const) {
+        child[name].setEncoding("utf8").on("data", (text: string) => {
+          printed[name] += text
+          changed()
+        })
+      }
+      // Who ends without reading all of its input breaks the pipe.
+      child.stdin.on("error", () => {})
+      if (input !== undefined) child.stdin.end(input)
+      const end = once(child, "close").then(([code]): Result => ({ code: code as number | null, ...printed }))
+      const waitFor = (pattern: RegExp) =>
+        new Promise<void>((resolve, reject) => {
+          changed = () => {
+            if (pattern.test(printed.stdout + printed.stderr)) resolve()
+          }
+          changed()
+          void end.then((result) => reject(new Error(`${pattern.source} was never printed: ${JSON.stringify(result)}`)))
+        })
+      return {
+        process: child,
+        waitFor: (pattern: RegExp) => Effect.promise(() => waitFor(pattern)),
+        end: Effect.promise(() => end),
+        stop: (signal: NodeJS.Signals) =>
+          Effect.promise(() => {
+            child.kill(signal)
+            return end
+          })
+      }
+    }),
+    ({ end, process }) =>
+      Effect.suspend(() => {
+        if (process.exitCode === null && process.signalCode === null) process.kill("SIGKILL")
+        return end
+      })
+  )
+
+/** Runs the program to its end. */
+export const run = (program: string, args: ReadonlyArray<string>, options: Options = {}): Effect.Effect<Result> =>
+  Effect.scoped(Effect.flatMap(start(program, args, { input: "", ...options }), ({ end }) => end))

@@ -183,7 +183,6 @@ const makeWith = (options: {
     const store = yield* OutboxStore
     const wakeUp = yield* WakeUp
     const config = yield* PumpConfig
-    const publishTimeout = Duration.toMillis(config.publishTimeout)
     const status = yield* makeStatus(sink)
     const running = yield* Effect.makeLatch(true)
     const pausing = yield* Effect.makeLatch(false)
@@ -213,12 +212,12 @@ const makeWith = (options: {
             now,
             limit: config.batchSize,
             maxBytes: config.batchBytes,
-            holdFor: publishTimeout,
+            holdFor: Duration.toMillis(config.publishTimeout),
             afterParked: config.afterParked
           })
         )
         if (claim._tag !== "Claim") return nothing
-        const settlement = yield* Batch.run(sink, config, claim.rows, now + publishTimeout)
+        const settlement = yield* Batch.run(sink, config, claim.rows, now)
         yield* claim.settle(settlement)
         const report = reportOf(settlement)
         yield* status.settled(report, settlement.now)

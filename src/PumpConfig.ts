@@ -18,7 +18,7 @@ import type { AfterParked } from "./OutboxStore.js"
 export class PumpConfig extends Context.Tag("controlpublish/PumpConfig")<
   PumpConfig,
   {
-    /** At most this many events in one batch. Default 256. */
+    /** At most this many events in one batch. Default 500. */
     readonly batchSize: number
     /** A batch ends when its payloads reach this many bytes, so that large ones do not grow memory. Default 4 MiB. */
     readonly batchBytes: number
@@ -27,8 +27,9 @@ export class PumpConfig extends Context.Tag("controlpublish/PumpConfig")<
     /** How often an idle pump looks for rows that no wake-up announced. Default 1 second. */
     readonly pollPeriod: Duration.DurationInput
     /**
-     * How long one publish may take, counted from its claim; then the sink counts as unavailable. It is also how long
-     * a pump that froze keeps a lane, give or take seconds. Default 10 seconds.
+     * How long one publish may take, counted from its claim; then the sink counts as unavailable. A sink is told to send
+     * nothing more after three quarters of it, so that one that is merely slow can answer for what it did. It is also
+     * how long a pump that froze keeps a lane, give or take seconds. Default 10 seconds.
      */
     readonly publishTimeout: Duration.DurationInput
     /** How long a stop waits for publishes in flight. Default 15 seconds. */
@@ -75,7 +76,7 @@ export const defaultEventRetry: Schedule.Schedule<unknown> = Schedule.exponentia
  * @category defaults
  */
 export const defaults: PumpConfig["Type"] = {
-  batchSize: 256,
+  batchSize: 500,
   batchBytes: 4 * 1024 * 1024,
   concurrency: 4,
   pollPeriod: Duration.seconds(1),

@@ -24,7 +24,7 @@ import type { OrderingKey } from "./OrderingKey.js"
  * - Versions are positive, and later events have higher ones.
  * - An event id that is in the feed already answers its first version, as a `duplicate`, as far back as the sink can
  *   tell.
- * - Nothing is sent after the batch's deadline.
+ * - Nothing is sent from the batch's deadline on.
  *
  * `sinkConformance` in `controlpublish/testing` checks them.
  *
@@ -54,7 +54,7 @@ export class Sink extends Context.Tag("controlpublish/Sink")<
 export interface Batch {
   /** In the order of the outbox. */
   readonly events: Arr.NonEmptyReadonlyArray<OutboundEvent>
-  /** The instant after which nothing of the batch may be sent, in milliseconds since the epoch. */
+  /** The instant from which on nothing of the batch may be sent, in milliseconds since the epoch. */
   readonly deadline: number
 }
 
@@ -193,7 +193,15 @@ export const fromAppend = (options: {
       let unavailable: SinkUnavailable | undefined
 
       const appendAt = Effect.fnUntraced(function* (index: number, event: OutboundEvent) {
-        if (unavailable !== undefined || (yield* Clock.currentTimeMillis) >= batch.deadline) return false
+        if (unavailable !== undefined) return false
+        if ((yield* Clock.currentTimeMillis) >= batch.deadline) {
+          unavailable = new SinkUnavailable({
+            sink: options.name,
+            reason: "timeout",
+            message: "The deadline has passed"
+          })
+          return false
+        }
         const outcome = yield* Effect.merge(options.append(event))
         if (outcome._tag === "SinkUnavailable") {
           unavailable = outcome
@@ -209,9 +217,9 @@ export const fromAppend = (options: {
       })
 
       yield* Effect.forEach(byKey(batch.events), appendKey, { concurrency: options.concurrency ?? 16, discard: true })
-      if (unavailable !== undefined && outcomes.every((outcome) => outcome._tag === "NotAttempted")) {
-        return yield* unavailable
-      }
+      if (unavailable === undefined) return outcomes
+      if (outcomes.every((outcome) => outcome._tag === "NotAttempted")) return yield* unavailable
+      yield* Effect.logWarning("A batch was published in part", unavailable)
       return outcomes
     })
 })

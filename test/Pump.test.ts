@@ -179,6 +179,31 @@ describe("Pump", () => {
     }).pipe(Effect.provide(scheduled({ publishTimeout: "10 seconds" })))
   )
 
+  it.effect("keeps what a slow sink published until its deadline, and goes on from there", () =>
+    Effect.gen(function* () {
+      let version = 0
+      const slow = Sink.fromAppend({
+        name: "slow",
+        append: () =>
+          Effect.delay(
+            Effect.sync(() => Sink.published(ControlVersion.make(++version))),
+            "1 second"
+          )
+      })
+      const { pump, stop } = yield* startPump({ publishTimeout: "10 seconds" }).pipe(
+        Effect.provideService(Sink.Sink, slow)
+      )
+      const ids = Array.from({ length: 20 }, (_, n) => `a${n}`)
+      yield* append(...ids)
+      yield* TestClock.adjust("9 seconds")
+      assert.strictEqual((yield* pump.status).published, 8)
+      yield* TestClock.adjust("15 seconds")
+      assert.deepInclude(yield* pump.status, { published: 20, failures: 0 })
+      assert.strictEqual(version, 20)
+      yield* stop
+    }).pipe(Effect.provide(base))
+  )
+
   it.effect("charges a defect of the sink to the event that causes it, and to no other", () =>
     Effect.gen(function* () {
       const pump = yield* Pump.Pump

@@ -86,26 +86,34 @@ const checkOutcomes = (sink: SinkService, batch: Sink.Batch, outcomes: ReadonlyA
     : Effect.succeed(outcomes)
 }
 
-const publishOnce = (sink: SinkService, batch: Sink.Batch) =>
+/** A batch, and when its publish is given up. */
+interface TimedBatch extends Sink.Batch {
+  /** Later than the deadline, so that a sink which is slow rather than gone can say what it did until then. */
+  readonly givenUpAt: number
+}
+
+const timeout = (sink: SinkService) =>
+  new Sink.SinkUnavailable({
+    sink: sink.name,
+    reason: "timeout",
+    message: "The sink did not answer within the publish timeout"
+  })
+
+const publishOnce = (sink: SinkService, batch: TimedBatch) =>
   Effect.gen(function* () {
-    const left = batch.deadline - (yield* Clock.currentTimeMillis)
-    const timeout = new Sink.SinkUnavailable({
-      sink: sink.name,
-      reason: "timeout",
-      message: "The sink did not answer within the publish timeout"
-    })
+    const now = yield* Clock.currentTimeMillis
     // A holder that was frozen after its claim has lost its lane: whatever it sent now could overtake others.
-    if (left <= 0) return yield* timeout
+    if (now >= batch.deadline) return yield* timeout(sink)
     return yield* sink
       .publish(batch)
-      .pipe(Effect.timeoutFail({ duration: Duration.millis(left), onTimeout: () => timeout }))
+      .pipe(Effect.timeoutFail({ duration: Duration.millis(batch.givenUpAt - now), onTimeout: () => timeout(sink) }))
   }).pipe(Effect.flatMap((outcomes) => checkOutcomes(sink, batch, outcomes)))
 
 /**
  * Publishes a batch in which some event makes the sink die, one event at a time, so that it is charged to that event
  * and to no other.
  */
-const isolate = (sink: SinkService, batch: Sink.Batch): Effect.Effect<Array<Sink.Outcome>, Sink.SinkUnavailable> =>
+const isolate = (sink: SinkService, batch: TimedBatch): Effect.Effect<Array<Sink.Outcome>, Sink.SinkUnavailable> =>
   Effect.gen(function* () {
     const outcomes: Array<Sink.Outcome> = batch.events.map(() => Sink.notAttempted)
     for (const key of Sink.byKey(batch.events)) {
@@ -130,7 +138,7 @@ const isolate = (sink: SinkService, batch: Sink.Batch): Effect.Effect<Array<Sink
     return outcomes
   })
 
-const publish = (sink: SinkService, batch: Sink.Batch) =>
+const publish = (sink: SinkService, batch: TimedBatch) =>
   publishOnce(sink, batch).pipe(
     Effect.catchAllCause((cause) =>
       Cause.isDie(cause)
@@ -188,22 +196,28 @@ const settlementOf = (
     return { now, published, failed, parked }
   })
 
+/** The part of the publish timeout in which a sink may begin to send. */
+const sending = 0.75
+
 /**
- * Publishes claimed rows and answers what to write about them. Only the publish itself can be interrupted: once the
- * sink has answered, the answer is kept.
+ * Publishes rows that were claimed at an instant, and answers what to write about them. Only the publish itself can be
+ * interrupted: once the sink has answered, the answer is kept.
  */
 export const run = (
   sink: SinkService,
   config: Config,
   rows: ReadonlyArray<ClaimedRow>,
-  deadline: number
+  claimedAt: number
 ): Effect.Effect<Settlement, Sink.SinkUnavailable> =>
   Effect.suspend(() => {
     const { invalid, valid } = decodeRows(rows, config.afterParked)
     const events = valid.map(({ outbound }) => outbound)
+    const publishTimeout = Duration.toMillis(config.publishTimeout)
+    const deadline = claimedAt + publishTimeout * sending
+    const givenUpAt = claimedAt + publishTimeout
     return Effect.flatMap(
       Arr.isNonEmptyReadonlyArray(events)
-        ? Effect.interruptible(publish(sink, { events, deadline }))
+        ? Effect.interruptible(publish(sink, { events, deadline, givenUpAt }))
         : Effect.succeed([]),
       (outcomes) => settlementOf(config, valid, outcomes, invalid)
     )

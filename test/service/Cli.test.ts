@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
+import { vi } from "vitest"
 import { Migrations } from "../../src/postgres/index.js"
 import { layerDatabase, rawClient, TestDatabase } from "../support/postgres.js"
 import * as Controlpublish from "./support/controlpublish.js"
@@ -50,6 +51,8 @@ const fails = (result: Controlpublish.Result, code: number, line: string | RegEx
 
 const ndjson = (count: number) =>
   Array.from({ length: count }, (_, index) => JSON.stringify({ type: "test", tenant_id: `t${index % 3}`, n: index }))
+
+vi.setConfig({ testTimeout: 60_000 })
 
 layer(layerProgram, { excludeTestServices: true, timeout: 60_000 })("controlpublish", (it) => {
   it.scoped("refuses a setting that cannot be with one line that names it, what was given and what is valid", () =>
@@ -312,6 +315,41 @@ layer(layerProgram, { excludeTestServices: true, timeout: 60_000 })("controlpubl
         "controlpublish: interrupted. Appended: 10 events, lines 1 to 10. Not appended: line 11 and all after it.\n"
       )
       assert.strictEqual(code, 130)
+    })
+  )
+
+  const itOnTerminal = Controlpublish.hasTerminal ? it.scoped : it.scoped.skip
+
+  itOnTerminal("shows progress on a terminal, reads events from it, and obeys its Ctrl-C", () =>
+    Effect.gen(function* () {
+      const program = yield* Program
+      const { env, events, run } = yield* command
+      yield* run(["migrate"])
+      const cwd = yield* Controlpublish.workingDirectory
+      yield* Effect.promise(() => Fs.writeFile(Path.join(cwd, "events.ndjson"), ndjson(3_000).join("\n")))
+      const options = { cwd, env: { ...env, LANG: "C.UTF-8" }, terminal: true }
+      const append = (...args: ReadonlyArray<string>) => Controlpublish.start(program, ["append", ...args], options)
+
+      const file = yield* append("events.ndjson", "--transaction-size", "10")
+      const { code, stdout } = yield* file.end
+      assert.strictEqual(code, 0, stdout)
+      assert.match(stdout, /━{10}.* \d+0 events/)
+      assert.match(stdout, /Appended 3000 events in 300 transactions\.\r\n$/)
+
+      const typed = yield* append("-")
+      yield* typed.waitFor(/0 events/)
+      typed.process.stdin!.write(`${ndjson(2).join("\n")}\n\u0004`)
+      assert.match((yield* typed.end).stdout, /Appended 2 events in 1 transaction\.\r\n$/)
+      assert.strictEqual((yield* events).length, 3_002)
+
+      const interrupted = yield* append("-", "--transaction-size", "1")
+      yield* interrupted.waitFor(/0 events/)
+      interrupted.process.stdin!.write(`${ndjson(1).join("\n")}\n`)
+      yield* interrupted.waitFor(/ 1 event/)
+      interrupted.process.stdin!.write("\u0003")
+      const ended = yield* interrupted.end
+      assert.match(ended.stdout, /controlpublish: interrupted\. Appended: 1 event, lines 1 to 1\. Not appended: line 2/)
+      assert.strictEqual(ended.code, 130)
     })
   )
 

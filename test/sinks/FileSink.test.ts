@@ -804,7 +804,8 @@ const canMount = (() => {
 
 describe.skipIf(!canMount)("a file system", () => {
   const mount = (...args: Array<string>) => Effect.sync(() => execFileSync("mount", args, { stdio: "ignore" }))
-  const umount = (at: string) => Effect.sync(() => execFileSync("umount", ["-l", at], { stdio: "ignore" }))
+  const umount = (at: string) =>
+    Effect.ignore(Effect.try(() => execFileSync("umount", ["-l", at], { stdio: "ignore" })))
 
   const mounted = (options: string) =>
     Effect.flatMap(inDirectory, (at) =>
@@ -834,7 +835,7 @@ describe.skipIf(!canMount)("a file system", () => {
   it.scopedLive("that is no longer mounted is waited for, and nothing goes into the directory below it", () =>
     Effect.gen(function* () {
       const [at, volume] = [yield* inDirectory, yield* mounted("size=1m")]
-      yield* mount("--bind", volume, at)
+      yield* Effect.acquireRelease(mount("--bind", volume, at), () => umount(at))
       const context = yield* Layer.build(FileSink.layer({ directory: at }))
       const sink = Context.get(context, Sink.Sink)
       yield* publish(sink, event("a"))
@@ -845,7 +846,6 @@ describe.skipIf(!canMount)("a file system", () => {
       assert.deepStrictEqual(yield* list(at), [])
       yield* mount("--bind", volume, at)
       assert.deepStrictEqual(line(yield* publish(sink, event("a"), event("b"))), ["1 again", "2"])
-      yield* Effect.addFinalizer(() => umount(at))
     })
   )
 })

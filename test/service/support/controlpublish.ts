@@ -1,6 +1,6 @@
 /** The command as a process of its own, as users run it. */
-import { Effect, Scope } from "effect"
-import { type ChildProcess, spawn } from "node:child_process"
+import { Effect, type Scope } from "effect"
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
@@ -43,10 +43,19 @@ export const build = Effect.acquireRelease(
   Effect.map((directory) => Path.join(directory, "service", "bin.js"))
 )
 
-/** A working directory that lives as long as the scope. */
+/**
+ * A working directory that lives as long as the scope. So does the embedded database in it, which a process that a test
+ * had to kill leaves running.
+ */
 export const workingDirectory = Effect.acquireRelease(
   Effect.promise(async () => Fs.realpath(await Fs.mkdtemp(Path.join(Os.tmpdir(), "controlpublish-service-")))),
-  (directory) => Effect.promise(() => Fs.rm(directory, { recursive: true, force: true, maxRetries: 20 }))
+  (directory) =>
+    Effect.promise(async () => {
+      const pidFile = Path.join(directory, ".controlpublish", "postgres", "postmaster.pid")
+      const pid = Number.parseInt(await Fs.readFile(pidFile, "utf8").catch(() => ""), 10)
+      if (pid > 0) process.kill(pid, "SIGKILL")
+      await Fs.rm(directory, { recursive: true, force: true, maxRetries: 20 })
+    })
 )
 
 export interface Result {
@@ -59,6 +68,8 @@ export interface Running {
   readonly process: ChildProcess
   /** Completes when stdout and stderr together match. Fails when the process ends before. */
   readonly waitFor: (pattern: RegExp) => Effect.Effect<void>
+  /** What it has printed to stdout. */
+  readonly printed: Effect.Effect<string>
   readonly end: Effect.Effect<Result>
   readonly stop: (signal: NodeJS.Signals) => Effect.Effect<Result>
 }
@@ -69,18 +80,28 @@ export interface Options {
   readonly env?: Record<string, string>
   /** Written to stdin, which is closed then. Absent: stdin stays open until the process ends. */
   readonly input?: string | Uint8Array
+  /** On a terminal, see `hasTerminal`: what it prints to stderr comes on stdout. */
+  readonly terminal?: boolean
 }
+
+/** Whether processes can be given a terminal here, by the `script` of util-linux. */
+export const hasTerminal = String(spawnSync("script", ["--version"], { encoding: "utf8" }).stdout).includes(
+  "util-linux"
+)
 
 /** Starts the program. At the end of the scope it is killed if it still runs. */
 export const start = (
   program: string,
   args: ReadonlyArray<string>,
-  { cwd = Os.tmpdir(), env = {}, input }: Options = {}
+  { cwd = Os.tmpdir(), env = {}, input, terminal = false }: Options = {}
 ): Effect.Effect<Running, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const { HOME = "/", PATH = "" } = process.env
-      const child = spawn(process.execPath, [program, ...args], { cwd, env: { HOME, PATH, ...env } })
+      const command = [process.execPath, program, ...args]
+      const line = command.map((arg) => `'${arg}'`).join(" ")
+      const [file = "", ...rest] = terminal ? ["script", "-qefc", `exec ${line}`, "/dev/null"] : command
+      const child = spawn(file, rest, { cwd, env: { HOME, PATH, ...env } })
       const printed = { stdout: "", stderr: "" }
       let changed = () => {}
       for (const name of ["stdout", "stderr"] as const) {
@@ -104,6 +125,7 @@ export const start = (
       return {
         process: child,
         waitFor: (pattern: RegExp) => Effect.promise(() => waitFor(pattern)),
+        printed: Effect.sync(() => printed.stdout),
         end: Effect.promise(() => end),
         stop: (signal: NodeJS.Signals) =>
           Effect.promise(() => {

@@ -44,6 +44,11 @@ const Version = Schema.Number.pipe(
   })
 )
 
+// RFC 3339 has an offset: without one the time would depend on where it is read. PostgreSQL has no year 0.
+const isInstant = (value: string): boolean =>
+  /^(?!0000)\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/i.test(value) &&
+  !Number.isNaN(Date.parse(value))
+
 const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
 
 /**
@@ -75,7 +80,7 @@ export const fields = {
   /** RFC 3339. Always written by `append`; absent, the row's own time counts. */
   created_at: optional(
     Schema.String.pipe(
-      Schema.filter((value) => /^\d{4}-\d{2}-\d{2}T/.test(value) && !Number.isNaN(Date.parse(value)), {
+      Schema.filter(isInstant, {
         message: () => "must be a date and time in RFC 3339"
       })
     )

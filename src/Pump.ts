@@ -141,6 +141,10 @@ const makeStatus = (sink: Sink["Type"]) =>
               SubscriptionRef.update(ref, (status) => ({ ...status, state, since }))
             )
       )
+    // Until something was published, an outage is not over.
+    const working = Effect.flatMap(SubscriptionRef.get(ref), (status) =>
+      status.state === "unavailable" ? Effect.void : enter("publishing")
+    )
     const settled = (report: DrainReport, now: number) =>
       SubscriptionRef.update(ref, (status) => ({
         ...status,
@@ -149,7 +153,9 @@ const makeStatus = (sink: Sink["Type"]) =>
       })).pipe(
         Effect.zipRight(Metric.incrementBy(PumpMetrics.published, report.published)),
         Effect.zipRight(Metric.incrementBy(PumpMetrics.failed, report.failed)),
-        Effect.zipRight(Metric.incrementBy(PumpMetrics.parked, report.parked))
+        Effect.zipRight(Metric.incrementBy(PumpMetrics.parked, report.parked)),
+        Effect.zipRight(SubscriptionRef.get(ref)),
+        Effect.flatMap((status) => (status.state === "unavailable" ? enter("publishing") : Effect.void))
       )
     const failed = (cause: Cause.Cause<PumpError>) =>
       Effect.gen(function* () {
@@ -167,7 +173,7 @@ const makeStatus = (sink: Sink["Type"]) =>
           : Effect.logWarning("The pump cannot publish and backs off", cause)
         yield* enter("unavailable")
       })
-    return { ref, enter, settled, failed }
+    return { ref, enter, working, settled, failed }
   })
 
 type Requirements = OutboxStore | WakeUp | Sink | PumpConfig
@@ -188,41 +194,32 @@ const makeWith = (options: {
     const pausing = yield* Effect.makeLatch(false)
     const onePass = yield* Effect.makeSemaphore(1)
     let paused = false
+    let stopping = false
 
     yield* Effect.addFinalizer(() => status.enter("stopped"))
     const inFlight = yield* FiberSet.make<DrainReport, PumpError>()
-    yield* Effect.addFinalizer(() =>
-      status
-        .enter("stopping")
-        .pipe(
-          Effect.zipRight(FiberSet.awaitEmpty(inFlight)),
-          Effect.interruptible,
-          Effect.timeoutOption(config.drainTimeout)
-        )
-    )
     // Batches outlive the fiber that asks for them, and see none of its context: a caller's transaction least of all.
     const runInFlight = yield* FiberSet.runtime(inFlight)()
+    const annotated = Effect.annotateLogs({ package: "controlpublish", module: "Pump", sink: sink.name })
 
     const publishLane = (lane: Lane): Effect.Effect<DrainReport, PumpError> =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
-        const claim = yield* Effect.interruptible(
-          store.claim({
-            lane,
-            now,
-            limit: config.batchSize,
-            maxBytes: config.batchBytes,
-            holdFor: Duration.toMillis(config.publishTimeout),
-            afterParked: config.afterParked
-          })
-        )
+        const claim = yield* store.claim({
+          lane,
+          now,
+          limit: config.batchSize,
+          maxBytes: config.batchBytes,
+          holdFor: Duration.toMillis(config.publishTimeout),
+          afterParked: config.afterParked
+        })
         if (claim._tag !== "Claim") return nothing
         const settlement = yield* Batch.run(sink, config, claim.rows, now)
         yield* claim.settle(settlement)
         const report = reportOf(settlement)
         yield* status.settled(report, settlement.now)
         return report
-      }).pipe(Effect.scoped, Effect.uninterruptible)
+      }).pipe(Effect.scoped, Effect.interruptible, annotated)
 
     const startBatch = (lane: Lane): Effect.Effect<Exit.Exit<DrainReport, PumpError>> =>
       Effect.map(Fiber.await(runInFlight(publishLane(lane))), (exit) =>
@@ -239,10 +236,13 @@ const makeWith = (options: {
       readonly lanes: number
     }
 
+    const halted = () => paused || stopping
+
     const pass: Effect.Effect<Pass, PumpError> = Effect.gen(function* () {
+      if (halted()) return { report: nothing, lanes: 0 }
       const probe = yield* store.probe({ now: yield* Clock.currentTimeMillis, afterParked: config.afterParked })
       if (probe.lanes.length === 0) return { report: nothing, lanes: 0 }
-      yield* status.enter("publishing")
+      yield* status.working
       // Pumps that start at different lanes meet less.
       const lanes = yield* Random.shuffle(probe.lanes)
       let report = nothing
@@ -251,7 +251,7 @@ const makeWith = (options: {
         lanes,
         (lane) =>
           Effect.suspend(() =>
-            paused || failure !== undefined
+            halted() || failure !== undefined
               ? Effect.void
               : Effect.map(startBatch(lane), (exit) => {
                   if (Exit.isSuccess(exit)) report = add(report, exit.value)
@@ -261,11 +261,7 @@ const makeWith = (options: {
         { concurrency: config.concurrency, discard: true }
       )
       return failure === undefined ? { report, lanes: lanes.length } : yield* Effect.failCause(failure)
-    }).pipe(
-      Effect.when(() => !paused),
-      Effect.flatMap(Effect.orElseSucceed(() => ({ report: nothing, lanes: 0 }))),
-      onePass.withPermits(1)
-    )
+    }).pipe(onePass.withPermits(1))
 
     const drainFrom = (total: DrainReport): Effect.Effect<DrainReport, PumpError> =>
       Effect.flatMap(pass, ({ report }) => (isProgress(report) ? drainFrom(add(total, report)) : Effect.succeed(total)))
@@ -304,9 +300,17 @@ const makeWith = (options: {
       Effect.tapError((cause) => status.failed(cause)),
       Effect.retry(Schedule.andThen(config.retry, Schedule.spaced("30 seconds"))),
       Effect.forever,
-      Effect.annotateLogs({ package: "controlpublish", module: "Pump", sink: sink.name })
+      annotated
     )
-    if (options.scheduled) yield* Effect.forkScoped(Effect.interruptible(loop))
+    // Not in the scope, which would wait for it without a deadline: the finalizer sees to it.
+    const looping = options.scheduled ? yield* Effect.forkDaemon(Effect.interruptible(loop)) : Fiber.void
+    yield* Effect.addFinalizer(() =>
+      Effect.gen(function* () {
+        stopping = true
+        yield* status.enter("stopping")
+        yield* Effect.zip(Fiber.interrupt(looping), FiberSet.awaitEmpty(inFlight), { concurrent: true })
+      }).pipe(Effect.interruptible, Effect.timeoutOption(config.drainTimeout))
+    )
 
     return {
       drain: drainFrom(nothing),
@@ -315,7 +319,7 @@ const makeWith = (options: {
         yield* running.close
         yield* pausing.open
         yield* FiberSet.awaitEmpty(inFlight)
-        yield* status.enter("paused")
+        if (halted()) yield* status.enter("paused")
       }),
       resume: Effect.gen(function* () {
         paused = false

@@ -48,6 +48,8 @@ describe("ControlEvent", () => {
     ["a version beyond 2^53", { ...stackActivated, version: 2 ** 53 }, "version"],
     ["a tenant_id of null", { ...stackActivated, tenant_id: null }, "tenant_id"],
     ["a created_at that is no time", { ...stackActivated, created_at: "yesterday" }, "created_at"],
+    ["a created_at without offset", { ...stackActivated, created_at: "2026-01-02T03:04:05" }, "created_at"],
+    ["a created_at in no month", { ...stackActivated, created_at: "2026-13-02T03:04:05Z" }, "created_at"],
     ["a control_version of 0", { ...stackActivated, control_version: 0 }, "control_version"],
     ["an array", [stackActivated], ""],
     ["null", null, ""],

@@ -1,5 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Chunk, Deferred, Effect, Exit, Fiber, Layer, Scope, Schedule, Stream, TestClock } from "effect"
+import {
+  Chunk,
+  Deferred,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  LogLevel,
+  Scope,
+  Schedule,
+  Stream,
+  TestClock
+} from "effect"
 import { ControlVersion, Outbox, OutboxStore, Pump, PumpConfig, Sink, WakeUp, type PumpStatus } from "../src/index.js"
 import { MemoryOutboxStore, MemorySink } from "../src/testing/index.js"
 import { feedIds } from "./support/pump.js"
@@ -204,6 +217,24 @@ describe("Pump", () => {
     }).pipe(Effect.provide(base))
   )
 
+  it.live("says an outage once", () => {
+    const warnings: Array<unknown> = []
+    const logger = Logger.make(({ logLevel, message }) => {
+      if (logLevel === LogLevel.Warning) warnings.push(message)
+    })
+    return Effect.gen(function* () {
+      const sink = yield* MemorySink.MemorySink
+      yield* sink.setAvailable(false)
+      yield* append("a1")
+      yield* Effect.sleep("200 millis")
+      assert.isAbove((yield* sink.calls).length, 3)
+      assert.deepStrictEqual(warnings, [["The pump cannot publish and backs off"]])
+    }).pipe(
+      Effect.provide(scheduled({ retry: Schedule.spaced("20 millis") })),
+      Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+    )
+  })
+
   it.effect("charges a defect of the sink to the event that causes it, and to no other", () =>
     Effect.gen(function* () {
       const pump = yield* Pump.Pump
@@ -390,6 +421,41 @@ describe("Pump, stopped", () => {
       yield* settle
       assert.deepStrictEqual(yield* feedIds, ["a1"])
       yield* next.stop
+    }).pipe(Effect.provide(base))
+  )
+
+  it.live("during a publish that cannot be interrupted: leaves it alone", () =>
+    Effect.gen(function* () {
+      const sink = yield* MemorySink.MemorySink
+      yield* sink.script(
+        () => Effect.uninterruptible(Effect.never),
+        () => Effect.uninterruptible(Effect.never)
+      )
+      const { pump, stop } = yield* startPump({ publishTimeout: "100 millis", drainTimeout: "200 millis" })
+      yield* append("a1")
+      yield* Effect.sleep("150 millis")
+      assert.strictEqual((yield* pump.status).failures, 1)
+      const stopped = yield* stop.pipe(Effect.disconnect, Effect.timeoutOption("5 seconds"))
+      assert.strictEqual(stopped._tag, "Some")
+    }).pipe(Effect.provide(base))
+  )
+
+  it.effect("during a drain: starts no new batch for it either", () =>
+    Effect.gen(function* () {
+      const sink = yield* MemorySink.MemorySink
+      const { pump, stop } = yield* startPump({ batchSize: 1, concurrency: 1 })
+      yield* pump.pause
+      yield* append(...Array.from({ length: 10 }, (_, n) => `a${n}`))
+      const { release } = yield* hangNextPublish
+      yield* pump.resume
+      const draining = yield* Effect.fork(pump.drain)
+      yield* settle
+      const stopping = yield* Effect.fork(stop)
+      yield* settle
+      yield* release
+      yield* Fiber.join(stopping)
+      yield* Fiber.interrupt(draining)
+      assert.strictEqual((yield* sink.calls).length, 1)
     }).pipe(Effect.provide(base))
   )
 

@@ -9,7 +9,7 @@ import * as Metric from "effect/Metric"
 import * as ControlEvent from "../ControlEvent.js"
 import * as ControlVersion from "../ControlVersion.js"
 import type { OrderingKey } from "../OrderingKey.js"
-import { maxErrorLength, type AfterParked, type ClaimedRow, type Settlement } from "../OutboxStore.js"
+import { maxErrorLength, OutboxError, type AfterParked, type ClaimedRow, type Settlement } from "../OutboxStore.js"
 import type { PumpConfig } from "../PumpConfig.js"
 import * as PumpMetrics from "../PumpMetrics.js"
 import * as Sink from "../Sink.js"
@@ -102,11 +102,12 @@ const timeout = (sink: SinkService) =>
 const publishOnce = (sink: SinkService, batch: TimedBatch) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    // A holder that was frozen after its claim has lost its lane: whatever it sent now could overtake others.
     if (now >= batch.deadline) return yield* timeout(sink)
-    return yield* sink
-      .publish(batch)
-      .pipe(Effect.timeoutFail({ duration: Duration.millis(batch.givenUpAt - now), onTimeout: () => timeout(sink) }))
+    return yield* sink.publish(batch).pipe(
+      // A sink that cannot be interrupted is left alone: it has promised to send nothing more.
+      Effect.disconnect,
+      Effect.timeoutFail({ duration: Duration.millis(batch.givenUpAt - now), onTimeout: () => timeout(sink) })
+    )
   }).pipe(Effect.flatMap((outcomes) => checkOutcomes(sink, batch, outcomes)))
 
 /**
@@ -196,29 +197,35 @@ const settlementOf = (
     return { now, published, failed, parked }
   })
 
+const late = () =>
+  new OutboxError({
+    message: "The claim took most of the publish timeout, and nothing of it was sent",
+    retryable: true
+  })
+
 /** The part of the publish timeout in which a sink may begin to send. */
 const sending = 0.75
 
 /**
- * Publishes rows that were claimed at an instant, and answers what to write about them. Only the publish itself can be
- * interrupted: once the sink has answered, the answer is kept.
+ * Publishes rows that were claimed at an instant, and answers what to write about them.
  */
 export const run = (
   sink: SinkService,
   config: Config,
   rows: ReadonlyArray<ClaimedRow>,
   claimedAt: number
-): Effect.Effect<Settlement, Sink.SinkUnavailable> =>
-  Effect.suspend(() => {
+): Effect.Effect<Settlement, Sink.SinkUnavailable | OutboxError> =>
+  Effect.gen(function* () {
     const { invalid, valid } = decodeRows(rows, config.afterParked)
     const events = valid.map(({ outbound }) => outbound)
+    if (!Arr.isNonEmptyReadonlyArray(events)) return yield* settlementOf(config, valid, [], invalid)
+    const now = yield* Clock.currentTimeMillis
     const publishTimeout = Duration.toMillis(config.publishTimeout)
-    const deadline = claimedAt + publishTimeout * sending
-    const givenUpAt = claimedAt + publishTimeout
-    return Effect.flatMap(
-      Arr.isNonEmptyReadonlyArray(events)
-        ? Effect.interruptible(publish(sink, { events, deadline, givenUpAt }))
-        : Effect.succeed([]),
-      (outcomes) => settlementOf(config, valid, outcomes, invalid)
-    )
+    // A clock that goes back must not prolong anything.
+    const from = Math.min(claimedAt, now)
+    const deadline = from + publishTimeout * sending
+    // A holder that was frozen after its claim has lost its lane: whatever it sent now could overtake others.
+    if (now >= deadline) return yield* late()
+    const outcomes = yield* publish(sink, { events, deadline, givenUpAt: from + publishTimeout })
+    return yield* settlementOf(config, valid, outcomes, invalid)
   })

@@ -10,7 +10,6 @@ import * as Layer from "effect/Layer"
 import { OutboxStore } from "../OutboxStore.js"
 import { WakeUp } from "../WakeUp.js"
 import * as Names from "./internal/names.js"
-import * as Positions from "./internal/positions.js"
 import * as PostgresOutboxStore from "./PostgresOutboxStore.js"
 import * as PostgresWakeUp from "./PostgresWakeUp.js"
 
@@ -37,9 +36,8 @@ export const layer = (options: Options = {}): Layer.Layer<OutboxStore | WakeUp, 
   Layer.scopedContext(
     Effect.gen(function* () {
       const names = Names.make(options.schema ?? "public")
-      const positions = Positions.make()
-      const store = yield* PostgresOutboxStore.make({ names, positions })
-      const wakeUp = yield* PostgresWakeUp.make({ names, onRedrive: positions.reset })
+      const store = yield* PostgresOutboxStore.make(names)
+      const wakeUp = yield* PostgresWakeUp.make(names)
       return Context.make(OutboxStore, store).pipe(Context.add(WakeUp, wakeUp))
     })
   )

@@ -28,7 +28,7 @@ import {
   type Probe
 } from "../OutboxStore.js"
 import * as Names from "./internal/names.js"
-import type { Positions } from "./internal/positions.js"
+import * as Positions from "./internal/positions.js"
 import { makePool, toOutboxError, type Session } from "./internal/session.js"
 
 /** Rows and bytes that one INSERT takes at most. */
@@ -49,6 +49,7 @@ const instant = (parameter: string) => `to_timestamp(${parameter}::float8 / 1000
 
 const statements = (names: Names.Names) => {
   const { outbox } = names
+  const drawn = `(SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ${names.sequence})::text`
   // Keys behind a row that waits for its retry.
   const waitingKeys = (now: string) =>
     `SELECT ordering_key FROM ${outbox} WHERE ${pending} AND next_attempt_at > ${instant(now)}`
@@ -57,7 +58,7 @@ const statements = (names: Names.Names) => {
       `${row}.ordering_key NOT IN (${waitingKeys(now)})`,
       ...(afterParked === "wait"
         ? [
-            `NOT EXISTS (SELECT FROM ${outbox} parked WHERE parked.ordering_key = ${row}.ordering_key
+            `NOT EXISTS (SELECT FROM ${outbox} parked WHERE parked.lane = ${row}.lane AND parked.ordering_key = ${row}.ordering_key
                AND parked.published_at IS NULL AND parked.parked_at IS NOT NULL AND parked.id < ${row}.id)`
           ]
         : [])
@@ -82,22 +83,27 @@ const statements = (names: Names.Names) => {
 
     // $1 starts, $2 now
     probe: (afterParked: AfterParked) => `
-      SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin,
+      SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, ${drawn} AS drawn,
         (SELECT ${milliseconds("min(next_attempt_at)")} FROM ${outbox}
           WHERE ${pending} AND next_attempt_at > ${instant("$2")}) AS next_attempt_at,
         coalesce(array_agg(lane), '{}') AS lanes,
         coalesce(array_agg(head::text), '{}') AS heads,
         coalesce(array_agg(publishable), '{}') AS publishable
       FROM (
-        SELECT position::int - 1 AS lane, first.id AS head,
-          ${publishable("first", "$2", afterParked)} OR EXISTS (
+        SELECT position::int - 1 AS lane, least(first.id, parked.id) AS head,
+          first.id IS NOT NULL AND (${publishable("first", "$2", afterParked)} OR EXISTS (
             SELECT FROM ${outbox} later WHERE ${pending} AND lane = position - 1 AND later.id > first.id
-              AND ${publishable("later", "$2", afterParked)}) AS publishable
+              AND ${publishable("later", "$2", afterParked)})) AS publishable
         FROM unnest($1::bigint[]) WITH ORDINALITY AS starts (start, position)
-        CROSS JOIN LATERAL (
-          SELECT id, ordering_key FROM ${outbox} WHERE ${pending} AND lane = position - 1 AND id >= start
+        LEFT JOIN LATERAL (
+          SELECT id, lane, ordering_key FROM ${outbox} WHERE ${pending} AND lane = position - 1 AND id >= start
           ORDER BY id LIMIT 1
-        ) first
+        ) first ON true
+        LEFT JOIN LATERAL (
+          SELECT id FROM ${outbox} WHERE published_at IS NULL AND parked_at IS NOT NULL AND lane = position - 1
+          ORDER BY id LIMIT 1
+        ) parked ON true
+        WHERE first.id IS NOT NULL OR parked.id IS NOT NULL
       ) lanes`,
 
     // One round trip. Each statement takes a snapshot of its own: the rows are read after the lock was taken. No row
@@ -111,10 +117,10 @@ const statements = (names: Names.Names) => {
         FROM pg_try_advisory_xact_lock(${names.laneLock}, ${lane}) AS taken;
       SELECT id::text AS id, event_id AS "eventId", ordering_key AS "orderingKey", payload_json::text AS payload,
         traceparent, ${milliseconds("created_at")} AS "createdAt", attempt_count AS "attemptCount",
-        (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ${names.sequence})::text AS drawn
+        ${drawn} AS drawn
       FROM (
         SELECT *, sum(payload_bytes) OVER (ORDER BY id) - payload_bytes AS before FROM (
-          SELECT id, event_id, ordering_key, payload_json, payload_bytes, traceparent, created_at, attempt_count
+          SELECT id, lane, event_id, ordering_key, payload_json, payload_bytes, traceparent, created_at, attempt_count
           FROM ${outbox} candidate
           WHERE current_setting('controlpublish.lane_taken')::boolean
             AND ${pending} AND lane = ${lane}::smallint AND id >= ${start}::bigint
@@ -227,16 +233,13 @@ interface ClaimRow extends Omit<ClaimedRow, "traceparent"> {
  * @since 1.0.0
  * @category constructors
  */
-export const make = (options: {
-  readonly names: Names.Names
-  readonly positions: Positions
-}): Effect.Effect<OutboxStore["Type"], never, PgClient.PgClient | Scope.Scope> =>
+export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], never, PgClient.PgClient | Scope.Scope> =>
   Effect.gen(function* () {
     const client = yield* PgClient.PgClient
     const sql = client.withoutTransforms()
-    const { positions } = options
-    const text = statements(options.names)
-    const session = yield* makePool(client.config, connections)
+    const positions = Positions.make()
+    const text = statements(names)
+    const session = yield* makePool(client.config, connections, positions.clear)
 
     const withSession = <A>(use: (session: Session) => Effect.Effect<A, OutboxError>): Effect.Effect<A, OutboxError> =>
       Effect.scoped(Effect.flatMap(session, use))
@@ -265,6 +268,10 @@ export const make = (options: {
           return yield* new DuplicateEventId({ eventId: duplicate!.event.event_id })
         }
       })
+
+    // A server that does not answer ends the transaction with the connection, which the interruption costs.
+    const rollback = (session: Session) =>
+      Effect.ignore(session.query("ROLLBACK")).pipe(Effect.interruptible, Effect.timeoutOption(1_000))
 
     const writeBack = (session: Session, drawn: string): Claim["settle"] =>
       Effect.fnUntraced(function* ({ failed, now, parked, published }) {
@@ -314,6 +321,7 @@ export const make = (options: {
         withSession((session) =>
           session.query<{
             readonly xmin: string
+            readonly drawn: string
             readonly next_attempt_at: number | null
             readonly lanes: ReadonlyArray<number>
             readonly heads: ReadonlyArray<string>
@@ -323,7 +331,7 @@ export const make = (options: {
           Effect.map(([row]): Probe => {
             if (row === undefined) return { lanes: [], nextAttemptAt: undefined }
             const heads = new Map(row.lanes.map((lane, index) => [lane, BigInt(row.heads[index]!)]))
-            positions.advance(BigInt(row.xmin), heads, now)
+            positions.advance({ xmin: BigInt(row.xmin), drawn: BigInt(row.drawn), heads }, now)
             return {
               lanes: row.lanes.filter((_, index) => row.publishable[index]),
               nextAttemptAt: row.next_attempt_at ?? undefined
@@ -335,9 +343,7 @@ export const make = (options: {
         Effect.gen(function* () {
           const connection = yield* session
           let open = true
-          yield* Effect.addFinalizer(() =>
-            open && !connection.isBroken() ? Effect.ignore(connection.query("ROLLBACK")) : Effect.void
-          )
+          yield* Effect.addFinalizer(() => (open && !connection.isBroken() ? rollback(connection) : Effect.void))
           const results = yield* connection.script(text.claim(options, positions.startOf(options.lane)))
           const [[lock], claimed] = results.slice(-2) as [[{ readonly taken: boolean }], ReadonlyArray<ClaimRow>]
           if (!lock.taken) return { _tag: "LaneHeld" }
@@ -378,7 +384,6 @@ export const make = (options: {
 
       redrive: (eventIds) =>
         withSession((session) => session.query<{ readonly eventId: string }>(text.redrive, [eventIds])).pipe(
-          Effect.tap(() => Effect.sync(positions.reset)),
           Effect.map((rows) => rows.map((row) => row.eventId as EventId))
         )
     }

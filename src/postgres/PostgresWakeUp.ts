@@ -47,38 +47,30 @@ const statements = ({ armLock }: Names) => ({
  * @since 1.0.0
  * @category constructors
  */
-export const make = (options: {
-  readonly names: Names
-  /** Called when events were redriven, in whichever process. */
-  readonly onRedrive: () => void
-}): Effect.Effect<WakeUp["Type"], never, PgClient.PgClient | Scope.Scope> =>
+export const make = (names: Names): Effect.Effect<WakeUp["Type"], never, PgClient.PgClient | Scope.Scope> =>
   Effect.gen(function* () {
     const { config } = yield* PgClient.PgClient
-    const text = statements(options.names)
+    const text = statements(names)
     const latches = new Set<Effect.Latch>()
     const wakeAll = () => latches.forEach((latch) => latch.unsafeOpen())
 
     const connection = yield* RcRef.make<Listener, OutboxError, Scope.Scope>({
-      acquire: listen(config, options.names, {
-        onNotification: (payload) => {
-          if (payload === "redrive") options.onRedrive()
-          wakeAll()
-        },
-        onLost: wakeAll
-      }),
+      acquire: listen(config, names, wakeAll),
       idleTimeToLive
     })
-    const connected: Effect.Effect<Listener, OutboxError, Scope.Scope> = Effect.flatMap(
-      RcRef.get(connection),
-      (listener) =>
+    // Whoever does not wait any more leaves the attempt alone.
+    const connected: Effect.Effect<Listener, OutboxError, Scope.Scope> = RcRef.get(connection).pipe(
+      Effect.flatMap((listener) =>
         listener.isLost()
           ? Effect.zipRight(RcRef.invalidate(connection), RcRef.get(connection))
           : Effect.succeed(listener)
+      ),
+      Effect.disconnect
     )
 
     const take = (listener: Listener): Effect.Effect<boolean, never, Scope.Scope> =>
       Effect.acquireRelease(Effect.isSuccess(listener.script(text.take)), (taken) =>
-        Effect.sync(() => (taken && !listener.isLost() ? listener.send(text.release) : undefined))
+        taken && !listener.isLost() ? listener.send(text.release) : Effect.void
       )
 
     const heldByPump = (listener: Listener) =>
@@ -87,27 +79,28 @@ export const make = (options: {
         Effect.orElseSucceed(() => false)
       )
 
-    /** Goes on trying to arm, and then watches the connection. Ends when it is lost. */
+    /** Goes on trying to arm, and then asks now and then whether the connection still is one. */
     const keepArmed = (listener: Listener, armed: boolean, latch: Effect.Latch) =>
       Effect.gen(function* () {
         let waits = 0
-        while (!armed && !listener.isLost()) {
+        while (!armed) {
           yield* Effect.sleep(Math.min(10 * 2 ** waits++, rearm))
           if (yield* heldByPump(listener)) continue
           armed = yield* take(listener)
           // Rows may have been committed unannounced before.
           if (armed) yield* latch.open
         }
-        while (!listener.isLost()) {
-          yield* Effect.sleep(heartbeat)
-          yield* Effect.ignore(listener.query("SELECT 1"))
-        }
+        return yield* Effect.forever(Effect.delay(Effect.ignore(listener.query("SELECT 1")), heartbeat))
       })
 
-    const reconnected = connected.pipe(
-      Effect.tapError((error) => Effect.logWarning("Appends cannot wake the pump; it polls meanwhile", error)),
-      Effect.retry(reconnect)
-    )
+    /** Connects again, not at once, and has the pump look and arm itself anew. */
+    const reconnectFor = (latch: Effect.Latch) =>
+      connected.pipe(
+        Effect.tapError((error) => Effect.logWarning("Appends cannot wake the pump; it polls meanwhile", error)),
+        Effect.retry(reconnect),
+        Effect.delay("100 millis"),
+        Effect.zipRight(latch.open)
+      )
 
     return {
       arm: Effect.gen(function* () {
@@ -120,9 +113,11 @@ export const make = (options: {
           (latch) => Effect.sync(() => latches.delete(latch))
         )
         const listener = yield* Effect.option(connected)
-        yield* listener._tag === "Some"
-          ? Effect.forkScoped(keepArmed(listener.value, yield* take(listener.value), latch))
-          : Effect.forkScoped(Effect.zipRight(reconnected, latch.open))
+        const keep =
+          listener._tag === "Some"
+            ? Effect.raceFirst(keepArmed(listener.value, yield* take(listener.value), latch), listener.value.lost)
+            : Effect.void
+        yield* Effect.forkScoped(Effect.zipRight(keep, reconnectFor(latch)))
         return latch.await
       })
     }

@@ -76,6 +76,8 @@ interface Setting {
   readonly help: string
 }
 
+const { defaults } = PumpConfig
+
 const settings = {
   databaseUrl: {
     env: "DATABASE_URL",
@@ -93,26 +95,30 @@ const settings = {
     flag: "sink-file-dir",
     help: "Where the sink file keeps the feed; default feed"
   },
-  batchSize: { env: "FEED_SINK_BATCH_SIZE", flag: "batch-size", help: "At most this many events in one publish" },
+  batchSize: {
+    env: "FEED_SINK_BATCH_SIZE",
+    flag: "batch-size",
+    help: `At most this many events in one publish; default ${defaults.batchSize}`
+  },
   pollPeriod: {
     env: "FEED_POLL_PERIOD",
     flag: "poll-period",
-    help: 'How often an idle pump looks for events that nothing announced, e.g. "10 seconds" or 500ms'
+    help: `How often an idle pump looks for events that nothing announced, e.g. "10 seconds" or 500ms; default ${Duration.format(defaults.pollPeriod)}`
   },
   concurrency: {
     env: "PUMP_CONCURRENCY",
     flag: "concurrency",
-    help: "How many lanes are published at a time, each on a connection of its own"
+    help: `How many lanes are published at a time, each on a connection of its own; default ${defaults.concurrency}`
   },
   publishTimeout: {
     env: "PUMP_PUBLISH_TIMEOUT",
     flag: "publish-timeout",
-    help: "How long one publish may take until the sink counts as unavailable"
+    help: `How long one publish may take until the sink counts as unavailable; default ${Duration.format(defaults.publishTimeout)}`
   },
   drainTimeout: {
     env: "PUMP_DRAIN_TIMEOUT",
     flag: "drain-timeout",
-    help: "How long a stop waits for publishes in flight"
+    help: `How long a stop waits for publishes in flight; default ${Duration.format(defaults.drainTimeout)}`
   },
   // @effect/cli has a flag of its own for it, which wins.
   logLevel: { env: "LOG_LEVEL", help: "The least level that is logged; default info" }
@@ -218,7 +224,7 @@ const readPump = <Name extends keyof Pump>(
     read(settings[name], (text) => Either.right({ text, value: parse(text) ?? options.invalid })),
     (given) =>
       given === undefined
-        ? Effect.succeed(PumpConfig.defaults[name])
+        ? Effect.succeed(defaults[name])
         : PumpConfig.make({ [name]: given.value }).pipe(
             Effect.as(given.value),
             Effect.mapError((error) => {

@@ -201,6 +201,53 @@ describe("Order", () => {
     }).pipe(Effect.provide(manual))
   )
 
+  it.live("behind a parked event survives a redrive by hand", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const outbox = yield* Outbox.Outbox
+      const pump = yield* Pump.Pump
+      const sink = yield* MemorySink.MemorySink
+      yield* sink.rejectEvent("k1", { times: 1 })
+      yield* outbox.withTransaction(outbox.appendAll([event("k1", "k"), event("k2", "k")]))
+      for (let round = 0; round < 5; round++) {
+        yield* outbox.withTransaction(outbox.append(event(`other${round}`, "other")))
+        yield* pump.drain
+      }
+      yield* sql`UPDATE control_events_outbox SET parked_at = NULL, next_attempt_at = NULL WHERE event_id = 'k1'`
+      yield* pump.drain
+      assert.deepStrictEqual(
+        (yield* feedIds).filter((id) => id.startsWith("k")),
+        ["k1", "k2"]
+      )
+    }).pipe(
+      Effect.provide(
+        Layer.mergeAll(Outbox.layer, Pump.layerManual).pipe(
+          Layer.provideMerge(MemorySink.layer),
+          Layer.provideMerge(layerOutbox("public")),
+          Layer.provideMerge(layerClient),
+          Layer.provide(PumpConfig.layer({ afterParked: "wait" }))
+        )
+      )
+    )
+  )
+
+  it.live("survives a database that is older than it was, after a restore", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const outbox = yield* Outbox.Outbox
+      const pump = yield* Pump.Pump
+      for (let round = 0; round < 5; round++) {
+        yield* outbox.withTransaction(outbox.append(event(`before${round}`, "k")))
+        yield* pump.drain
+      }
+      yield* sql`TRUNCATE control_events_outbox RESTART IDENTITY`
+      yield* outbox.withTransaction(outbox.append(event("after", "k")))
+      yield* pump.drain
+      yield* pump.drain
+      assert.strictEqual((yield* feedIds).at(-1), "after")
+    }).pipe(Effect.provide(manual))
+  )
+
   it.live("survives a redrive below the positions", () =>
     Effect.gen(function* () {
       const outbox = yield* Outbox.Outbox

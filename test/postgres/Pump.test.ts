@@ -1,11 +1,12 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Logger, LogLevel, Random } from "effect"
+import { Context, Effect, Exit, Layer, Logger, LogLevel, Random, Redacted, Scope } from "effect"
 import { ControlVersion, Outbox, OutboxStore, Pump, PumpConfig, Sink } from "../../src/index.js"
 import { Postgres } from "../../src/postgres/index.js"
 import { MemorySink } from "../../src/testing/index.js"
 import { eventually, feedIds, layerPump } from "../support/pump.js"
-import { layerClient, layerOutbox } from "../support/postgres.js"
+import { layerClient, layerOutbox, TestDatabase } from "../support/postgres.js"
+import { freezingProxy } from "../support/proxy.js"
 
 const quick = PumpConfig.layer({ retry: PumpConfig.defaultRetry, pollPeriod: "20 millis", batchSize: 16 }).pipe(
   Layer.orDie
@@ -206,5 +207,44 @@ describe("Pumps on PostgreSQL", () => {
         )
       )
     )
+  )
+
+  it.scopedLive("stop within the drain timeout and seconds, also when the database has frozen", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const outbox = yield* Outbox.Outbox
+      const { url } = yield* TestDatabase
+      const proxy = yield* freezingProxy(new URL(Redacted.value(url)))
+      const client: PgClient.PgClient = Object.assign(Object.create(sql) as PgClient.PgClient, {
+        config: { ...sql.config, url: Redacted.make(proxy.url.href) }
+      })
+      const publishing = yield* Effect.makeLatch(false)
+      const scope = yield* Scope.make()
+      yield* Layer.buildWithScope(
+        Pump.layer.pipe(
+          Layer.provide(
+            Layer.succeed(Sink.Sink, {
+              name: "freezing",
+              inert: false,
+              publish: (batch) =>
+                Effect.zipRight(
+                  Effect.zipRight(proxy.freeze, publishing.open),
+                  Effect.succeed(batch.events.map(() => Sink.published(ControlVersion.make(1))))
+                )
+            } satisfies Sink.Sink["Type"])
+          ),
+          Layer.provide(PumpConfig.layer({ drainTimeout: "1 second" })),
+          Layer.provide(Postgres.layer()),
+          Layer.provide(Layer.succeed(PgClient.PgClient, client))
+        ),
+        scope
+      )
+      yield* outbox.withTransaction(outbox.append(event("e1", "k")))
+      yield* publishing.await
+      const from = performance.now()
+      yield* Scope.close(scope, Exit.void)
+      assert.isBelow(performance.now() - from, 8_000)
+      assert.strictEqual(yield* unpublished, 1)
+    }).pipe(Effect.provide(Outbox.layer.pipe(Layer.provideMerge(database))))
   )
 })

@@ -1,10 +1,13 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer } from "effect"
-import { Outbox, Pump } from "../../src/index.js"
+import { Deferred, Effect, Fiber, Layer, Redacted } from "effect"
+import { Outbox, OutboxStore, Pump } from "../../src/index.js"
+import { Postgres } from "../../src/postgres/index.js"
+import { listen } from "../../src/postgres/internal/listener.js"
+import * as Names from "../../src/postgres/internal/names.js"
 import { MemorySink } from "../../src/testing/index.js"
 import { eventually, feedIds, layerPump } from "../support/pump.js"
-import { layerClient, layerOutbox, rawClient } from "../support/postgres.js"
+import { layerClient, layerOutbox, rawClient, TestDatabase } from "../support/postgres.js"
 
 // Nothing here may wait for a poll: what arrives was announced.
 const layerTest = Layer.mergeAll(Outbox.layer, layerPump({ pollPeriod: "1 hour" })).pipe(
@@ -128,6 +131,71 @@ describe("WakeUp", () => {
         yield* eventually(`e${n} is published`, isPublished(`e${n}`))
       }
     }).pipe(Effect.provide(layerTest))
+  )
+
+  it.live("is asked for only while a pump waits", () =>
+    Effect.gen(function* () {
+      const pump = yield* Pump.Pump
+      yield* eventually("the pump is armed", armed)
+      yield* pump.pause
+      yield* eventually(
+        "the pump is not armed any more",
+        Effect.map(armed, (armed) => !armed)
+      )
+      yield* pump.resume
+      yield* eventually("the pump is armed again", armed)
+    }).pipe(Effect.provide(layerTest))
+  )
+
+  it.live("that cannot be had costs a poll now and then, and no more", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const { name, url } = yield* TestDatabase
+      // One connection is enough to publish with, and too few to listen with as well.
+      const role = `role_${name}`
+      yield* sql.unsafe(`CREATE ROLE ${role} LOGIN PASSWORD 'x' CONNECTION LIMIT 1;
+        GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO ${role}`)
+      const limited = new URL(Redacted.value(url))
+      limited.username = role
+      limited.password = "x"
+      const client: PgClient.PgClient = Object.assign(Object.create(sql) as PgClient.PgClient, {
+        config: { ...sql.config, url: Redacted.make(limited.href) }
+      })
+      let probes = 0
+      yield* Effect.gen(function* () {
+        const store = yield* OutboxStore.OutboxStore
+        const counting = Layer.succeed(OutboxStore.OutboxStore, {
+          ...store,
+          probe: (options) => {
+            probes++
+            return store.probe(options)
+          }
+        } satisfies OutboxStore.OutboxStore["Type"])
+        yield* Layer.build(layerPump({ pollPeriod: "1 hour", concurrency: 1 }).pipe(Layer.provide(counting)))
+        yield* Effect.sleep("2 seconds")
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(Postgres.layer().pipe(Layer.provide(Layer.succeed(PgClient.PgClient, client))))
+      )
+      yield* sql.unsafe(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
+      assert.isBelow(probes, 20)
+    }).pipe(Effect.provide(layerOutbox("public").pipe(Layer.provideMerge(layerClient))))
+  )
+
+  it.scopedLive("leaves no connection behind that cannot listen", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const names = { ...Names.make("public"), channel: "" }
+      const failed = yield* Effect.flip(Effect.scoped(listen(sql.config, names, () => {})))
+      assert.match(failed.message, /^Could not listen for appends: /)
+      yield* eventually(
+        "it is closed",
+        Effect.map(
+          sql`SELECT FROM pg_stat_activity WHERE application_name = 'controlpublish' AND datname = current_database()`,
+          (rows) => rows.length === 0
+        )
+      )
+    }).pipe(Effect.provide(layerClient))
   )
 
   it.live("comes for a redrive, from whichever process", () =>

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Stream } from "effect"
-import { ControlEvent, Outbox, OutboxStore } from "../../src/index.js"
+import type { Outbox } from "../../src/index.js"
+import { ControlEvent, OutboxStore } from "../../src/index.js"
 import * as AppendLines from "../../src/service/internal/appendLines.js"
 import { failure, type CliError } from "../../src/service/internal/CliError.js"
 
@@ -214,7 +215,7 @@ describe("AppendLines", () => {
     })
   )
 
-  it.effect("hands the ordering key on, and counts what it has read", () =>
+  it.effect("hands the ordering key on, and tells of its progress", () =>
     Effect.gen(function* () {
       const { service } = fake()
       const keys: Array<unknown> = []
@@ -229,7 +230,11 @@ describe("AppendLines", () => {
         { orderingKey: "k", onProgress: (...progress) => seen.push(progress) }
       )
       assert.deepStrictEqual(keys, ["k", "k"])
-      assert.deepStrictEqual(seen, [[text.length, 10]])
+      const first = text.indexOf(event(11))
+      assert.deepStrictEqual(seen, [
+        [first, 10],
+        [text.length - first, 15]
+      ])
     })
   )
 })

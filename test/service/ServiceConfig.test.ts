@@ -138,6 +138,10 @@ describe("ServiceConfig", () => {
         "postgres://u:12/s3cret@h/d",
         "postgres://u:12#s3cret@h/d",
         "postgres://u:12?s3cret@h/d",
+        "postgres://u:p@s3cret/x@h/d",
+        "postgres://u:p@s3cret#x@h/d",
+        "postgres://u:p@s3cret?x@h/d",
+        "postgres://u:p@s3cret#x",
         "postgres://u:s3cret@h:port/d",
         "postgres://u:s3cret@h/d?sslrootcert=/nowhere"
       ]

@@ -42,7 +42,7 @@ CREATE INDEX control_events_outbox_pending ON ${names.outbox} (lane, id)
 CREATE INDEX control_events_outbox_waiting ON ${names.outbox} (next_attempt_at)
   WHERE published_at IS NULL AND parked_at IS NULL AND next_attempt_at IS NOT NULL;
 
-CREATE INDEX control_events_outbox_parked ON ${names.outbox} (ordering_key, id)
+CREATE INDEX control_events_outbox_parked ON ${names.outbox} (lane, id)
   WHERE published_at IS NULL AND parked_at IS NOT NULL;
 
 -- Two transactions of one ordering key commit in the order of their ids: the lock is held until the end of the

@@ -10,6 +10,8 @@ import { connectionOptions, queries, toOutboxError, type Session } from "./sessi
 /** A connection that listens. Its statements run one after another, whoever asks for them. */
 export interface Listener extends Pick<Session, "query" | "script"> {
   readonly isLost: () => boolean
+  /** Completes when the connection is lost. */
+  readonly lost: Effect.Effect<void>
   /** Runs a statement without waiting for it. */
   readonly send: (text: string) => Effect.Effect<void>
 }
@@ -17,54 +19,64 @@ export interface Listener extends Pick<Session, "query" | "script"> {
 /** Milliseconds until a listening connection that does not answer is given up. */
 const silence = 5_000
 
+const open = (
+  config: PgClientConfig,
+  names: Names,
+  onNotification: () => void
+): Effect.Effect<{ readonly client: Pg.Client; readonly lost: Effect.Latch }, OutboxError> =>
+  Effect.tryPromise({
+    try: async () => {
+      const client = new Pg.Client({ ...connectionOptions(config), query_timeout: silence })
+      const lost = Effect.unsafeMakeLatch(false)
+      client.on("error", () => lost.unsafeOpen())
+      client.on("end", () => lost.unsafeOpen())
+      client.on("notification", onNotification)
+      try {
+        await client.connect()
+        await client.query(`LISTEN ${quote(names.channel)}`)
+      } catch (cause) {
+        void client.end().catch(() => {})
+        throw cause
+      }
+      return { client, lost }
+    },
+    catch: toOutboxError("listen for appends")
+  })
+
 /**
- * Opens a connection that listens, for the length of the scope. `onLost` is called once when it breaks. The client of
- * @effect/sql-pg is of no use here: its stream goes silent when the connection is lost.
+ * Opens a connection that listens, for the length of the scope. The client of @effect/sql-pg is of no use here: its
+ * stream goes silent when the connection is lost.
  */
 export const listen = (
   config: PgClientConfig,
   names: Names,
-  handlers: { readonly onNotification: (payload: string) => void; readonly onLost: () => void }
+  onNotification: () => void
 ): Effect.Effect<Listener, OutboxError, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.tryPromise({
-      try: async () => {
-        const client = new Pg.Client({ ...connectionOptions(config), query_timeout: silence })
-        let lost = false
-        const onLost = () => {
-          if (lost) return
-          lost = true
-          void client.end().catch(() => {})
-          handlers.onLost()
-        }
-        client.on("error", onLost)
-        client.on("end", onLost)
-        client.on("notification", ({ payload }) => handlers.onNotification(payload ?? ""))
-        await client.connect()
-        await client.query(`LISTEN ${quote(names.channel)}`)
-        return { client, isLost: () => lost, onLost }
-      },
-      catch: toOutboxError("listen for appends")
-    }),
-    ({ client }) =>
+  Effect.gen(function* () {
+    const { client, lost } = yield* Effect.acquireRelease(open(config, names, onNotification), ({ client }) =>
       Effect.promise(() => client.end().catch(() => {})).pipe(
         Effect.interruptible,
         Effect.timeoutOption(Duration.seconds(1))
       )
-  ).pipe(
-    Effect.flatMap(({ client, isLost, onLost }) =>
-      Effect.gen(function* () {
-        const scope = yield* Effect.scope
-        const mutex = yield* Effect.makeSemaphore(1)
-        const { query, script } = queries(client, onLost)
-        // Bounded by the timeouts: an interruption would cost the connection.
-        const oneByOne = <A, E>(effect: Effect.Effect<A, E>) => mutex.withPermits(1)(Effect.uninterruptible(effect))
-        return {
-          isLost,
-          query: (text, values) => oneByOne(query(text, values)),
-          script: (text) => oneByOne(script(text)),
-          send: (text) => Effect.asVoid(Effect.forkIn(Effect.ignore(oneByOne(query(text))), scope))
-        } satisfies Listener
-      })
     )
-  )
+    const scope = yield* Effect.scope
+    const mutex = yield* Effect.makeSemaphore(1)
+    let isLost = false
+    const onLost = () => {
+      isLost = true
+      lost.unsafeOpen()
+    }
+    client.on("error", onLost)
+    client.on("end", onLost)
+    const { query, script } = queries(client, onLost)
+    // Bounded by the timeouts. An interruption would cost the connection, and so it only leaves the statement alone.
+    const oneByOne = <A, E>(effect: Effect.Effect<A, E>) =>
+      Effect.disconnect(mutex.withPermits(1)(Effect.uninterruptible(effect)))
+    return {
+      isLost: () => isLost,
+      lost: lost.await,
+      query: (text, values) => oneByOne(query(text, values)),
+      script: (text) => oneByOne(script(text)),
+      send: (text) => Effect.asVoid(Effect.forkIn(Effect.ignore(oneByOne(query(text))), scope))
+    } satisfies Listener
+  })

@@ -16,22 +16,37 @@ export interface Positions {
   readonly startOf: (lane: Lane.Lane) => string
   /** Takes note of a transaction whose xid was assigned after `drawn` was the last id drawn. */
   readonly fence: (drawn: bigint, xid: bigint) => void
-  /** Takes note of the first pending id of each lane as one snapshot saw them; lanes without one are absent. */
-  readonly advance: (xmin: bigint, heads: ReadonlyMap<Lane.Lane, bigint>, now: number) => void
-  /** Forgets everything: rows that were redriven are pending again below the starts. */
-  readonly reset: () => void
+  /** Takes note of what one snapshot saw. */
+  readonly advance: (seen: Snapshot, now: number) => void
+  /** Forgets everything: another connection may lead to a database that is older than this one was. */
+  readonly clear: () => void
 }
 
-/** Milliseconds after which starts are forgotten, for rows that somebody made pending again by hand. */
+export interface Snapshot {
+  readonly xmin: bigint
+  /** The last id that was drawn. */
+  readonly drawn: bigint
+  /**
+   * The first id of each lane that is pending or parked; lanes without one are absent. A parked row can be redriven
+   * any time, also by hand, and has its place in the order then.
+   */
+  readonly heads: ReadonlyMap<Lane.Lane, bigint>
+}
+
+/** Milliseconds after which starts are forgotten, for published rows that somebody made pending again by hand. */
 const maxAge = 30_000
 
+const zeros = (): Array<bigint> => Array.from({ length: Lane.count }, () => 0n)
+
 export const make = (): Positions => {
-  let starts: Array<bigint> = Array.from({ length: Lane.count }, () => 0n)
+  let starts = zeros()
   let decided = 0n
   let fence: { readonly drawn: bigint; readonly xid: bigint } | undefined
   let forgottenAt = 0
-  const reset = () => {
-    starts = starts.map(() => 0n)
+  const clear = () => {
+    starts = zeros()
+    decided = 0n
+    fence = undefined
   }
   return {
     starts: () => starts.map(String),
@@ -40,14 +55,17 @@ export const make = (): Positions => {
       // A fence that is replaced before it is passed would never be.
       if (fence === undefined && drawn > decided) fence = { drawn, xid }
     },
-    advance: (xmin, heads, now) => {
+    advance: ({ drawn, heads, xmin }, now) => {
+      // The sequence was set back: nothing that was learnt of its ids holds.
+      if (drawn < decided) clear()
       if (fence !== undefined && xmin >= fence.xid) {
         decided = fence.drawn
         fence = undefined
       }
-      if (now - forgottenAt >= maxAge) {
+      // Clocks go backwards, too.
+      if (Math.abs(now - forgottenAt) >= maxAge) {
         forgottenAt = now
-        reset()
+        starts = zeros()
         return
       }
       starts = starts.map((start, lane) => {
@@ -56,6 +74,6 @@ export const make = (): Positions => {
         return next > start ? next : start
       })
     },
-    reset
+    clear
   }
 }

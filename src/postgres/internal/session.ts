@@ -97,44 +97,52 @@ interface Connection {
 
 /**
  * A pool of at most `max` connections, none as long as none is needed. A session whose connection failed is closed and
- * not used again, which ends its transaction.
+ * not used again, which ends its transaction. `onConnect` is called for every connection that is made.
  */
 export const makePool = (
   config: PgClientConfig,
-  max: number
+  max: number,
+  onConnect: () => void
 ): Effect.Effect<Effect.Effect<Session, OutboxError, Scope.Scope>, never, Scope.Scope> =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const pool = new Pg.Pool({ ...connectionOptions(config), max, idleTimeoutMillis: 10_000 })
-        // An idle connection that breaks is replaced when it is needed.
-        pool.on("error", () => {})
-        return pool
-      }),
+  Effect.gen(function* () {
+    const pool = yield* Effect.acquireRelease(
+      Effect.sync(() => new Pg.Pool({ ...connectionOptions(config), max, idleTimeoutMillis: 10_000 })),
       (pool) => Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeoutOption(1_000))
-    ),
-    (pool) =>
-      Effect.acquireRelease(
-        Effect.async<Connection, OutboxError>((resume) => {
-          pool.connect((cause, client) => {
-            if (client === undefined) {
-              resume(Effect.fail(toOutboxError("connect to the database")(cause)))
-              return
-            }
-            const connection: Connection = { client, broken: false, onError: () => void (connection.broken = true) }
-            client.on("error", connection.onError)
-            resume(Effect.succeed(connection))
-          })
-        }),
-        ({ broken, client, onError }) =>
-          Effect.sync(() => {
-            client.release(broken)
-            client.off("error", onError)
-          })
-      ).pipe(
+    )
+    pool.on("connect", onConnect)
+    // An idle connection that breaks is replaced when it is needed.
+    pool.on("error", () => {})
+
+    const connect = Effect.async<Connection, OutboxError>((resume) => {
+      let wanted = true
+      pool.connect((cause, client) => {
+        if (client === undefined) {
+          resume(Effect.fail(toOutboxError("connect to the database")(cause)))
+        } else if (wanted) {
+          const connection: Connection = { client, broken: false, onError: () => void (connection.broken = true) }
+          client.on("error", connection.onError)
+          resume(Effect.succeed(connection))
+        } else {
+          client.release()
+        }
+      })
+      return Effect.sync(() => {
+        wanted = false
+      })
+    })
+    const release = ({ broken, client, onError }: Connection) =>
+      Effect.sync(() => {
+        client.release(broken)
+        client.off("error", onError)
+      })
+
+    return Effect.uninterruptibleMask((restore) =>
+      restore(connect).pipe(
+        Effect.tap((connection) => Effect.addFinalizer(() => release(connection))),
         Effect.map((connection) => ({
           ...queries(connection.client, connection.onError),
           isBroken: () => connection.broken
         }))
       )
-  )
+    )
+  })

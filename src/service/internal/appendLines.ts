@@ -24,7 +24,7 @@ export interface Options {
   readonly transactionSize: number
   readonly orderingKey: string | undefined
   readonly explain: (error: OutboxError) => CliError
-  /** Called after each chunk of bytes, with the events appended so far. */
+  /** Called after each transaction, with the bytes since the last one and the events appended so far. */
   readonly onProgress: (bytes: number, events: number) => void
   /** Called when it is interrupted, with what was appended and what was not. */
   readonly onInterrupt: (progress: string) => void
@@ -62,11 +62,12 @@ export const run = (options: Options): Effect.Effect<Summary, CliError> =>
     // The last line of a transaction whose commit is on its way.
     let committing: number | undefined
 
-    // The transaction that is being collected: its events, the lines they are from, and the last line read.
+    // The transaction that is being collected: its events, the lines they are from, the last line read and the size of
+    // all lines.
     let batch: Array<ControlEvent.ControlEvent> = []
     let lineOf = new Map<string, number>()
-    let bytes = 0
     let last = 0
+    let size = 0
 
     const progress = (): string => {
       const before = events === 0 ? "nothing" : `${count(events, "event")}, lines 1 to ${committed}`
@@ -93,7 +94,8 @@ export const run = (options: Options): Effect.Effect<Summary, CliError> =>
             committing = undefined
             batch = []
             lineOf = new Map()
-            bytes = 0
+            options.onProgress(size, events)
+            size = 0
           })
         )
       )
@@ -112,9 +114,10 @@ export const run = (options: Options): Effect.Effect<Summary, CliError> =>
       Effect.catchTag("NotInTransaction", (defect) => Effect.die(defect))
     )
 
-    const take = ({ number, text }: Ndjson.Line): Effect.Effect<void, CliError> =>
+    const take = ({ bytes, number, text }: Ndjson.Line): Effect.Effect<void, CliError> =>
       Effect.gen(function* () {
         last = number
+        size += bytes
         if (Either.isLeft(text)) return yield* stopAt(number, `the line ${text.left}`)
         if (text.right.trim() === "") return
         const event = yield* Effect.mapError(parse(text.right), (error) => stopAt(number, reasonOf(error), error))
@@ -124,8 +127,7 @@ export const run = (options: Options): Effect.Effect<Summary, CliError> =>
         }
         lineOf.set(event.event_id, number)
         batch.push(event)
-        bytes += text.right.length
-        if (batch.length >= transactionSize || bytes >= maxTransactionBytes) yield* commit
+        if (batch.length >= transactionSize || size >= maxTransactionBytes) yield* commit
       })
 
     const takeAll = (lines: ReadonlyArray<Ndjson.Line>) => Effect.forEach(lines, take, { discard: true })
@@ -133,9 +135,7 @@ export const run = (options: Options): Effect.Effect<Summary, CliError> =>
     // The next chunk is read when the lines of the last one are dealt with.
     return options.bytes.pipe(
       Stream.mapError((error) => stop(`: ${error.message}`, error)),
-      Stream.runForEach((chunk) =>
-        Effect.tap(takeAll(splitter.push(chunk)), () => options.onProgress(chunk.length, events))
-      ),
+      Stream.runForEach((chunk) => takeAll(splitter.push(chunk))),
       Effect.zipRight(Effect.suspend(() => takeAll(splitter.end()))),
       Effect.zipRight(Effect.suspend(() => (batch.length > 0 ? commit : Effect.void))),
       Effect.map(() => ({ events, transactions })),

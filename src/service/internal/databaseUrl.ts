@@ -19,8 +19,8 @@ export const parse = (text: string): Either.Either<Redacted.Redacted, string> =>
   if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol)) {
     return Either.left(`got no URL of PostgreSQL (not shown here, it may hold a password), ${valid}`)
   }
-  // A password with a / in it ends the host, and the rest would be taken for the database's name and be shown.
-  if (url.hash !== "" || (text.includes("@") && url.username === "" && url.password === "")) {
+  // A / # ? in the password ends the host, and what is left would be taken for something else and be shown.
+  if (/^[^:]*:\/\/[^/?#]*[/?#].*[@#]/s.test(text) || url.hash !== "") {
     return Either.left(`got a URL with special characters (not shown here, it may hold a password), ${valid}`)
   }
   return Either.try({

@@ -6,6 +6,8 @@ export interface Line {
   readonly number: number
   /** The text, or why there is none: then it is the last line. */
   readonly text: Either.Either<string, string>
+  /** The line feed included. */
+  readonly bytes: number
 }
 
 export interface Splitter {
@@ -35,7 +37,7 @@ export const make = (maxBytes: number): Splitter => {
     restBytes = 0
     const text = whole.length > maxBytes ? Either.left(`is longer than ${maxBytes} bytes`) : decode(whole)
     ended = Either.isLeft(text)
-    return { number, text }
+    return { number, text, bytes: whole.length + 1 }
   }
 
   return {

@@ -5,16 +5,13 @@ import type * as Scope from "effect/Scope"
 import { Worker } from "node:worker_threads"
 
 export interface Progress {
-  /** Bytes read since the last call, and what to say. */
+  /** Bytes since the last call, and what to say. */
   readonly advance: (bytes: number, message: string) => void
 }
 
 /** What the worker is told. */
 export type Message =
   { readonly _tag: "Advance"; readonly bytes: number; readonly message: string } | { readonly _tag: "End" }
-
-/** How often the bar is told of progress, in milliseconds. */
-const period = 50
 
 const none: Progress = { advance: () => {} }
 
@@ -34,22 +31,16 @@ export const make = (bytes: number | undefined): Effect.Effect<Progress, never, 
             // Its stderr is ours, which it cannot know to be a terminal.
             env: process.env.NO_COLOR === undefined ? { FORCE_COLOR: "1", ...process.env } : process.env
           })
+          // Nothing waits for a bar that does not end.
+          worker.unref()
           const ended = new Promise<void>((resolve) => {
             worker.once("exit", resolve)
             // A bar that breaks is no reason to stop what it tells of.
             worker.once("error", () => resolve())
           })
           const send = (message: Message) => worker.postMessage(message)
-          let pending = 0
-          let sentAt = 0
           return {
-            advance: (bytes: number, message: string) => {
-              pending += bytes
-              if (Date.now() - sentAt < period) return
-              send({ _tag: "Advance", bytes: pending, message })
-              pending = 0
-              sentAt = Date.now()
-            },
+            advance: (bytes: number, message: string) => send({ _tag: "Advance", bytes, message }),
             end: Effect.promise(() => {
               send({ _tag: "End" })
               return ended

@@ -89,15 +89,37 @@ export const replace = (directory: string, name: string, text: string): Effect.E
   )
 }
 
-/** Makes the directory with its parents, all of them on the disk when this ends. */
+/**
+ * Makes the directory with its parents, all of them on the disk when this ends. Not with the `recursive` of Node, which
+ * goes on for ever where a parent is there and yet takes no directory, as under `/proc`.
+ */
 export const makeDirectory = (directory: string): Effect.Effect<void, FileError> =>
-  Effect.gen(function* () {
-    const first = yield* attempt(() => Fs.mkdir(directory, { recursive: true }))
-    if (first === undefined) return
-    for (let made = directory; made.startsWith(first); made = Path.dirname(made)) {
-      yield* syncDirectory(Path.dirname(made))
-    }
-  })
+  Effect.flatMap(makeMissing(directory), (made) =>
+    Effect.forEach(made, (path) => syncDirectory(Path.dirname(path)), { discard: true })
+  )
+
+/** The directories that were missing and are made now, the innermost first. */
+const makeMissing = (directory: string): Effect.Effect<ReadonlyArray<string>, FileError> => {
+  const parent = Path.dirname(directory)
+  const make = Effect.as(
+    attempt(() => Fs.mkdir(directory)),
+    [directory]
+  )
+  return make.pipe(
+    Effect.catchIf(
+      ({ code }) => code === "ENOENT" && parent !== directory,
+      () => Effect.zipWith(makeMissing(parent), make, (outer, inner) => [...inner, ...outer])
+    ),
+    Effect.catchIf(
+      ({ code }) => code === "EEXIST",
+      (error) =>
+        Effect.flatMap(
+          attempt(() => Fs.stat(directory)),
+          (found) => (found.isDirectory() ? Effect.succeed([]) : error)
+        )
+    )
+  )
+}
 
 /** The names in a directory that satisfy the predicate, which is not read into memory as a whole. */
 export const names = (

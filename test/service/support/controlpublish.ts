@@ -1,5 +1,5 @@
 /** The command as a process of its own, as users run it. */
-import { Effect, type Scope } from "effect"
+import { Context, Effect, Layer, type Scope } from "effect"
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import * as Fs from "node:fs/promises"
@@ -10,11 +10,14 @@ import ts from "typescript"
 
 const root = fileURLToPath(new URL("../../..", import.meta.url))
 
+/** The file to run. */
+export class Program extends Context.Tag("test/Program")<Program, string>() {}
+
 /**
- * Compiles `src`, without a check of types, into a directory that lives as long as the scope, and answers the program.
- * It is below the project, so that the packages are found from there.
+ * Compiles `src`, without a check of types, into a directory that lives as long as the scope. It is below the project,
+ * so that the packages are found from there.
  */
-export const build = Effect.acquireRelease(
+const build = Effect.acquireRelease(
   Effect.promise(async () => {
     const cache = Path.join(root, "node_modules", ".cache")
     await Fs.mkdir(cache, { recursive: true })
@@ -42,6 +45,8 @@ export const build = Effect.acquireRelease(
   ),
   Effect.map((directory) => Path.join(directory, "service", "bin.js"))
 )
+
+export const layerProgram = Layer.scoped(Program, build)
 
 /**
  * A working directory that lives as long as the scope. So does the embedded database in it, which a process that a test
@@ -85,9 +90,7 @@ export interface Options {
 }
 
 /** Whether processes can be given a terminal here, by the `script` of util-linux. */
-export const hasTerminal = String(spawnSync("script", ["--version"], { encoding: "utf8" }).stdout).includes(
-  "util-linux"
-)
+export const hasTerminal = /util-linux/.test(String(spawnSync("script", ["--version"]).stdout))
 
 /** Starts the program. At the end of the scope it is killed if it still runs. */
 export const start = (

@@ -291,15 +291,11 @@ export const makeAll = (inputs: ReadonlyArray<Input>): Effect.Effect<ReadonlyArr
     const createdAt = DateTime.formatIso(yield* DateTime.now)
     const events: Array<ControlEvent> = []
     for (const input of inputs) {
-      const event = validateUnpublished(
-        input.event_id !== undefined && input.created_at !== undefined
-          ? input
-          : {
-              ...input,
-              event_id: input.event_id ?? (yield* EventId.generate),
-              created_at: input.created_at ?? createdAt
-            }
-      )
+      const event = validateUnpublished({
+        ...input,
+        ...(input.event_id === undefined ? { event_id: yield* EventId.generate } : {}),
+        ...(input.created_at === undefined ? { created_at: createdAt } : {})
+      })
       if (Either.isLeft(event)) return yield* event.left
       events.push(event.right)
     }

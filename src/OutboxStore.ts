@@ -244,7 +244,7 @@ export interface Backlog {
   /** Pending rows that wait for a retry. */
   readonly waiting: Count
   readonly parked: Count
-  /** When the oldest pending row was created. */
+  /** When the oldest of the first pending rows of each lane was created. */
   readonly oldestPendingAt: number | undefined
 }
 

@@ -114,6 +114,13 @@ describe("ControlEvent", () => {
     })
   )
 
+  it.effect("make takes null for a value, not for an absent one", () =>
+    Effect.gen(function* () {
+      const invalid = yield* Effect.flip(ControlEvent.make({ type: "x", event_id: null as unknown as string }))
+      assert.strictEqual(invalid.field, "event_id")
+    })
+  )
+
   it.effect("make fails with the first invalid event of many", () =>
     Effect.gen(function* () {
       const invalid = yield* Effect.flip(

@@ -11,8 +11,7 @@ import { once } from "node:events"
 import { createWriteStream } from "node:fs"
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { cpus, tmpdir } from "node:os"
-import { join } from "node:path"
-import { fileURLToPath } from "node:url"
+import { join, resolve } from "node:path"
 import { parseArgs } from "node:util"
 import { OutboxStore, Pump, PumpConfig } from "../../src/index.js"
 import { Postgres } from "../../src/postgres/index.js"
@@ -24,7 +23,8 @@ const { values } = parseArgs({
 })
 const events = 100_000
 const keys = 500
-const bin = fileURLToPath(new URL("../../dist/service/bin.js", import.meta.url))
+// npm runs scripts in the project's directory.
+const bin = resolve("dist/service/bin.js")
 
 const median = (numbers: ReadonlyArray<number>) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!
 

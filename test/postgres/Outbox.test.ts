@@ -6,7 +6,7 @@ import { InsertRaw, outboxSuite } from "../support/outboxSuite.js"
 import { layerClient, layerOutbox } from "../support/postgres.js"
 
 // A name that breaks every statement that forgets to quote it.
-const schema = `An "odd" schema.name's`
+const schema = `An "odd" $$schema$$.name's`
 
 outboxSuite("Outbox in PostgreSQL", () =>
   Layer.effect(

@@ -668,6 +668,8 @@ describe("a directory that cannot be used", () => {
       assert.isDefined(failed.cause)
       const below = yield* Effect.flip(Layer.build(FileSink.layer({ directory: Path.join(file, "feed") })))
       assert.match(below.message, /ENOTDIR: not a directory$/)
+      const virtual = yield* Effect.flip(Layer.build(FileSink.layer({ directory: "/proc/feed/below" })))
+      assert.match(virtual.message, /ENOENT: no such file or directory$/)
     })
   )
 

@@ -48,7 +48,7 @@ CREATE INDEX control_events_outbox_parked ON ${names.outbox} (lane, id)
 -- Two transactions of one ordering key commit in the order of their ids: the lock is held until the end of the
 -- transaction, and the id is drawn after it. The transaction gets its xid before it draws, so that whoever sees the id
 -- drawn can wait for the transaction.
-CREATE FUNCTION ${quote(names.schema)}.control_events_outbox_before_insert() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION ${quote(names.schema)}.control_events_outbox_before_insert() RETURNS trigger LANGUAGE plpgsql AS ${literal(`
 BEGIN
   IF NEW.ordering_key IS NULL THEN
     NEW.ordering_key := coalesce(NEW.tenant_id, '');
@@ -59,21 +59,21 @@ BEGIN
   END IF;
   RETURN NEW;
 END
-$$;
+`)};
 
 CREATE TRIGGER control_events_outbox_before_insert BEFORE INSERT ON ${names.outbox}
   FOR EACH ROW EXECUTE FUNCTION ${quote(names.schema)}.control_events_outbox_before_insert();
 
 -- Notifies only when a pump waits: a pump that is at work finds the row without, and NOTIFY in every commit would make
 -- commits queue for one lock.
-CREATE FUNCTION ${quote(names.schema)}.control_events_outbox_after_insert() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION ${quote(names.schema)}.control_events_outbox_after_insert() RETURNS trigger LANGUAGE plpgsql AS ${literal(`
 BEGIN
   IF NOT pg_try_advisory_xact_lock_shared(${names.armLock}, 0) THEN
     PERFORM pg_notify(${literal(names.channel)}, 'append');
   END IF;
   RETURN NULL;
 END
-$$;
+`)};
 
 CREATE TRIGGER control_events_outbox_after_insert AFTER INSERT ON ${names.outbox}
   FOR EACH STATEMENT EXECUTE FUNCTION ${quote(names.schema)}.control_events_outbox_after_insert();

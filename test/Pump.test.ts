@@ -230,8 +230,11 @@ describe("Pump", () => {
       assert.isAbove((yield* sink.calls).length, 3)
       assert.deepStrictEqual(warnings, [["The pump cannot publish and backs off"]])
     }).pipe(
-      Effect.provide(scheduled({ retry: Schedule.spaced("20 millis") })),
-      Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+      Effect.provide(
+        scheduled({ retry: Schedule.spaced("20 millis") }).pipe(
+          Layer.provide(Logger.replace(Logger.defaultLogger, logger))
+        )
+      )
     )
   })
 

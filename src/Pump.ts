@@ -100,39 +100,21 @@ const describe = (cause: Cause.Cause<PumpError>): string => {
   return error instanceof Error ? error.message : String(error)
 }
 
+const initialStatus = (sink: Sink["Type"], state: PumpState): Effect.Effect<PumpStatus> =>
+  Effect.map(Clock.currentTimeMillis, (since) => ({ state, since, sink: sink.name, failures: 0, ...nothing }))
+
 const makeInert = (sink: Sink["Type"]): Effect.Effect<Pump["Type"]> =>
-  Effect.map(Clock.currentTimeMillis, (since) => {
-    const status: PumpStatus = {
-      state: "inert",
-      since,
-      sink: sink.name,
-      batches: 0,
-      published: 0,
-      failed: 0,
-      parked: 0,
-      failures: 0
-    }
-    return {
-      drain: Effect.succeed(nothing),
-      pause: Effect.void,
-      resume: Effect.void,
-      status: Effect.succeed(status),
-      changes: Stream.make(status)
-    }
-  })
+  Effect.map(initialStatus(sink, "inert"), (status) => ({
+    drain: Effect.succeed(nothing),
+    pause: Effect.void,
+    resume: Effect.void,
+    status: Effect.succeed(status),
+    changes: Stream.make(status)
+  }))
 
 const makeStatus = (sink: Sink["Type"]) =>
   Effect.gen(function* () {
-    const ref = yield* SubscriptionRef.make<PumpStatus>({
-      state: "idle",
-      since: yield* Clock.currentTimeMillis,
-      sink: sink.name,
-      batches: 0,
-      published: 0,
-      failed: 0,
-      parked: 0,
-      failures: 0
-    })
+    const ref = yield* SubscriptionRef.make(yield* initialStatus(sink, "idle"))
     const enter = (state: PumpState) =>
       Effect.flatMap(SubscriptionRef.get(ref), (status) =>
         status.state === state

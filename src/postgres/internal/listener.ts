@@ -19,17 +19,29 @@ export interface Listener extends Pick<Session, "query" | "script"> {
 /** Milliseconds until a listening connection that does not answer is given up. */
 const silence = 5_000
 
+interface Connection {
+  readonly client: Pg.Client
+  readonly lost: Effect.Latch
+  readonly isLost: () => boolean
+  readonly onLost: () => void
+}
+
 const open = (
   config: PgClientConfig,
   names: Names,
   onNotification: () => void
-): Effect.Effect<{ readonly client: Pg.Client; readonly lost: Effect.Latch }, OutboxError> =>
+): Effect.Effect<Connection, OutboxError> =>
   Effect.tryPromise({
     try: async () => {
       const client = new Pg.Client({ ...connectionOptions(config), query_timeout: silence })
       const lost = Effect.unsafeMakeLatch(false)
-      client.on("error", () => lost.unsafeOpen())
-      client.on("end", () => lost.unsafeOpen())
+      let isLost = false
+      const onLost = () => {
+        isLost = true
+        lost.unsafeOpen()
+      }
+      client.on("error", onLost)
+      client.on("end", onLost)
       client.on("notification", onNotification)
       try {
         await client.connect()
@@ -38,7 +50,7 @@ const open = (
         void client.end().catch(() => {})
         throw cause
       }
-      return { client, lost }
+      return { client, lost, isLost: () => isLost, onLost }
     },
     catch: toOutboxError("listen for appends")
   })
@@ -53,27 +65,22 @@ export const listen = (
   onNotification: () => void
 ): Effect.Effect<Listener, OutboxError, Scope.Scope> =>
   Effect.gen(function* () {
-    const { client, lost } = yield* Effect.acquireRelease(open(config, names, onNotification), ({ client }) =>
-      Effect.promise(() => client.end().catch(() => {})).pipe(
-        Effect.interruptible,
-        Effect.timeoutOption(Duration.seconds(1))
-      )
+    const { client, isLost, lost, onLost } = yield* Effect.acquireRelease(
+      open(config, names, onNotification),
+      ({ client }) =>
+        Effect.promise(() => client.end().catch(() => {})).pipe(
+          Effect.interruptible,
+          Effect.timeoutOption(Duration.seconds(1))
+        )
     )
     const scope = yield* Effect.scope
     const mutex = yield* Effect.makeSemaphore(1)
-    let isLost = false
-    const onLost = () => {
-      isLost = true
-      lost.unsafeOpen()
-    }
-    client.on("error", onLost)
-    client.on("end", onLost)
     const { query, script } = queries(client, onLost)
     // Bounded by the timeouts. An interruption would cost the connection, and so it only leaves the statement alone.
     const oneByOne = <A, E>(effect: Effect.Effect<A, E>) =>
       Effect.disconnect(mutex.withPermits(1)(Effect.uninterruptible(effect)))
     return {
-      isLost: () => isLost,
+      isLost,
       lost: lost.await,
       query: (text, values) => oneByOne(query(text, values)),
       script: (text) => oneByOne(script(text)),

@@ -68,21 +68,21 @@ const decodeRows = (
   return { valid, invalid }
 }
 
-const defectOf = (sink: SinkService, message: string, cause?: unknown) =>
-  new Sink.SinkUnavailable({ sink: sink.name, reason: "defect", message, ...(cause === undefined ? {} : { cause }) })
+const brokenContract = (sink: SinkService, message: string) =>
+  new Sink.SinkUnavailable({ sink: sink.name, reason: "defect", message })
 
 /** Fails where the sink broke its contract in a way that would be written to the store. */
 const checkOutcomes = (sink: SinkService, batch: Sink.Batch, outcomes: ReadonlyArray<Sink.Outcome>) => {
   if (outcomes.length !== batch.events.length) {
     return Effect.fail(
-      defectOf(sink, `The sink answered ${outcomes.length} outcomes for ${batch.events.length} events`)
+      brokenContract(sink, `The sink answered ${outcomes.length} outcomes for ${batch.events.length} events`)
     )
   }
   if (outcomes.some((outcome) => outcome._tag === "Published" && !ControlVersion.is(outcome.version))) {
-    return Effect.fail(defectOf(sink, "The sink answered a version that is not a positive integer"))
+    return Effect.fail(brokenContract(sink, "The sink answered a version that is not a positive integer"))
   }
   return outcomes.every((outcome) => outcome._tag === "NotAttempted")
-    ? Effect.fail(defectOf(sink, "The sink attempted none of the events"))
+    ? Effect.fail(brokenContract(sink, "The sink attempted none of the events"))
     : Effect.succeed(outcomes)
 }
 

@@ -275,11 +275,12 @@ export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], nev
 
     const writeBack = (session: Session, drawn: string): Claim["settle"] =>
       Effect.fnUntraced(function* ({ failed, now, parked, published }) {
-        if (failed.length + parked.length > 0) {
+        const unpublished = [...failed, ...parked.map((row) => ({ ...row, nextAttemptAt: null }))]
+        if (unpublished.length > 0) {
           yield* session.query(text.writeFailed, [
-            [...failed, ...parked].map((row) => row.id),
-            [...failed, ...parked].map((row) => row.error),
-            [...failed.map((row) => row.nextAttemptAt), ...parked.map(() => null)],
+            unpublished.map((row) => row.id),
+            unpublished.map((row) => row.error),
+            unpublished.map((row) => row.nextAttemptAt),
             now
           ])
         }

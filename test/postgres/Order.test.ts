@@ -1,9 +1,9 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Random } from "effect"
+import { Effect, Fiber, Layer, Random } from "effect"
 import { Outbox, OutboxStore, Pump, PumpConfig } from "../../src/index.js"
 import { MemorySink } from "../../src/testing/index.js"
-import { eventually, feedIds, layerPump } from "../support/pump.js"
+import { appendAndHold, eventually, feedIds, layerPump } from "../support/pump.js"
 import { layerClient, layerOutbox, rawClient } from "../support/postgres.js"
 
 const manual = Layer.mergeAll(Outbox.layer, Pump.layerManual).pipe(
@@ -79,17 +79,7 @@ describe("Order", () => {
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const outbox = yield* Outbox.Outbox
-      const appended = yield* Deferred.make<void>()
-      const finish = yield* Deferred.make<void>()
-      const first = yield* outbox
-        .append(event("first", "k"))
-        .pipe(
-          Effect.zipRight(Deferred.succeed(appended, undefined)),
-          Effect.zipRight(Deferred.await(finish)),
-          sql.withTransaction,
-          Effect.fork
-        )
-      yield* Deferred.await(appended)
+      const first = yield* appendAndHold(event("first", "k"))
       const second = yield* Effect.fork(sql.withTransaction(outbox.append(event("second", "k"))))
       yield* sql.withTransaction(outbox.append(event("other", "l")))
       yield* Effect.flatMap(Pump.Pump, (pump) => pump.drain)
@@ -101,8 +91,7 @@ describe("Order", () => {
           (rows) => rows.length === 1
         )
       )
-      yield* Deferred.succeed(finish, undefined)
-      yield* Fiber.join(first)
+      yield* first.commit
       yield* Fiber.join(second)
       yield* Effect.flatMap(Pump.Pump, (pump) => pump.drain)
       assert.deepStrictEqual(yield* feedIds, ["other", "first", "second"])
@@ -167,17 +156,7 @@ describe("Order", () => {
       // see as running on, up to the early writer's and no further.
       const older = yield* rawClient
       yield* Effect.promise(() => older.query("BEGIN; SELECT pg_current_xact_id()"))
-      const appended = yield* Deferred.make<void>()
-      const finish = yield* Deferred.make<void>()
-      const open = yield* outbox
-        .append(event("early", key!))
-        .pipe(
-          Effect.zipRight(Deferred.succeed(appended, undefined)),
-          Effect.zipRight(Deferred.await(finish)),
-          sql.withTransaction,
-          Effect.fork
-        )
-      yield* Deferred.await(appended)
+      const open = yield* appendAndHold(event("early", key!))
       // Other keys go on, in lanes of their own and in that one, and the pump with them.
       const [found] = yield* sql<{ sameLane: string }>`
         SELECT 'other' || n AS "sameLane" FROM generate_series(1, 10000) n
@@ -192,8 +171,7 @@ describe("Order", () => {
         yield* pump.drain
         if (round === 2) yield* Effect.promise(() => older.query("COMMIT"))
       }
-      yield* Deferred.succeed(finish, undefined)
-      yield* Fiber.join(open)
+      yield* open.commit
       yield* outbox.withTransaction(outbox.append(event("late", key!)))
       yield* pump.drain
       const ids = yield* feedIds

@@ -1,12 +1,12 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Redacted } from "effect"
+import { Effect, Layer, Redacted } from "effect"
 import { Outbox, OutboxStore, Pump } from "../../src/index.js"
 import { Postgres } from "../../src/postgres/index.js"
 import { listen } from "../../src/postgres/internal/listener.js"
 import * as Names from "../../src/postgres/internal/names.js"
 import { MemorySink } from "../../src/testing/index.js"
-import { eventually, feedIds, layerPump } from "../support/pump.js"
+import { appendAndHold, eventually, feedIds, layerPump } from "../support/pump.js"
 import { layerClient, layerOutbox, rawClient, TestDatabase } from "../support/postgres.js"
 
 // Nothing here may wait for a poll: what arrives was announced.
@@ -92,27 +92,15 @@ describe("WakeUp", () => {
   it.live("comes while another transaction that appended stays open", () =>
     Effect.gen(function* () {
       const outbox = yield* Outbox.Outbox
-      const appended = yield* Deferred.make<void>()
-      const finish = yield* Deferred.make<void>()
-      // Drained first: the pump arms itself anew, and finds an append that holds the lock.
+      // The pump has to arm itself anew, and finds an append that holds the lock.
       yield* eventually("the pump is armed", armed)
-      const open = yield* Effect.forkDaemon(
-        outbox.withTransaction(
-          Effect.gen(function* () {
-            yield* outbox.append(event("open"))
-            yield* Deferred.succeed(appended, undefined)
-            yield* Deferred.await(finish)
-          })
-        )
-      )
-      yield* Deferred.await(appended)
+      const open = yield* appendAndHold(event("open"))
       for (let n = 0; n < 3; n++) {
         yield* outbox.withTransaction(outbox.append(event(`e${n}`)))
         yield* eventually(`e${n} is published`, isPublished(`e${n}`))
         yield* Effect.sleep("20 millis")
       }
-      yield* Deferred.succeed(finish, undefined)
-      yield* Fiber.join(open)
+      yield* open.commit
       yield* eventually("open is published", isPublished("open"))
     }).pipe(Effect.provide(layerTest))
   )

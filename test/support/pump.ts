@@ -1,5 +1,5 @@
-import { Effect, Layer, Logger, LogLevel } from "effect"
-import { ControlVersion, Pump, PumpConfig, Sink } from "../../src/index.js"
+import { Effect, Fiber, Layer, Logger, LogLevel } from "effect"
+import { Outbox, Pump, PumpConfig, type ControlEvent } from "../../src/index.js"
 import { MemorySink } from "../../src/testing/index.js"
 
 /** A pump with a sink that keeps what it was given, and both. */
@@ -25,12 +25,15 @@ export const eventually = <E, R>(what: string, condition: Effect.Effect<boolean,
     }
   })
 
-/** A sink that answers growing versions and nothing else. */
-export const layerCounting: Layer.Layer<Sink.Sink> = Layer.sync(Sink.Sink, () => {
-  let version = 0
-  return {
-    name: "counting",
-    inert: false,
-    publish: (batch) => Effect.sync(() => batch.events.map(() => Sink.published(ControlVersion.make(++version))))
-  }
-})
+/** Appends in a transaction that stays open until `commit` is run. Answers when the append is done. */
+export const appendAndHold = (event: ControlEvent.Input) =>
+  Effect.gen(function* () {
+    const outbox = yield* Outbox.Outbox
+    const appended = yield* Effect.makeLatch(false)
+    const finish = yield* Effect.makeLatch(false)
+    const holding = yield* outbox
+      .append(event)
+      .pipe(Effect.zipRight(appended.open), Effect.zipRight(finish.await), outbox.withTransaction, Effect.forkDaemon)
+    yield* appended.await
+    return { commit: Effect.zipRight(finish.open, Fiber.join(holding)) }
+  })

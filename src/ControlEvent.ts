@@ -11,9 +11,9 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
-import { ControlVersion } from "./ControlVersion.js"
+import { ControlVersion, is as isControlVersion } from "./ControlVersion.js"
 import * as EventId from "./EventId.js"
-import { Text } from "./internal/text.js"
+import { isStorable, Text } from "./internal/text.js"
 
 /**
  * The event types that every fleet knows. An application declares its own with `EventType.make`.
@@ -36,13 +36,19 @@ export const knownTypes = [
   "cron.settings.upserted"
 ] as const
 
-const NonEmptyText = Text.pipe(Schema.filter((value) => value.length > 0, { message: () => "must not be empty" }))
+const isNonEmpty = (value: string): boolean => value.length > 0
+
+const NonEmptyText = Text.pipe(Schema.filter(isNonEmpty, { message: () => "must not be empty" }))
+
+const isVersion = (value: number): boolean => Number.isSafeInteger(value) && value >= 0
 
 const Version = Schema.Number.pipe(
-  Schema.filter((value) => Number.isSafeInteger(value) && value >= 0, {
+  Schema.filter(isVersion, {
     message: () => "must be an integer from 0 to 2^53 - 1"
   })
 )
+
+const isChecksum = (value: string): boolean => /^sha256:[0-9a-f]{64}$/i.test(value)
 
 // RFC 3339 has an offset: without one the time would depend on where it is read. PostgreSQL has no year 0.
 const isInstant = (value: string): boolean =>
@@ -72,7 +78,7 @@ export const fields = {
   /** `sha256:` and 64 hexadecimal digits. */
   checksum: optional(
     Schema.String.pipe(
-      Schema.filter((value) => /^sha256:[0-9a-f]{64}$/i.test(value), {
+      Schema.filter(isChecksum, {
         message: () => "must be sha256: followed by 64 hexadecimal digits"
       })
     )
@@ -184,6 +190,41 @@ const toInvalidEvent =
 
 const validateEither = ParseResult.validateEither(ControlEvent)
 
+type Unchecked = { readonly [Name in keyof typeof fields]?: unknown }
+
+/** Whether a field is absent, or a string or number that keeps a rule. */
+const optionally = (
+  event: Unchecked,
+  name: keyof typeof fields,
+  type: "string" | "number",
+  rule: (value: never) => boolean
+): boolean => {
+  const value = event[name]
+  return value === undefined ? !(name in event) : typeof value === type && rule(value as never)
+}
+
+/**
+ * Whether an event keeps the contract: the rules of the schema, without what it takes to say which one is broken, in a
+ * tenth of the time. The pump validates every event that it publishes.
+ */
+const isSound = (event: Unchecked): boolean =>
+  typeof event.event_id === "string" &&
+  EventId.isEventId(event.event_id) &&
+  typeof event.type === "string" &&
+  isNonEmpty(event.type) &&
+  isStorable(event.type) &&
+  optionally(event, "tenant_id", "string", isStorable) &&
+  optionally(event, "stack_id", "string", isStorable) &&
+  optionally(event, "version", "number", isVersion) &&
+  optionally(event, "base_version", "number", isVersion) &&
+  optionally(event, "artifact_ref", "string", (value: string) => isNonEmpty(value) && isStorable(value)) &&
+  optionally(event, "checksum", "string", isChecksum) &&
+  optionally(event, "created_at", "string", isInstant) &&
+  optionally(event, "control_version", "number", isControlVersion) &&
+  (event.artifact_ref === undefined || event.checksum !== undefined) &&
+  (event.type !== "stack.activated" ||
+    (event.tenant_id !== undefined && event.stack_id !== undefined && event.version !== undefined))
+
 const assigned = (event: ControlEvent): InvalidEvent =>
   new InvalidEvent({
     eventId: event.event_id,
@@ -201,6 +242,7 @@ export const validate = (value: unknown): Either.Either<ControlEvent, InvalidEve
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     return Either.left(new InvalidEvent({ field: "", reason: "must be a JSON object" }))
   }
+  if (isSound(value)) return Either.right(value as ControlEvent)
   return Either.mapBoth(validateEither(value), { onLeft: toInvalidEvent(value), onRight: () => value as ControlEvent })
 }
 

@@ -5,6 +5,8 @@
  */
 import * as Schema from "effect/Schema"
 
+const isPositiveInteger = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) > 0
+
 /**
  * A positive integer that a JavaScript number holds exactly (at most 2^53 - 1).
  *
@@ -12,7 +14,7 @@ import * as Schema from "effect/Schema"
  * @category schemas
  */
 export const ControlVersion = Schema.Number.pipe(
-  Schema.filter((value) => Number.isSafeInteger(value) && value > 0, {
+  Schema.filter((value) => isPositiveInteger(value), {
     message: () => "must be a positive integer of at most 2^53 - 1"
   }),
   Schema.brand("ControlVersion")
@@ -28,7 +30,7 @@ export type ControlVersion = typeof ControlVersion.Type
  * @since 1.0.0
  * @category guards
  */
-export const is: (value: unknown) => value is ControlVersion = Schema.is(ControlVersion)
+export const is = (value: unknown): value is ControlVersion => isPositiveInteger(value)
 
 /**
  * Constructs a `ControlVersion`, throwing on a number that cannot be one.

@@ -18,7 +18,7 @@ import { isStorable } from "./internal/text.js"
  */
 export const maxBytes = 1024
 
-const isEventId = (value: string): boolean =>
+const isValid = (value: string): boolean =>
   value.length > 0 && isStorable(value) && (value.length <= maxBytes / 3 || Buffer.byteLength(value) <= maxBytes)
 
 /**
@@ -28,7 +28,7 @@ const isEventId = (value: string): boolean =>
  * @category schemas
  */
 export const EventId = Schema.String.pipe(
-  Schema.filter(isEventId, {
+  Schema.filter(isValid, {
     message: () => `must be non-empty text of at most ${maxBytes} bytes, without NUL characters and lone surrogates`
   }),
   Schema.brand("EventId")
@@ -39,6 +39,14 @@ export const EventId = Schema.String.pipe(
  * @category models
  */
 export type EventId = typeof EventId.Type
+
+/**
+ * Whether text can be an id.
+ *
+ * @since 1.0.0
+ * @category guards
+ */
+export const isEventId = (value: string): value is EventId => isValid(value)
 
 /**
  * Constructs an `EventId`, throwing on text that cannot be one. For ids known to the program.

@@ -41,8 +41,8 @@ export class OutboxStore extends Context.Tag("controlpublish/OutboxStore")<
     readonly probe: (options: ProbeOptions) => Effect.Effect<Probe, OutboxError>
 
     /**
-     * Takes a lane and the first of its publishable rows, in the order of their ids. The lane is held until the scope
-     * closes; a scope that closes before `settle` leaves every row as it was.
+     * Takes those of the lanes that nobody holds and the first of their publishable rows, in the order of their ids. The
+     * lanes are held until the scope closes; a scope that closes before `settle` leaves every row as it was.
      */
     readonly claim: (options: ClaimOptions) => Effect.Effect<ClaimResult, OutboxError, Scope.Scope>
 
@@ -150,21 +150,31 @@ export interface ProbeOptions {
 export interface Probe {
   /** The lanes with publishable rows. */
   readonly lanes: ReadonlyArray<Lane>
+  /** Those of them that have at least {@link crowd} pending rows. */
+  readonly crowded: ReadonlySet<Lane>
   /** When the next waiting row becomes publishable. */
   readonly nextAttemptAt: number | undefined
 }
+
+/**
+ * As many pending rows make a lane crowded, and worth a batch of its own.
+ *
+ * @since 1.0.0
+ * @category constants
+ */
+export const crowd = 32
 
 /**
  * @since 1.0.0
  * @category models
  */
 export interface ClaimOptions extends ProbeOptions {
-  readonly lane: Lane
+  readonly lanes: Arr.NonEmptyReadonlyArray<Lane>
   /** At most this many rows. */
   readonly limit: number
   /** Rows are taken until their payloads reach this many bytes; the first one always is. */
   readonly maxBytes: number
-  /** Milliseconds after which the store may take the lane from a holder that went silent. */
+  /** Milliseconds after which the store may take the lanes from a holder that went silent. */
   readonly holdFor: number
 }
 
@@ -174,10 +184,10 @@ export interface ClaimOptions extends ProbeOptions {
  */
 export type ClaimResult =
   | Claim
-  /** Another pump holds the lane. */
-  | { readonly _tag: "LaneHeld" }
-  /** Nothing in the lane is publishable. */
-  | { readonly _tag: "LaneEmpty" }
+  /** Others hold all of the lanes. */
+  | { readonly _tag: "LanesHeld" }
+  /** Nothing is publishable in the lanes that could be taken. */
+  | { readonly _tag: "LanesEmpty" }
 
 /**
  * @since 1.0.0

@@ -6,6 +6,7 @@
  *
  * @since 1.0.0
  */
+import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -23,7 +24,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Batch from "./internal/batch.js"
 import type { Lane } from "./Lane.js"
-import { OutboxStore, type OutboxError, type Settlement } from "./OutboxStore.js"
+import { crowd, OutboxStore, type OutboxError, type Settlement } from "./OutboxStore.js"
 import { PumpConfig } from "./PumpConfig.js"
 import * as PumpMetrics from "./PumpMetrics.js"
 import type { PumpState, PumpStatus } from "./PumpStatus.js"
@@ -184,11 +185,11 @@ const makeWith = (options: {
     const runInFlight = yield* FiberSet.runtime(inFlight)()
     const annotated = Effect.annotateLogs({ package: "controlpublish", module: "Pump", sink: sink.name })
 
-    const publishLane = (lane: Lane): Effect.Effect<DrainReport, PumpError> =>
+    const publishLanes = (lanes: Arr.NonEmptyReadonlyArray<Lane>): Effect.Effect<DrainReport, PumpError> =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
         const claim = yield* store.claim({
-          lane,
+          lanes,
           now,
           limit: config.batchSize,
           maxBytes: config.batchBytes,
@@ -203,8 +204,8 @@ const makeWith = (options: {
         return report
       }).pipe(Effect.scoped, Effect.interruptible, annotated)
 
-    const startBatch = (lane: Lane): Effect.Effect<Exit.Exit<DrainReport, PumpError>> =>
-      Effect.map(Fiber.await(runInFlight(publishLane(lane))), (exit) =>
+    const startBatch = (lanes: Arr.NonEmptyReadonlyArray<Lane>): Effect.Effect<Exit.Exit<DrainReport, PumpError>> =>
+      Effect.map(Fiber.await(runInFlight(publishLanes(lanes))), (exit) =>
         // Nobody interrupts a batch but the end of the scope, and then nobody waits for this either.
         Exit.isFailure(exit) && Cause.isInterruptedOnly(exit.cause)
           ? Exit.fail(
@@ -212,6 +213,13 @@ const makeWith = (options: {
             )
           : exit
       )
+
+    /** A crowded lane is a batch of its own. Others share one, which costs as much for all as for one of them. */
+    const batchesOf = (lanes: ReadonlyArray<Lane>, crowded: ReadonlySet<Lane>) => {
+      const [sparse, alone] = Arr.partition(lanes, (lane) => crowded.has(lane))
+      const atATime = Math.max(1, Math.floor(config.batchSize / crowd))
+      return [...alone.map(Arr.of), ...Arr.chunksOf(sparse, atATime)]
+    }
 
     interface Pass {
       readonly report: DrainReport
@@ -226,16 +234,16 @@ const makeWith = (options: {
       if (probe.lanes.length === 0) return { report: nothing, lanes: 0 }
       yield* status.working
       // Pumps that start at different lanes meet less.
-      const lanes = yield* Random.shuffle(probe.lanes)
+      const lanes = Array.from(yield* Random.shuffle(probe.lanes))
       let report = nothing
       let failure: Cause.Cause<PumpError> | undefined
       yield* Effect.forEach(
-        lanes,
-        (lane) =>
+        batchesOf(lanes, probe.crowded),
+        (lanes) =>
           Effect.suspend(() =>
             halted() || failure !== undefined
               ? Effect.void
-              : Effect.map(startBatch(lane), (exit) => {
+              : Effect.map(startBatch(lanes), (exit) => {
                   if (Exit.isSuccess(exit)) report = add(report, exit.value)
                   else failure = exit.cause
                 })

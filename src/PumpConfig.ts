@@ -22,7 +22,7 @@ export class PumpConfig extends Context.Tag("controlpublish/PumpConfig")<
     readonly batchSize: number
     /** A batch ends when its payloads reach this many bytes, so that large ones do not grow memory. Default 4 MiB. */
     readonly batchBytes: number
-    /** How many lanes are worked on at a time, each on a connection of its own. Default 4. */
+    /** How many batches are in flight at a time, each on a connection of its own. Default 4. */
     readonly concurrency: number
     /** How often an idle pump looks for rows that no wake-up announced. Default 1 second. */
     readonly pollPeriod: Duration.DurationInput

@@ -111,7 +111,9 @@ export const published = (version: ControlVersion, duplicate = false): Published
 })
 
 /**
- * The sink did not try the event, and it is not in the feed.
+ * The event is not known to be in the feed: the sink did not try it, or did not learn what became of it. It will be given
+ * again. So a sink whose broker cannot tell duplicates must not answer this for an event that may have been stored,
+ * unless a second copy is acceptable.
  *
  * @since 1.0.0
  * @category models

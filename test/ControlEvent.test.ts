@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Either, FastCheck, TestClock } from "effect"
+import { Effect, Either, FastCheck, Schema, TestClock } from "effect"
 import { ControlEvent, ControlVersion } from "../src/index.js"
 
 const checksum = `sha256:${"0a".repeat(32)}`
@@ -25,6 +25,43 @@ describe("ControlEvent", () => {
   it("accepts a complete event and answers the very value", () => {
     assert.strictEqual(Either.getOrThrow(ControlEvent.validate(stackActivated)), stackActivated as never)
   })
+
+  it.prop(
+    "says of any value what the schema says",
+    [
+      FastCheck.dictionary(
+        FastCheck.constantFrom(...Object.keys(stackActivated), "control_version", "note"),
+        FastCheck.oneof(
+          FastCheck.constantFrom<unknown>(
+            ...Object.values(stackActivated),
+            undefined,
+            null,
+            "",
+            "a\u0000",
+            "\ud800",
+            0,
+            -1,
+            1.5,
+            2 ** 53,
+            {}
+          ),
+          FastCheck.anything()
+        )
+      ),
+      FastCheck.subarray(Object.keys(stackActivated))
+    ],
+    ([changed, kept]) => {
+      const value = {
+        ...Object.fromEntries(Object.entries(stackActivated).filter(([name]) => kept.includes(name))),
+        ...changed
+      }
+      assert.strictEqual(
+        Either.isRight(ControlEvent.validate(value)),
+        Schema.is(ControlEvent.ControlEvent, { exact: true })(value)
+      )
+    },
+    { fastCheck: { numRuns: 2_000 } }
+  )
 
   it("accepts every known type", () => {
     for (const type of ControlEvent.knownTypes) assert.isUndefined(fieldOf({ ...stackActivated, type }))

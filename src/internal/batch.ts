@@ -29,24 +29,23 @@ interface InvalidRow {
   readonly reason: string
 }
 
-const decodeRow = (row: ClaimedRow): Either.Either<Sink.OutboundEvent, string> =>
-  ControlEvent.parse(row.payload).pipe(
-    Either.flatMap(ControlEvent.validateUnpublished),
-    Either.mapLeft((invalid) => invalid.message),
-    Either.filterOrLeft(
-      (event) => event.event_id === row.eventId,
-      () => "Invalid control event: event_id in the payload differs from the row's"
-    ),
-    Either.map((event) => ({
-      eventId: event.event_id,
-      orderingKey: row.orderingKey as OrderingKey,
-      event,
-      payload: row.payload,
-      traceparent: row.traceparent,
-      createdAt: row.createdAt,
-      attemptCount: row.attemptCount
-    }))
-  )
+const decodeRow = (row: ClaimedRow): Either.Either<Sink.OutboundEvent, string> => {
+  const decoded = Either.flatMap(ControlEvent.parse(row.payload), ControlEvent.validateUnpublished)
+  if (Either.isLeft(decoded)) return Either.left(decoded.left.message)
+  const event = decoded.right
+  if (event.event_id !== row.eventId) {
+    return Either.left("Invalid control event: event_id in the payload differs from the row's")
+  }
+  return Either.right({
+    eventId: event.event_id,
+    orderingKey: row.orderingKey as OrderingKey,
+    event,
+    payload: row.payload,
+    traceparent: row.traceparent,
+    createdAt: row.createdAt,
+    attemptCount: row.attemptCount
+  })
+}
 
 /** The rows that can be published, and those that never can. */
 const decodeRows = (

@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import type { EventId } from "../EventId.js"
 import * as Lane from "../Lane.js"
 import {
+  crowd,
   DuplicateEventId,
   NotInTransaction,
   type AfterParked,
@@ -25,7 +26,8 @@ import {
   type OutboxError,
   type OutboxStore,
   type ParkedEvent,
-  type Probe
+  type Probe,
+  type Settlement
 } from "../OutboxStore.js"
 import * as Names from "./internal/names.js"
 import * as Positions from "./internal/positions.js"
@@ -47,8 +49,13 @@ const milliseconds = (column: string) => `(extract(epoch FROM ${column}) * 1000)
 
 const instant = (parameter: string) => `to_timestamp(${parameter}::float8 / 1000)`
 
+const appended = `event_id, event_type, tenant_id, stack_id, version, base_version, artifact_ref, checksum,
+  payload_json, ordering_key, traceparent, created_at`
+
 const statements = (names: Names.Names) => {
   const { outbox } = names
+  const into = `INSERT INTO ${outbox} (${appended})`
+  const unlessThere = "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
   const drawn = `(SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ${names.sequence})::text`
   // Keys behind a row that waits for its retry.
   const waitingKeys = (now: string) =>
@@ -67,17 +74,15 @@ const statements = (names: Names.Names) => {
     orderLocks: `SELECT pg_advisory_xact_lock(${names.orderLock}, bucket)
       FROM (SELECT DISTINCT ${Names.bucketOf('key COLLATE "C"')} AS bucket FROM unnest($1::text[]) key ORDER BY 1) buckets`,
 
-    insert: `INSERT INTO ${outbox} (event_id, event_type, tenant_id, stack_id, version, base_version, artifact_ref,
-        checksum, payload_json, ordering_key, traceparent, created_at)
-      SELECT event_id, event_type, tenant_id, stack_id, version, base_version, artifact_ref,
-        checksum, payload_json, ordering_key, traceparent, created_at
+    insert: `${into}
+      SELECT ${appended}
       FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
-        $9::json[], $10::text[], $11::text[], $12::timestamptz[]) WITH ORDINALITY AS new (event_id, event_type,
-        tenant_id, stack_id, version, base_version, artifact_ref, checksum, payload_json, ordering_key, traceparent,
-        created_at, position)
+        $9::json[], $10::text[], $11::text[], $12::timestamptz[]) WITH ORDINALITY AS new (${appended}, position)
       ORDER BY position
-      ON CONFLICT (event_id) DO NOTHING
-      RETURNING event_id`,
+      ${unlessThere}`,
+
+    // What most appends are. To plan and run the other one for a single row costs the server 0.2 ms more.
+    insertOne: `${into} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ${unlessThere}`,
 
     takeBack: `DELETE FROM ${outbox} WHERE event_id = ANY ($1::text[])`,
 
@@ -88,12 +93,15 @@ const statements = (names: Names.Names) => {
           WHERE ${pending} AND next_attempt_at > ${instant("$2")}) AS next_attempt_at,
         coalesce(array_agg(lane), '{}') AS lanes,
         coalesce(array_agg(head::text), '{}') AS heads,
-        coalesce(array_agg(publishable), '{}') AS publishable
+        coalesce(array_agg(publishable), '{}') AS publishable,
+        coalesce(array_agg(crowded), '{}') AS crowded
       FROM (
         SELECT position::int - 1 AS lane, least(first.id, parked.id) AS head,
           first.id IS NOT NULL AND (${publishable("first", "$2", afterParked)} OR EXISTS (
             SELECT FROM ${outbox} later WHERE ${pending} AND lane = position - 1 AND later.id > first.id
-              AND ${publishable("later", "$2", afterParked)})) AS publishable
+              AND ${publishable("later", "$2", afterParked)})) AS publishable,
+          EXISTS (SELECT FROM ${outbox} other WHERE ${pending} AND lane = position - 1 AND other.id >= first.id
+            ORDER BY other.id OFFSET ${crowd - 1} LIMIT 1) AS crowded
         FROM unnest($1::bigint[]) WITH ORDINALITY AS starts (start, position)
         LEFT JOIN LATERAL (
           SELECT id, lane, ordering_key FROM ${outbox} WHERE ${pending} AND lane = position - 1 AND id >= start
@@ -106,41 +114,50 @@ const statements = (names: Names.Names) => {
         WHERE first.id IS NOT NULL OR parked.id IS NOT NULL
       ) lanes`,
 
-    // One round trip. Each statement takes a snapshot of its own: the rows are read after the lock was taken. No row
-    // locks, as the lane's lock excludes other pumps; and no parameters, as the portal of a statement with parameters
+    // One round trip. Each statement takes a snapshot of its own: the rows are read after the locks were taken. No row
+    // locks, as the lanes' locks exclude other pumps; and no parameters, as the portal of a statement with parameters
     // keeps its snapshot: so the transaction has neither an xid nor a snapshot while it waits for the sink. Sizes come
     // from a column of their own, so that payloads beyond the limit are not read.
-    claim: ({ afterParked, holdFor, lane, limit, maxBytes, now }: ClaimOptions, start: string) => `
+    claim: ({ afterParked, holdFor, lanes, limit, maxBytes, now }: ClaimOptions, starts: ReadonlyArray<string>) => `
       BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
       SET LOCAL idle_in_transaction_session_timeout = ${Math.ceil(holdFor) + holdMargin};
-      SELECT set_config('controlpublish.lane_taken', taken::text, true), taken
-        FROM pg_try_advisory_xact_lock(${names.laneLock}, ${lane}) AS taken;
+      SELECT set_config('controlpublish.lanes_taken', coalesce(array_agg(lane) FILTER (WHERE taken), '{}')::text, true),
+          coalesce(bool_or(taken), false) AS taken
+        FROM (SELECT lane, pg_try_advisory_xact_lock(${names.laneLock}, lane) AS taken
+          FROM unnest('${integers(lanes)}'::int[]) AS lane) AS locks;
       SELECT id::text AS id, event_id AS "eventId", ordering_key AS "orderingKey", payload_json::text AS payload,
         traceparent, ${milliseconds("created_at")} AS "createdAt", attempt_count AS "attemptCount",
         ${drawn} AS drawn
       FROM (
         SELECT *, sum(payload_bytes) OVER (ORDER BY id) - payload_bytes AS before FROM (
-          SELECT id, lane, event_id, ordering_key, payload_json, payload_bytes, traceparent, created_at, attempt_count
-          FROM ${outbox} candidate
-          WHERE current_setting('controlpublish.lane_taken')::boolean
-            AND ${pending} AND lane = ${lane}::smallint AND id >= ${start}::bigint
-            AND ${publishable("candidate", String(now), afterParked)}
+          SELECT candidate.*
+          FROM unnest('${integers(lanes)}'::smallint[], '${integers(starts)}'::bigint[]) AS taken (lane, start)
+          CROSS JOIN LATERAL (
+            SELECT id, event_id, ordering_key, payload_json, payload_bytes, traceparent, created_at, attempt_count
+            FROM ${outbox} candidate
+            WHERE ${pending} AND lane = taken.lane AND id >= taken.start
+              AND ${publishable("candidate", String(now), afterParked)}
+            ORDER BY id LIMIT ${limit}
+          ) candidate
+          WHERE taken.lane = ANY (current_setting('controlpublish.lanes_taken')::smallint[])
           ORDER BY id LIMIT ${limit}
         ) batch
       ) measured
       WHERE before < ${maxBytes}
       ORDER BY measured.id`,
 
-    // $1 ids, $2 versions, $3 now
-    writePublished: `
+    // One round trip, too. Numbers alone, which need no parameters.
+    writePublished: (published: Settlement["published"], now: number) => `
       WITH written AS (
-        UPDATE ${outbox} SET published_control_version = result.version, published_at = ${instant("$3")},
-          attempt_count = attempt_count + 1, last_attempt_at = ${instant("$3")}, next_attempt_at = NULL,
+        UPDATE ${outbox} SET published_control_version = result.version, published_at = ${instant(String(now))},
+          attempt_count = attempt_count + 1, last_attempt_at = ${instant(String(now))}, next_attempt_at = NULL,
           parked_at = NULL
-        FROM unnest($1::bigint[], $2::bigint[]) AS result (id, version)
+        FROM unnest('${integers(published.map(({ id }) => id))}'::bigint[],
+          '${integers(published.map(({ version }) => version))}'::bigint[]) AS result (id, version)
         WHERE ${outbox}.id = result.id
       )
-      SELECT pg_current_xact_id()::text AS xid`,
+      SELECT pg_current_xact_id()::text AS xid;
+      COMMIT`,
 
     // $1 ids, $2 errors, $3 next attempts or NULL to park, $4 now
     writeFailed: `
@@ -210,6 +227,9 @@ const chunks = (rows: ReadonlyArray<NewRow>): ReadonlyArray<ReadonlyArray<NewRow
   return result
 }
 
+/** An array of integers as PostgreSQL reads one. The driver would escape each. */
+const integers = (values: ReadonlyArray<string | number>): string => `{${values.join()}}`
+
 const count = (value: number, limit: number): Count => ({ value, exact: value < limit })
 
 /** An error of the effect that runs in a transaction. */
@@ -248,8 +268,11 @@ export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], nev
       Effect.mapError(sql.unsafe<Row>(statement, values), (error) => toOutboxError(doing)(error.cause))
 
     const insertChunk = (rows: ReadonlyArray<NewRow>) =>
-      Effect.map(run<{ event_id: string }>("append to the outbox", text.insert, columns(rows)), (inserted) =>
-        inserted.map((row) => row.event_id)
+      Effect.map(
+        rows.length === 1
+          ? run<{ event_id: string }>("append to the outbox", text.insertOne, columns(rows).flat())
+          : run<{ event_id: string }>("append to the outbox", text.insert, columns(rows)),
+        (inserted) => inserted.map((row) => row.event_id)
       )
 
     const insert = (rows: Arr.NonEmptyReadonlyArray<NewRow>) =>
@@ -284,15 +307,12 @@ export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], nev
             now
           ])
         }
-        if (published.length > 0) {
-          const [row] = yield* session.query<{ readonly xid: string }>(text.writePublished, [
-            published.map(({ id }) => id),
-            published.map(({ version }) => version),
-            now
-          ])
-          if (row !== undefined) positions.fence(BigInt(drawn), BigInt(row.xid))
+        if (published.length === 0) {
+          yield* session.query("COMMIT")
+          return
         }
-        yield* session.query("COMMIT")
+        const [[row]] = (yield* session.script(text.writePublished(published, now))) as [[{ readonly xid: string }]]
+        positions.fence(BigInt(drawn), BigInt(row.xid))
       })
 
     return {
@@ -327,14 +347,16 @@ export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], nev
             readonly lanes: ReadonlyArray<number>
             readonly heads: ReadonlyArray<string>
             readonly publishable: ReadonlyArray<boolean>
+            readonly crowded: ReadonlyArray<boolean>
           }>(text.probe(afterParked), [positions.starts(), now])
         ).pipe(
           Effect.map(([row]): Probe => {
-            if (row === undefined) return { lanes: [], nextAttemptAt: undefined }
+            if (row === undefined) return { lanes: [], crowded: new Set(), nextAttemptAt: undefined }
             const heads = new Map(row.lanes.map((lane, index) => [lane, BigInt(row.heads[index]!)]))
             positions.advance({ xmin: BigInt(row.xmin), drawn: BigInt(row.drawn), heads }, now)
             return {
               lanes: row.lanes.filter((_, index) => row.publishable[index]),
+              crowded: new Set(row.lanes.filter((_, index) => row.crowded[index])),
               nextAttemptAt: row.next_attempt_at ?? undefined
             }
           })
@@ -345,11 +367,19 @@ export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], nev
           const connection = yield* session
           let open = true
           yield* Effect.addFinalizer(() => (open && !connection.isBroken() ? rollback(connection) : Effect.void))
-          const results = yield* connection.script(text.claim(options, positions.startOf(options.lane)))
+          const results = yield* connection.script(text.claim(options, options.lanes.map(positions.startOf)))
           const [[lock], claimed] = results.slice(-2) as [[{ readonly taken: boolean }], ReadonlyArray<ClaimRow>]
-          if (!lock.taken) return { _tag: "LaneHeld" }
-          const rows = claimed.map((row): ClaimedRow => ({ ...row, traceparent: row.traceparent ?? undefined }))
-          if (!Arr.isNonEmptyReadonlyArray(rows)) return { _tag: "LaneEmpty" }
+          if (!lock.taken) return { _tag: "LanesHeld" }
+          const rows = claimed.map((row): ClaimedRow => ({
+            id: row.id,
+            eventId: row.eventId,
+            orderingKey: row.orderingKey,
+            payload: row.payload,
+            traceparent: row.traceparent ?? undefined,
+            createdAt: row.createdAt,
+            attemptCount: row.attemptCount
+          }))
+          if (!Arr.isNonEmptyReadonlyArray(rows)) return { _tag: "LanesEmpty" }
           const settle = writeBack(connection, claimed[0]!.drawn)
           return {
             _tag: "Claim",

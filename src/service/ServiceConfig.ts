@@ -16,7 +16,9 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as PumpConfig from "../PumpConfig.js"
+import * as JetStreamSink from "../sinks/JetStreamSink.js"
 import * as DatabaseUrl from "./internal/databaseUrl.js"
+import * as NatsSettings from "./internal/natsSettings.js"
 import { quote } from "./internal/text.js"
 
 /**
@@ -57,6 +59,7 @@ export type SinkConfig =
       /** Where the feed is kept. */
       readonly directory: string
     }
+  | ({ readonly _tag: "jetstream" } & JetStreamSink.Options)
 
 /**
  * The settings of the pump that the service has.
@@ -89,12 +92,54 @@ const settings = {
     flag: "database-schema",
     help: "The PostgreSQL schema that holds the outbox; default public"
   },
-  sink: { env: "FEED_SINK", flag: "sink", help: "Where events are published to: nop (nowhere) or file; default nop" },
+  sink: {
+    env: "FEED_SINK",
+    flag: "sink",
+    help: "Where events are published to: nop (nowhere), file or jetstream; default nop"
+  },
   sinkFileDir: {
     env: "FEED_SINK_FILE_DIR",
     flag: "sink-file-dir",
     help: "Where the sink file keeps the feed; default feed"
   },
+  natsUrl: {
+    env: "NATS_URL",
+    flag: "nats-url",
+    help: "The servers of the sink jetstream, nats://user:password@host:port, several with commas; default nats://127.0.0.1:4222"
+  },
+  natsStream: {
+    env: "NATS_STREAM",
+    flag: "nats-stream",
+    help: "The stream that is published to; default control-events"
+  },
+  natsSubject: {
+    env: "NATS_SUBJECT",
+    flag: "nats-subject",
+    help: `The subject of an event: {type}, {tenant_id}, {stack_id}, {event_id} and {ordering_key} stand for its fields; default ${JetStreamSink.defaults.subject}`
+  },
+  natsManageStream: {
+    env: "NATS_MANAGE_STREAM",
+    flag: "nats-manage-stream",
+    help: "Whether a stream that is missing at the start is created, true or false; default false"
+  },
+  natsMinDuplicateWindow: {
+    env: "NATS_MIN_DUPLICATE_WINDOW",
+    flag: "nats-min-duplicate-window",
+    help: `A stream that knows duplicates for less is refused, e.g. "5 minutes"; default ${Duration.format(JetStreamSink.defaults.minDuplicateWindow)}`
+  },
+  natsDeduplication: {
+    env: "NATS_DEDUPLICATION",
+    flag: "nats-deduplication",
+    help: "What keeps second copies out after that: lookup (old events are looked for in the stream) or subject (one for each event); default lookup"
+  },
+  // In the environment only: a command line can be read by others on the machine.
+  natsToken: { env: "NATS_TOKEN", help: "A token for NATS" },
+  natsUser: { env: "NATS_USER", help: "A user of NATS" },
+  natsPassword: { env: "NATS_PASSWORD", help: "The user's password" },
+  natsCredsFile: { env: "NATS_CREDS_FILE", help: "A creds file for NATS" },
+  natsTlsCaFile: { env: "NATS_TLS_CA_FILE", help: "The certificate authority of the servers" },
+  natsTlsCertFile: { env: "NATS_TLS_CERT_FILE", help: "A certificate for servers that ask for one" },
+  natsTlsKeyFile: { env: "NATS_TLS_KEY_FILE", help: "The key of the certificate" },
   batchSize: {
     env: "FEED_SINK_BATCH_SIZE",
     flag: "batch-size",
@@ -148,6 +193,12 @@ export const flags = {
   ...databaseFlags,
   sink: flag(settings.sink, Options.text),
   sinkFileDir: flag(settings.sinkFileDir, Options.text),
+  natsUrl: flag(settings.natsUrl, Options.redacted),
+  natsStream: flag(settings.natsStream, Options.text),
+  natsSubject: flag(settings.natsSubject, Options.text),
+  natsManageStream: flag(settings.natsManageStream, Options.text),
+  natsMinDuplicateWindow: flag(settings.natsMinDuplicateWindow, Options.text),
+  natsDeduplication: flag(settings.natsDeduplication, Options.text),
   batchSize: flag(settings.batchSize, Options.text),
   pollPeriod: flag(settings.pollPeriod, Options.text),
   concurrency: flag(settings.concurrency, Options.text),
@@ -191,18 +242,19 @@ type Parse<A> = (text: string) => Either.Either<A, string>
 const nameOf = (setting: Setting): string =>
   setting.flag === undefined ? setting.env : `${setting.env} (--${setting.flag})`
 
+const invalid = (setting: Setting, reason: string) =>
+  new InvalidSetting({ setting: setting.env, message: `${nameOf(setting)}: ${reason}` })
+
 const read = <A, B = undefined>(
   setting: Setting,
   parse: Parse<A>,
   absent: B = undefined as B
 ): Effect.Effect<A | B, InvalidSetting> => {
-  const invalid = (reason: string) =>
-    new InvalidSetting({ setting: setting.env, message: `${nameOf(setting)}: ${reason}` })
   return Effect.flatMap(
-    Effect.mapError(Config.option(Config.nonEmptyString(setting.env)), (error) => invalid(reasonOf(error))),
+    Effect.mapError(Config.option(Config.nonEmptyString(setting.env)), (error) => invalid(setting, reasonOf(error))),
     Option.match({
       onNone: () => Effect.succeed<A | B>(absent),
-      onSome: (text) => Effect.mapError(parse(text), invalid)
+      onSome: (text) => Effect.mapError(parse(text), (reason) => invalid(setting, reason))
     })
   )
 }
@@ -265,21 +317,13 @@ const parseSchema: Parse<string> = (text) =>
     ? Either.right(text)
     : Either.left(`got ${quote(text)}, valid is a name of at most 63 bytes`)
 
-const validSinks = "valid is nop, file or jetstream (which this version does not have)"
+const sinks: ReadonlyArray<SinkConfig["_tag"]> = ["nop", "file", "jetstream"]
 
-const parseSink: Parse<SinkConfig["_tag"]> = (text) => {
-  switch (text) {
-    case "nop":
-    case "file":
-      return Either.right(text)
-    case "jetstream":
-      return Either.left(
-        `got "jetstream", which this version of controlpublish does not have: npm install controlpublish@latest, or use nop or file`
-      )
-    default:
-      return Either.left(`got ${quote(text)}, ${validSinks}`)
-  }
-}
+const parseSink: Parse<SinkConfig["_tag"]> = (text) =>
+  Either.fromNullable(
+    sinks.find((sink) => sink === text),
+    () => `got ${quote(text)}, valid is nop, file or jetstream`
+  )
 
 const parseLogLevel: Parse<LogLevel.LogLevel> = (text) => {
   const named = (level: LogLevel.LogLevel) => level._tag.toLowerCase()
@@ -310,9 +354,95 @@ export const database: Effect.Effect<Database, InvalidSetting> = Effect.all({
  */
 export const sink: Effect.Effect<SinkConfig, InvalidSetting> = Effect.gen(function* () {
   const name = yield* read(settings.sink, parseSink, "nop" as const)
-  const directory = yield* read(settings.sinkFileDir, Either.right, "feed")
-  return name === "file" ? { _tag: name, directory } : { _tag: name }
+  switch (name) {
+    case "nop":
+      return { _tag: name }
+    case "file":
+      return { _tag: name, directory: yield* read(settings.sinkFileDir, Either.right, "feed") }
+    case "jetstream":
+      return { _tag: name, ...(yield* jetStream) }
+  }
 })
+
+/** A file that a setting names. */
+const readFile = <A>(setting: Setting, use: (path: string) => Effect.Effect<A, string>) =>
+  Effect.flatMap(read(setting, Either.right), (path) =>
+    path === undefined ? Effect.succeed(undefined) : Effect.mapError(use(path), (reason) => invalid(setting, reason))
+  )
+
+const natsCredentials = (
+  ofUrl: JetStreamSink.Credentials | undefined
+): Effect.Effect<JetStreamSink.Credentials | undefined, InvalidSetting> =>
+  Effect.gen(function* () {
+    const token = yield* read(settings.natsToken, (text) => Either.right(Redacted.make(text)))
+    const user = yield* read(settings.natsUser, Either.right)
+    const password = yield* read(settings.natsPassword, (text) => Either.right(Redacted.make(text)))
+    const creds = yield* readFile(settings.natsCredsFile, NatsSettings.readSecret)
+    if (user !== undefined && password === undefined) {
+      return yield* invalid(settings.natsPassword, "is missing, while NATS_USER is set")
+    }
+    if (user === undefined && password !== undefined) {
+      return yield* invalid(settings.natsUser, "is missing, while NATS_PASSWORD is set")
+    }
+    const given: ReadonlyArray<readonly [Setting, JetStreamSink.Credentials]> = [
+      ...(token === undefined ? [] : ([[settings.natsToken, { _tag: "token", token }]] as const)),
+      ...(user === undefined || password === undefined
+        ? []
+        : ([[settings.natsUser, { _tag: "password", user, password }]] as const)),
+      ...(creds === undefined ? [] : ([[settings.natsCredsFile, { _tag: "creds", creds }]] as const))
+    ]
+    const [first, second] = given
+    if (first !== undefined && second !== undefined) {
+      return yield* invalid(second[0], `is set and so is ${first[0].env}: the servers take one of them`)
+    }
+    return first?.[1] ?? ofUrl
+  })
+
+const jetStream: Effect.Effect<JetStreamSink.Options, InvalidSetting> = Effect.gen(function* () {
+  const { credentials, servers } = yield* read(settings.natsUrl, NatsSettings.parseAddresses, {
+    servers: ["nats://127.0.0.1:4222"],
+    credentials: undefined
+  })
+  const caFile = yield* readFile(settings.natsTlsCaFile, NatsSettings.readable)
+  const certFile = yield* readFile(settings.natsTlsCertFile, NatsSettings.readable)
+  const keyFile = yield* readFile(settings.natsTlsKeyFile, NatsSettings.readable)
+  if ((certFile === undefined) !== (keyFile === undefined)) {
+    const missing = certFile === undefined ? settings.natsTlsCertFile : settings.natsTlsKeyFile
+    const given = certFile === undefined ? settings.natsTlsKeyFile : settings.natsTlsCertFile
+    return yield* invalid(missing, `is missing, while ${given.env} is set`)
+  }
+  const options: JetStreamSink.Options = {
+    servers,
+    credentials: yield* natsCredentials(credentials),
+    tls: caFile === undefined && certFile === undefined ? undefined : { caFile, certFile, keyFile },
+    stream: yield* read(settings.natsStream, Either.right, "control-events"),
+    subject: yield* read(settings.natsSubject, Either.right, JetStreamSink.defaults.subject),
+    manageStream: yield* read(
+      settings.natsManageStream,
+      NatsSettings.parseBoolean,
+      JetStreamSink.defaults.manageStream
+    ),
+    minDuplicateWindow: yield* read(
+      settings.natsMinDuplicateWindow,
+      (text) => Either.fromNullable(parseDuration(text), () => `got ${quote(text)}, valid is e.g. "2 minutes" or 90s`),
+      JetStreamSink.defaults.minDuplicateWindow
+    ),
+    deduplication: yield* read(
+      settings.natsDeduplication,
+      NatsSettings.parseDeduplication,
+      JetStreamSink.defaults.deduplication
+    )
+  }
+  yield* Effect.mapError(JetStreamSink.check(options), ({ option, reason }) => invalid(natsSettings[option], reason))
+  return options
+})
+
+const natsSettings: Readonly<Record<JetStreamSink.JetStreamSinkError["option"], Setting>> = {
+  servers: settings.natsUrl,
+  stream: settings.natsStream,
+  subject: settings.natsSubject,
+  minDuplicateWindow: settings.natsMinDuplicateWindow
+}
 
 /**
  * @since 1.0.0

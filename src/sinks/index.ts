@@ -4,3 +4,4 @@
  * @since 1.0.0
  */
 export * as FileSink from "./FileSink.js"
+export * as JetStreamSink from "./JetStreamSink.js"

@@ -12,7 +12,14 @@ import * as Option from "effect/Option"
 import type { EventId } from "../EventId.js"
 import * as Lane from "../Lane.js"
 import type { OutboxError } from "../OutboxStore.js"
-import { DuplicateEventId, NotInTransaction, OutboxStore, type AfterParked, type NewRow } from "../OutboxStore.js"
+import {
+  crowd,
+  DuplicateEventId,
+  NotInTransaction,
+  OutboxStore,
+  type AfterParked,
+  type NewRow
+} from "../OutboxStore.js"
 import { WakeUp } from "../WakeUp.js"
 
 /**
@@ -141,6 +148,11 @@ const make = Effect.sync(() => {
     })
   }
 
+  const crowdedLanes = () => {
+    const pending = rows.filter(isPending).map((row) => row.lane)
+    return new Set(pending.filter((lane) => pending.filter((other) => other === lane).length >= crowd))
+  }
+
   const store: OutboxStore["Type"] = {
     append: (newRows) =>
       Effect.flatMap(
@@ -170,22 +182,24 @@ const make = Effect.sync(() => {
     probe: ({ afterParked, now }) =>
       Effect.map(check, () => ({
         lanes: Array.from(new Set(publishable(now, afterParked).map((row) => row.lane))),
+        crowded: crowdedLanes(),
         nextAttemptAt: rows
           .filter((row) => isWaiting(row, now))
           .reduce<number | undefined>((least, row) => Math.min(least ?? Infinity, row.nextAttemptAt!), undefined)
       })),
 
-    claim: ({ afterParked, lane, limit, maxBytes, now }) =>
+    claim: ({ afterParked, lanes, limit, maxBytes, now }) =>
       Effect.gen(function* () {
         yield* check
-        if (heldLanes.has(lane)) return { _tag: "LaneHeld" }
+        const taken = lanes.filter((lane) => !heldLanes.has(lane))
+        if (taken.length === 0) return { _tag: "LanesHeld" }
         yield* Effect.acquireRelease(
-          Effect.sync(() => heldLanes.add(lane)),
-          () => Effect.sync(() => heldLanes.delete(lane))
+          Effect.sync(() => taken.forEach((lane) => heldLanes.add(lane))),
+          () => Effect.sync(() => taken.forEach((lane) => heldLanes.delete(lane)))
         )
         let bytes = 0
         const claimed = publishable(now, afterParked)
-          .filter((row) => row.lane === lane)
+          .filter((row) => taken.includes(row.lane))
           .slice(0, limit)
           .filter((row) => {
             const fits = bytes < maxBytes
@@ -193,7 +207,7 @@ const make = Effect.sync(() => {
             return fits
           })
           .map((row) => ({ ...row, id: String(row.id) }))
-        if (!Arr.isNonEmptyArray(claimed)) return { _tag: "LaneEmpty" }
+        if (!Arr.isNonEmptyArray(claimed)) return { _tag: "LanesEmpty" }
         return {
           _tag: "Claim",
           rows: claimed,

@@ -180,7 +180,7 @@ describe("Pumps on PostgreSQL", () => {
       const frozen = Context.get(yield* Layer.build(Layer.fresh(Postgres.layer())), OutboxStore.OutboxStore)
       const options = { now: Date.now(), afterParked: "pass" } as const
       const [lane] = (yield* frozen.probe(options)).lanes
-      const claim = yield* frozen.claim({ ...options, lane: lane!, limit: 10, maxBytes: 1000, holdFor: 1 })
+      const claim = yield* frozen.claim({ ...options, lanes: [lane!], limit: 10, maxBytes: 1000, holdFor: 1 })
       assert.strictEqual(claim._tag, "Claim")
       assert.deepInclude({ ...(yield* pump.drain) }, { published: 0 })
       yield* eventually(

@@ -56,15 +56,20 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
     it.scoped("refuses a setting that cannot be with one line that names it, what was given and what is valid", () =>
       Effect.gen(function* () {
         const time = 'valid is a finite time of at least 1 millisecond, e.g. "10 seconds" or "500ms"'
-        const sinks = "valid is nop, file or jetstream (which this version does not have)"
+        const sinks = "valid is nop, file or jetstream"
         const integer = "valid is an integer from 1 to"
-        const cases: ReadonlyArray<readonly [ReadonlyArray<string>, Record<string, string>, string]> = [
+        const cases: ReadonlyArray<readonly [ReadonlyArray<string>, Record<string, string>, string | RegExp]> = [
           [["serve"], { FEED_SINK: "kafka" }, `FEED_SINK (--sink): got "kafka", ${sinks}`],
           [["serve", "--sink", "File"], {}, `FEED_SINK (--sink): got "File", ${sinks}`],
           [
-            ["serve", "--sink=jetstream"],
+            ["serve", "--sink=jetstream", "--nats-manage-stream", "yes"],
             { FEED_SINK: "file" },
-            'FEED_SINK (--sink): got "jetstream", which this version of controlpublish does not have: npm install controlpublish@latest, or use nop or file'
+            'NATS_MANAGE_STREAM (--nats-manage-stream): got "yes", valid is true or false'
+          ],
+          [
+            ["serve"],
+            { FEED_SINK: "jetstream", NATS_SUBJECT: "control.{kind}" },
+            /controlpublish: NATS_SUBJECT \(--nats-subject\): got "control\.\{kind\}": \{kind\} is none of /
           ],
           [["serve"], { FEED_SINK_BATCH_SIZE: "0" }, `FEED_SINK_BATCH_SIZE (--batch-size): got "0", ${integer} 10000`],
           [["serve", "--batch-size", "x"], {}, `FEED_SINK_BATCH_SIZE (--batch-size): got "x", ${integer} 10000`],

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Either, Exit, Layer, Schedule, TestClock } from "effect"
-import { ControlVersion, Outbox, OutboxStore, Pump, PumpConfig, type WakeUp } from "../../src/index.js"
+import { Effect, Either, Exit, Layer, Schedule, TestClock, type Array as Arr } from "effect"
+import { ControlVersion, Outbox, OutboxStore, Pump, PumpConfig, type Lane, type WakeUp } from "../../src/index.js"
 import { MemorySink } from "../../src/testing/index.js"
 
 /** What a store has to give for the suite: itself, empty, and a way to insert a row that `Outbox` would refuse. */
@@ -323,7 +323,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
         for (let batch = 0; batch < 4; batch++) {
           yield* Effect.scoped(
             Effect.gen(function* () {
-              const claim = yield* store.claim({ ...options, lane: probe.lanes[0]! })
+              const claim = yield* store.claim({ ...options, lanes: [probe.lanes[0]!] })
               if (claim._tag !== "Claim") return taken.push([claim._tag])
               taken.push(claim.rows.map((row) => row.eventId))
               return yield* claim.settle({
@@ -335,7 +335,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
             })
           )
         }
-        assert.deepStrictEqual(taken, [["e1", "e2", "e3"], ["e4", "big"], ["e5"], ["LaneEmpty"]])
+        assert.deepStrictEqual(taken, [["e1", "e2", "e3"], ["e4", "big"], ["e5"], ["LanesEmpty"]])
       }).pipe(withStore())
     )
 
@@ -346,16 +346,63 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
         yield* outbox.withTransaction(outbox.append(event("e1")))
         const [lane] = (yield* store.probe({ now: 0, afterParked: "pass" })).lanes
         const claim = Effect.map(
-          store.claim({ lane: lane!, now: 0, limit: 1, maxBytes: 1, holdFor: 1000, afterParked: "pass" }),
+          store.claim({ lanes: [lane!], now: 0, limit: 1, maxBytes: 1, holdFor: 1000, afterParked: "pass" }),
           (result) => result._tag
         )
         yield* Effect.scoped(
           Effect.gen(function* () {
             assert.strictEqual(yield* claim, "Claim")
-            assert.strictEqual(yield* Effect.scoped(claim), "LaneHeld")
+            assert.strictEqual(yield* Effect.scoped(claim), "LanesHeld")
           })
         )
         assert.strictEqual(yield* Effect.scoped(claim), "Claim")
+      }).pipe(withStore())
+    )
+
+    it.effect("takes of several lanes those that nobody holds, in the order of the ids", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox.Outbox
+        const store = yield* OutboxStore.OutboxStore
+        const tenants = Array.from({ length: 8 }, (_, n) => `tenant ${n}`)
+        const ids = tenants.map((tenant) => `of ${tenant}`)
+        yield* outbox.withTransaction(
+          outbox.appendAll(tenants.map((tenant) => ({ event_id: `of ${tenant}`, type: "x", tenant_id: tenant })))
+        )
+        const { crowded, lanes } = yield* store.probe({ now: 0, afterParked: "pass" })
+        assert.isAbove(lanes.length, 1)
+        assert.strictEqual(crowded.size, 0)
+        const claim = (lanes: Arr.NonEmptyReadonlyArray<Lane.Lane>) =>
+          Effect.map(
+            store.claim({ lanes, now: 0, limit: 100, maxBytes: 10_000, holdFor: 1000, afterParked: "pass" }),
+            (result) => (result._tag === "Claim" ? result.rows.map((row) => row.eventId) : [result._tag])
+          )
+        const all = lanes as Arr.NonEmptyReadonlyArray<Lane.Lane>
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const held = yield* claim([lanes[0]!])
+            const others = yield* claim(all)
+            assert.sameMembers([...held, ...others], ids)
+            assert.deepStrictEqual(
+              others,
+              ids.filter((id) => others.includes(id))
+            )
+          })
+        )
+        assert.deepStrictEqual(yield* Effect.scoped(claim(all)), ids)
+      }).pipe(withStore())
+    )
+
+    it.effect("knows which lanes are crowded", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox.Outbox
+        const store = yield* OutboxStore.OutboxStore
+        const append = (from: number, to: number) =>
+          outbox.withTransaction(outbox.appendAll(Array.from({ length: to - from }, (_, n) => event(`e${from + n}`))))
+        const crowded = Effect.map(store.probe({ now: 0, afterParked: "pass" }), ({ crowded }) => crowded.size)
+        yield* append(1, OutboxStore.crowd)
+        assert.strictEqual(yield* crowded, 0)
+        yield* append(OutboxStore.crowd, OutboxStore.crowd + 1)
+        assert.strictEqual(yield* crowded, 1)
       }).pipe(withStore())
     )
 

@@ -14,14 +14,18 @@ import * as Pump from "../../Pump.js"
 import * as PumpConfig from "../../PumpConfig.js"
 import type { Sink } from "../../Sink.js"
 import * as FileSink from "../../sinks/FileSink.js"
+import * as JetStreamSink from "../../sinks/JetStreamSink.js"
 import * as Database from "../internal/database.js"
 import { version } from "../internal/version.js"
 import * as ServiceConfig from "../ServiceConfig.js"
 
 type NamedSink = Exclude<ServiceConfig.SinkConfig, { readonly _tag: "nop" }>
 
-const sinkLayer = (sink: NamedSink): Layer.Layer<Sink, FileSink.FileSinkError> =>
-  FileSink.layer({ directory: sink.directory })
+const sinkLayer = (sink: NamedSink): Layer.Layer<Sink, FileSink.FileSinkError | JetStreamSink.JetStreamSinkError> =>
+  sink._tag === "file" ? FileSink.layer(sink) : JetStreamSink.layer(sink)
+
+const feedOf = (sink: NamedSink): string =>
+  sink._tag === "file" ? Path.resolve(sink.directory) : `the stream ${sink.stream} at ${sink.servers.join(", ")}`
 
 /** How this process was started, for commands to copy. */
 const self = (): string => {
@@ -48,7 +52,9 @@ const announce = (lines: Record<string, string>) =>
   )
 
 const serveInert = Effect.zipRight(
-  announce({ sink: "nop: nothing will be published, and no database is opened; set FEED_SINK=file to publish" }),
+  announce({
+    sink: "nop: nothing will be published, and no database is opened; set FEED_SINK=file or jetstream to publish"
+  }),
   Effect.never
 )
 
@@ -72,7 +78,7 @@ const serve = (database: ServiceConfig.Database, sink: NamedSink, pump: ServiceC
         database: Database.describe(database),
         schema,
         sink: sink._tag,
-        feed: Path.resolve(sink.directory),
+        feed: feedOf(sink),
         append: `${appendCommand(database)}   (${same})`
       })
     ),

@@ -1,0 +1,107 @@
+import { Effect, type Scope } from "effect"
+import { spawn, spawnSync, type ChildProcess } from "node:child_process"
+import { once } from "node:events"
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
+import { createConnection, createServer, type AddressInfo } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+/** Whether there is a `nats-server` on the PATH. */
+export const isInstalled = spawnSync("nats-server", ["--version"]).status === 0
+
+export const howToInstall =
+  "nats-server is not on the PATH: apt-get install nats-server, brew install nats-server, or a binary from https://github.com/nats-io/nats-server/releases"
+
+/** Whether the suites that need a broker can run. In CI they have to; elsewhere it is said once that they do not. */
+export const available = (): boolean => {
+  if (!isInstalled && (process.env.CI ?? "") !== "") throw new Error(howToInstall)
+  if (!isInstalled) console.warn(`SKIPPED: the tests against JetStream. ${howToInstall}`)
+  return isInstalled
+}
+
+export const freePort = async (): Promise<number> => {
+  const server = createServer().listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, "close")
+  return port
+}
+
+const accepts = (port: number) =>
+  new Promise<boolean>((resolve) => {
+    const socket = createConnection(port, "127.0.0.1")
+    socket.once("data", () => {
+      resolve(true)
+      socket.destroy()
+    })
+    socket.once("error", () => resolve(false))
+    socket.once("close", () => resolve(false))
+  })
+
+export interface NatsServer {
+  readonly port: number
+  readonly url: string
+  /** Its directory: the store, the configuration, and room for more. */
+  readonly directory: string
+  readonly pid: () => number | undefined
+  /** Ends the server, and answers when it is gone. The store stays. */
+  readonly kill: (signal?: NodeJS.Signals) => Promise<void>
+  /** Starts it again, on the same port and store. */
+  readonly start: () => Promise<void>
+}
+
+/** A server with JetStream, its port and its store its own. `close` removes both. */
+export const startNats = async (
+  options: {
+    /** Lines of a configuration file, on top of port, store and JetStream. */
+    readonly config?: (directory: string) => string
+    /** Whether it has JetStream. Default yes. */
+    readonly jetStream?: boolean
+  } = {}
+): Promise<NatsServer & { readonly close: () => Promise<void> }> => {
+  const directory = await mkdtemp(join(tmpdir(), "controlpublish-nats-"))
+  const port = await freePort()
+  const config = join(directory, "nats.conf")
+  const jetStream = options.jetStream === false ? "" : `jetstream { store_dir: "${join(directory, "store")}" }\n`
+  await writeFile(config, `listen: "127.0.0.1:${port}"\n${jetStream}${options.config?.(directory) ?? ""}\n`)
+  let child: ChildProcess | undefined
+  const kill = async (signal: NodeJS.Signals = "SIGKILL") => {
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const exit = once(child, "exit")
+    child.kill(signal)
+    await exit
+  }
+  const start = async () => {
+    const log: Array<string> = []
+    child = spawn("nats-server", ["-c", config], { stdio: ["ignore", "ignore", "pipe"] })
+    child.stderr!.on("data", (data: Buffer) => log.push(data.toString()))
+    const deadline = Date.now() + 20_000
+    while (!(await accepts(port))) {
+      if (child.exitCode !== null || Date.now() > deadline)
+        throw new Error(`nats-server did not start:\n${log.join("")}`)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    child.stderr!.removeAllListeners("data").resume()
+  }
+  await start()
+  return {
+    port,
+    url: `nats://127.0.0.1:${port}`,
+    directory,
+    pid: () => child?.pid,
+    kill,
+    start,
+    close: async () => {
+      await kill()
+      await rm(directory, { recursive: true, force: true })
+    }
+  }
+}
+
+/** A server that lives as long as the scope. */
+export const nats = (options?: Parameters<typeof startNats>[0]): Effect.Effect<NatsServer, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(() => startNats(options)),
+    (server) => Effect.promise(() => server.close())
+  )

@@ -1,0 +1,20 @@
+import type { Row } from "../support/row.js"
+import { appending } from "./append.js"
+import { competition } from "./competition.js"
+import { memory, oneKey, tableSize } from "./limits.js"
+import { idle, latency, slowSink } from "./running.js"
+import { core, oldSnapshot, throughput } from "./throughput.js"
+
+export const rows: ReadonlyArray<Row> = [
+  throughput,
+  competition,
+  appending,
+  latency,
+  idle,
+  oldSnapshot,
+  tableSize,
+  memory,
+  slowSink,
+  oneKey,
+  core
+]

@@ -1,0 +1,98 @@
+import { createOutbox, createStream, deleteStream, dropSchema, fill, verify, withClient } from "../support/outbox.js"
+import { prepare } from "../support/processes.js"
+import { atLeast, interleaved, type Bench, type Row } from "../support/row.js"
+
+export const keys = 500
+
+// Pumps run for weeks: what is measured is not how code gets warm.
+const warmUp = 200_000
+
+/** Events a second of a contestant on a fresh outbox and a fresh stream, both looked at afterwards. */
+export const onOutbox = async (
+  bench: Bench,
+  entry: string,
+  options: {
+    readonly events: number
+    readonly keys: number
+    /** To a sink that only counts. */
+    readonly toMemory?: boolean
+    /** Events that are published first. */
+    readonly before?: number
+    /** Whether a transaction elsewhere keeps a snapshot that is older than everything published. */
+    readonly pinned?: boolean
+  }
+): Promise<number> => {
+  const { databaseUrl, log, natsUrl, scale } = bench
+  const [schema, stream] = [bench.fresh(), bench.fresh()]
+  const { before = warmUp / scale, events, keys, pinned = false, toMemory = false } = options
+  await createOutbox(databaseUrl, schema)
+  await createStream(natsUrl, stream)
+  const sink = toMemory ? "memory" : "jetstream"
+  const { end, go } = await prepare(entry, { databaseUrl, natsUrl, schema, stream, options: { sink } })
+  await fill(databaseUrl, schema, { events: before, keys })
+  const { cpu, milliseconds } = await withClient(databaseUrl, async (reader) => {
+    if (pinned) await reader.query("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class LIMIT 1")
+    await go()
+    await fill(databaseUrl, schema, { events, keys, first: before + 1 })
+    return await go()
+  })
+  await end()
+  if (!toMemory) await verify({ databaseUrl, natsUrl, stream, events: before + events, schema })
+  await deleteStream(natsUrl, stream)
+  await dropSchema(databaseUrl, schema)
+  const rate = events / (milliseconds / 1_000)
+  log(`${entry}: ${Math.round(rate)} events/s, ${((cpu * 1_000) / events).toFixed(1)} µs of CPU an event`)
+  return rate
+}
+
+export const throughput: Row = {
+  name: "throughput",
+  run: async (bench) => {
+    const events = 100_000 / bench.scale
+    const { handwritten, pump } = await interleaved(bench.rounds, {
+      pump: () => onOutbox(bench, "contestants/pump.ts", { events, keys }),
+      handwritten: () => onOutbox(bench, "contestants/handwritten.ts", { events, keys })
+    })
+    return [
+      {
+        row: `outbox → JetStream, ${events} events of ${keys} keys`,
+        unit: "events/s",
+        ours: pump,
+        against: { what: "the loop by hand", samples: handwritten },
+        target: atLeast(pump, handwritten, 0.9)
+      }
+    ]
+  }
+}
+
+export const core: Row = {
+  name: "core",
+  run: async (bench) => {
+    const events = 100_000 / bench.scale
+    const { pump } = await interleaved(bench.rounds, {
+      pump: () => onOutbox(bench, "contestants/pump.ts", { events, keys, toMemory: true })
+    })
+    return [{ row: "outbox → a sink that only counts", unit: "events/s", ours: pump }]
+  }
+}
+
+export const oldSnapshot: Row = {
+  name: "snapshot",
+  run: async (bench) => {
+    const events = 100_000 / bench.scale
+    const before = 300_000 / bench.scale
+    const { free, pinned } = await interleaved(bench.rounds, {
+      pinned: () => onOutbox(bench, "contestants/pump.ts", { events, keys, before, pinned: true }),
+      free: () => onOutbox(bench, "contestants/pump.ts", { events, keys, before })
+    })
+    return [
+      {
+        row: `with an old snapshot held elsewhere, after ${before} published`,
+        unit: "events/s",
+        ours: pinned,
+        against: { what: "without", samples: free },
+        target: atLeast(pinned, free, 0.8)
+      }
+    ]
+  }
+}

@@ -1,0 +1,294 @@
+import { jetstreamManager } from "@nats-io/jetstream"
+import { connect, nanos } from "@nats-io/transport-node"
+import { build, type Plugin } from "esbuild"
+import { Effect, Exit, Redacted, Scope } from "effect"
+import { spawn, type ChildProcess } from "node:child_process"
+import { once } from "node:events"
+import { mkdtemp, readFile, rm } from "node:fs/promises"
+import { createWriteStream } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import * as Pg from "pg"
+import * as EmbeddedPostgres from "../../src/service/EmbeddedPostgres.js"
+import { startNats } from "../support/nats.js"
+import { openValve } from "../support/valve.js"
+import { breaks } from "./breaks.js"
+import type { History, Message, Row, Transaction } from "./history.js"
+import { serves, writers, type Plan, type Server } from "./plan.js"
+
+// npm runs scripts, and vitest tests, in the project's directory.
+const root = process.cwd()
+
+export const stream = "control-events"
+
+/** Short, so that an outage is longer. */
+const duplicateWindow = 2_000
+
+export const pause = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
+
+/** Replaces text of the source; text that is not there any more, or there twice, is an error. */
+const breaking = (name: string | undefined): Plugin => ({
+  name: "break",
+  setup: (build) => {
+    if (name === undefined) return
+    const replacements = breaks[name]
+    if (replacements === undefined) throw new Error(`--break: valid is ${Object.keys(breaks).join(", ")}`)
+    build.onLoad({ filter: /\/src\/.*\.ts$/ }, async ({ path }) => {
+      let contents = await readFile(path, "utf8")
+      for (const { file, from, to } of replacements) {
+        if (!path.endsWith(file)) continue
+        if (contents.split(from).length !== 2) throw new Error(`--break ${name}: ${file} has changed`)
+        contents = contents.replace(from, () => to)
+      }
+      return { contents, loader: "ts" }
+    })
+  }
+})
+
+/** Bundles a program for plain node, within the project, so that packages resolve. */
+const bundle = async (entry: string, name?: string): Promise<string> => {
+  const outfile = join(
+    root,
+    "node_modules/.cache/controlpublish",
+    `faults-${process.pid}-${entry.replaceAll(/\W/g, "-")}.mjs`
+  )
+  await build({
+    entryPoints: [join(root, entry)],
+    outfile,
+    bundle: true,
+    packages: "external",
+    platform: "node",
+    format: "esm",
+    target: "node20",
+    plugins: [breaking(name)]
+  })
+  return outfile
+}
+
+const ended = (child: ChildProcess) => child.exitCode !== null || child.signalCode !== null
+
+const end = async (child: ChildProcess, signal: NodeJS.Signals): Promise<void> => {
+  if (ended(child)) return
+  const exit = once(child, "exit")
+  child.kill(signal)
+  await exit
+}
+
+/** Servers, writers and pumps, and the valves between them. */
+export const openRig = async (
+  plan: Plan,
+  options: { readonly break?: string | undefined; readonly log: (line: string) => void }
+) => {
+  const directory = await mkdtemp(join(tmpdir(), "controlpublish-faults-"))
+  const service = await bundle("src/service/bin.ts", options.break)
+  const writer = await bundle("test/faults/writer.ts")
+
+  // The database: another port after each start.
+  let scope = await Effect.runPromise(Scope.make())
+  const startDatabase = async () => {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const starting = EmbeddedPostgres.start({ directory: join(directory, "pg") }).pipe(Scope.extend(scope))
+        return new URL(Redacted.value((await Effect.runPromise(starting)).url))
+      } catch (error) {
+        // The processes of a server that was killed take a moment to end.
+        if (attempt > 20) throw error
+        await pause(200)
+      }
+    }
+  }
+  let database = await startDatabase()
+  const through = (port: number): string => {
+    const url = new URL(database)
+    url.port = String(port)
+    return url.href
+  }
+  const query = async <R extends Pg.QueryResultRow>(text: string): Promise<ReadonlyArray<R>> => {
+    const client = new Pg.Client({ connectionString: database.href })
+    client.on("error", () => {})
+    await client.connect()
+    try {
+      return (await client.query<R>(text)).rows
+    } finally {
+      await client.end()
+    }
+  }
+
+  const nats = await startNats()
+  const withStreams = async <A>(
+    use: (manager: Awaited<ReturnType<typeof jetstreamManager>>) => Promise<A>
+  ): Promise<A> => {
+    const nc = await connect({ servers: nats.url })
+    try {
+      return await use(await jetstreamManager(nc))
+    } finally {
+      await nc.close()
+    }
+  }
+  const createStream = () =>
+    withStreams((manager) =>
+      manager.streams.add({ name: stream, subjects: ["control.events.>"], duplicate_window: nanos(duplicateWindow) })
+    )
+  await createStream()
+
+  const valves = await Promise.all(
+    Array.from({ length: serves }, async () => ({
+      database: await openValve(() => Number(database.port)),
+      broker: await openValve(() => nats.port)
+    }))
+  )
+  const writersValve = await openValve(() => Number(database.port))
+
+  const log = createWriteStream(join(directory, "serve.log"))
+  const pumps: Array<ChildProcess | undefined> = []
+  /** Those that have said that they run: a signal before that ends a process as it ends any. */
+  const running = new WeakSet<ChildProcess>()
+  const startServe = (index: number) => {
+    const { broker, database } = valves[index]!
+    broker.cut()
+    database.cut()
+    for (const valve of [broker, database]) valve.set({ toServer: "pass", toClient: "pass" })
+    const child = spawn(process.execPath, [service, "serve"], {
+      cwd: directory,
+      stdio: ["ignore", "pipe", "pipe"],
+      env: {
+        ...process.env,
+        DATABASE_URL: through(database.port),
+        FEED_SINK: "jetstream",
+        NATS_URL: `nats://127.0.0.1:${broker.port}`,
+        NATS_STREAM: stream,
+        NATS_MIN_DUPLICATE_WINDOW: `${duplicateWindow}ms`,
+        NATS_DEDUPLICATION: plan.deduplication,
+        PUMP_PUBLISH_TIMEOUT: "2s",
+        PUMP_DRAIN_TIMEOUT: "4s",
+        FEED_SINK_BATCH_SIZE: "50"
+      }
+    })
+    child.stdout.pipe(log, { end: false })
+    child.stdout.on("data", () => running.add(child))
+    child.stderr.pipe(log, { end: false })
+    pumps[index] = child
+  }
+
+  const transactions = new Map<string, Transaction>()
+  const appenders: Array<ChildProcess | undefined> = []
+  const next = Array.from({ length: writers }, () => 1)
+  const startWriter = (index: number) => {
+    const name = `w${index}`
+    const child = spawn(process.execPath, [writer, through(writersValve.port), name, String(next[index])], {
+      stdio: ["ignore", "pipe", "inherit"]
+    })
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      // What it said last of a transaction counts; a line that a kill cut short says nothing.
+      if (!line.endsWith("}")) return
+      const transaction = JSON.parse(line) as Transaction
+      transactions.set(`${name}-${transaction.number}`, transaction)
+      next[index] = Math.max(next[index]!, transaction.number + 1)
+    })
+    appenders[index] = child
+  }
+
+  const killServe = async (index: number, signal: NodeJS.Signals = "SIGKILL") => {
+    const child = pumps[index]
+    if (child !== undefined) await end(child, signal)
+  }
+
+  return {
+    directory,
+    valve: (index: number, server: Server) => valves[index]![server],
+    pump: (index: number) => pumps[index]!,
+    isRunning: (child: ChildProcess) => running.has(child),
+    startServe,
+    killServe,
+    stopServes: async () => {
+      for (let index = 0; index < serves; index++) await killServe(index, "SIGTERM")
+    },
+    startWriter,
+    killWriter: async (index: number) => {
+      await end(appenders[index]!, "SIGKILL")
+      // Its last transaction may be at the server still, and the number is not known to be free.
+      next[index]! += 1
+    },
+    /** Ready when every `serve` has migrated and connected. */
+    ready: async () => {
+      for (let index = 0; index < serves; index++) {
+        startServe(index)
+        await pause(index === 0 ? 1_500 : 0)
+      }
+      await pause(1_000)
+    },
+    crashDatabase: async () => {
+      const pid = Number.parseInt(await readFile(join(directory, "pg/postgres/postmaster.pid"), "utf8"), 10)
+      process.kill(pid, "SIGKILL")
+      await Effect.runPromise(Scope.close(scope, Exit.void))
+      scope = await Effect.runPromise(Scope.make())
+      database = await startDatabase()
+    },
+    crashBroker: async (down: number) => {
+      await nats.kill("SIGKILL")
+      await pause(down)
+      await nats.start()
+    },
+    /** As docs/operations.md says it. */
+    restore: async () => {
+      await withStreams((manager) => manager.streams.delete(stream))
+      await createStream()
+      await query(
+        "UPDATE control_events_outbox SET published_control_version = NULL, published_at = NULL WHERE published_at IS NOT NULL"
+      )
+    },
+    appended: () => transactions.size,
+    pending: async () => {
+      const [row] = await query<{ count: string }>(
+        "SELECT count(*) FROM control_events_outbox WHERE published_at IS NULL AND parked_at IS NULL"
+      )
+      return Number(row!.count)
+    },
+    history: async (): Promise<History> => {
+      const rows = await query<{ event_id: string; ordering_key: string; version: string | null; parked: boolean }>(
+        `SELECT event_id, ordering_key, published_control_version AS version, parked_at IS NOT NULL AS parked
+          FROM control_events_outbox ORDER BY id`
+      )
+      const messages = await withStreams(async (manager) => {
+        const { state } = await manager.streams.info(stream)
+        const found: Array<Message> = []
+        if (state.messages === 0) return found
+        const consumer = await manager.jetstream().consumers.get(stream)
+        const reading = await consumer.consume({ max_messages: 5_000 })
+        for await (const message of reading) {
+          found.push({ sequence: message.seq, eventId: message.json<{ event_id: string }>().event_id })
+          if (message.info.pending === 0) break
+        }
+        await reading.close()
+        return found
+      })
+      return {
+        transactions: Array.from(transactions.values()),
+        messages,
+        rows: rows.map((row): Row => ({
+          eventId: row.event_id,
+          key: row.ordering_key,
+          version: row.version === null ? undefined : Number(row.version),
+          parked: row.parked
+        }))
+      }
+    },
+    close: async (keep: boolean) => {
+      for (const child of [...pumps, ...appenders]) if (child !== undefined) await end(child, "SIGKILL")
+      for (const { broker, database } of valves) {
+        broker.close()
+        database.close()
+      }
+      writersValve.close()
+      await nats.close()
+      await Effect.runPromise(Scope.close(scope, Exit.void))
+      log.end()
+      await rm(service, { force: true })
+      await rm(writer, { force: true })
+      if (!keep) await rm(directory, { recursive: true, force: true, maxRetries: 10 })
+    }
+  }
+}
+
+export type Rig = Awaited<ReturnType<typeof openRig>>

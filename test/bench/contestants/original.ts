@@ -9,6 +9,7 @@ contestant(async ({ databaseUrl, natsUrl, schema, stream }) => {
   const { outbox } = Names.make(schema)
   const client = new Pg.Client({ connectionString: databaseUrl })
   await client.connect()
+  await client.query(`CREATE INDEX ON ${outbox} (id) WHERE published_at IS NULL AND parked_at IS NULL`)
   const nats = await publisher(natsUrl, stream)
   return {
     work: async () => {

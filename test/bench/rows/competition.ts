@@ -1,5 +1,6 @@
 import { makeWorkerUtils } from "graphile-worker"
 import PgBoss from "pg-boss"
+import { DatabaseSetupExporter } from "pg-transactional-outbox"
 import { createStream, deleteStream, stored, withClient } from "../support/outbox.js"
 import { prepare } from "../support/processes.js"
 import { interleaved, median, type Bench, type Row } from "../support/row.js"
@@ -25,7 +26,13 @@ const onQueue = async (
   const [schema, stream] = [bench.fresh(), bench.fresh()]
   await options.create(schema)
   await createStream(natsUrl, stream)
-  const { end, go } = await prepare(entry, { databaseUrl, natsUrl, schema, stream })
+  const { end, go } = await prepare(entry, {
+    databaseUrl,
+    natsUrl,
+    schema,
+    stream,
+    options: { events: options.events }
+  })
   await withClient(databaseUrl, async (client) => {
     await client.query(options.fill(schema))
     await client.query("VACUUM ANALYZE")
@@ -48,6 +55,7 @@ export const competition: Row = {
     const { databaseUrl, rounds, scale } = bench
     const events = 100_000 / scale
     const jobs = 20_000 / scale
+    const few = 4_000 / scale
     const results = await interleaved(rounds, {
       pump: () => onOutbox(bench, "contestants/pump.ts", { events, keys }),
       "the original's algorithm": () => onOutbox(bench, "contestants/original.ts", { events: jobs, keys }),
@@ -73,12 +81,36 @@ export const competition: Row = {
           },
           fill: (schema) =>
             `SELECT count(*) FROM (SELECT "${schema}".add_job('publish', ${messageSql}::json) FROM generate_series(1, ${jobs}) n) jobs`
+        }),
+      "pg-transactional-outbox": () =>
+        onQueue(bench, "contestants/pgTransactionalOutbox.ts", {
+          events: few,
+          create: async (schema) => {
+            const { pathname, username } = new URL(databaseUrl)
+            const script = DatabaseSetupExporter.createPollingScript(
+              {
+                outboxOrInbox: "outbox",
+                database: pathname.slice(1),
+                schema,
+                table: "outbox",
+                listenerRole: decodeURIComponent(username),
+                nextMessagesSchema: schema,
+                nextMessagesName: "next_outbox_messages"
+              },
+              true
+            )
+            await withClient(databaseUrl, (client) => client.query(script))
+          },
+          fill: (schema) => `
+            INSERT INTO "${schema}".outbox (id, aggregate_type, aggregate_id, message_type, segment, payload)
+              SELECT gen_random_uuid(), 'tenant', n::text, 'tenant.created', 't' || n % ${keys}, ${messageSql}
+              FROM generate_series(1, ${few}) n`
         })
     })
     const { pump, ...others } = results
     const best = Object.entries(others).toSorted(([, one], [, other]) => median(other) - median(one))[0]!
     return Object.entries(others).map(([what, samples]) => ({
-      row: `the same against ${what}, ${jobs} events`,
+      row: `the same against ${what}`,
       unit: "events/s",
       ours: pump,
       against: { what, samples },

@@ -49,3 +49,48 @@ declare module "pg-boss" {
     complete(name: string, ids: ReadonlyArray<string>): Promise<unknown>
   }
 }
+
+declare module "pg-transactional-outbox" {
+  import type { PoolConfig } from "pg"
+
+  export interface Logger {
+    readonly level: string
+  }
+
+  export const getDisabledLogger: () => Logger
+
+  export const DatabaseSetupExporter: {
+    readonly createPollingScript: (
+      config: {
+        readonly outboxOrInbox: "outbox"
+        readonly database: string
+        readonly schema: string
+        readonly table: string
+        readonly listenerRole: string
+        readonly nextMessagesSchema: string
+        readonly nextMessagesName: string
+      },
+      skipRoles: boolean
+    ) => string
+  }
+
+  export const initializePollingMessageListener: (
+    config: {
+      readonly outboxOrInbox: "outbox"
+      readonly dbListenerConfig: PoolConfig
+      readonly settings: {
+        readonly dbSchema: string
+        readonly dbTable: string
+        readonly nextMessagesFunctionSchema: string
+        readonly nextMessagesFunctionName: string
+        readonly nextMessagesBatchSize: number
+        readonly nextMessagesPollingIntervalInMs: number
+        readonly enableMaxAttemptsProtection: boolean
+        readonly enablePoisonousMessageProtection: boolean
+      }
+    },
+    handler: { readonly handle: (message: { readonly payload: unknown }) => Promise<void> },
+    logger: Logger,
+    strategies: { readonly batchSizeStrategy: (handling: number) => Promise<number> }
+  ) => readonly [shutdown: () => Promise<void>]
+}

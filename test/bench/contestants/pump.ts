@@ -9,7 +9,7 @@ import { MemorySink } from "../../../src/testing/index.js"
 import { contestant } from "../support/contestant.js"
 
 // As the service does.
-setFlagsFromString("--heap-growing-percent=50")
+setFlagsFromString("--heap-growing-percent=100")
 
 contestant(async ({ databaseUrl, natsUrl, options, schema, stream }) => {
   const runtime = ManagedRuntime.make(

@@ -8,7 +8,7 @@ import { JetStreamSink } from "../../../src/sinks/index.js"
 import { contestant, sharedClock, type Task } from "../support/contestant.js"
 
 // As the service does.
-setFlagsFromString("--heap-growing-percent=50")
+setFlagsFromString("--heap-growing-percent=100")
 
 /** When the outcome of each event was known, by its id. */
 const acknowledged: Record<string, number> = {}

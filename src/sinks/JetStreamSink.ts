@@ -285,7 +285,14 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     yield* look(settings.manage).pipe(
       Effect.timeoutFail({ duration: startTimeout, onTimeout: notReady }),
       Effect.matchEffect({
-        onSuccess: ([, findings]) => Effect.forEach(findings, ({ line }) => Effect.logInfo(line), { discard: true }),
+        onSuccess: ([, findings]) =>
+          Effect.forEach(
+            findings,
+            ({ doubtful, line }) => (doubtful ? Effect.logWarning(line) : Effect.logInfo(line)),
+            {
+              discard: true
+            }
+          ),
         onFailure: (error) =>
           error.reason === "misconfigured"
             ? Effect.logError(`Nothing can be published yet. ${error.message}`)

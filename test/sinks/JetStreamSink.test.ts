@@ -228,6 +228,18 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
+      it.scoped("warns of a stream that takes some of the subjects only", () =>
+        Effect.gen(function* () {
+          const name = yield* freshName
+          const stream = yield* freshStream({ subjects: [`${name}.a`] })
+          const lines = yield* linesOf(yield* options(stream, { subject: `${name}.{type}` }))
+          assert.strictEqual(
+            lines[2],
+            `WARN The stream "${stream}" takes ${name}.a of ${name}.>: an event for another subject is parked, so let it take ${name}.>`
+          )
+        })
+      )
+
       it.scoped("creates a stream where it is told to, with the window that is wanted", () =>
         Effect.gen(function* () {
           const { manager } = yield* Broker

@@ -188,6 +188,11 @@ interface Ready {
   readonly stream: Stream.Stream
 }
 
+interface Prepared extends Ready {
+  /** What the stream holds already, see {@link Publishing.Target}. */
+  readonly known: ReadonlyMap<number, ControlVersion>
+}
+
 /**
  * A sink for as long as the scope. Options that cannot be fail here. Servers that cannot be reached and a stream that is
  * not as it has to be are said in the log and looked at again with each publish, until when that is `SinkUnavailable`
@@ -238,11 +243,16 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
 
     const isOld = (batch: Batch, { stream }: Ready) => !settings.once && lookBack.isNeeded(stream, batch)
 
-    const prepare = (batch: Batch) =>
+    const prepare = (batch: Batch): Effect.Effect<Prepared, SinkUnavailable> =>
       Effect.gen(function* () {
         const target = yield* ready
         return { ...target, known: isOld(batch, target) ? yield* lookBack.find(target.stream, batch) : nothingKnown }
-      })
+      }).pipe(
+        Effect.catchTag("MadeAnew", () => {
+          stream = undefined
+          return prepare(batch)
+        })
+      )
 
     /** What is ready without a wait, as almost always, needs no timeout. */
     const prepared = (batch: Batch) => {
@@ -258,7 +268,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
           (yield* prepare(batch).pipe(
             Effect.timeoutFail({ duration: Math.max(batch.deadline - now, 0), onTimeout: notReady })
           ))
-        const result = yield* Publishing.run(batch, { ...settings, ...target })
+        const result = yield* Publishing.run(batch, { ...settings, ...target, begunAt: now })
         if (result.stopped !== undefined || result.unrouted.length > 0) stream = undefined
         return yield* conclude(settings, target, batch, result)
       }).pipe(
@@ -275,7 +285,14 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     yield* look(settings.manage).pipe(
       Effect.timeoutFail({ duration: startTimeout, onTimeout: notReady }),
       Effect.matchEffect({
-        onSuccess: ([, findings]) => Effect.forEach(findings, ({ line }) => Effect.logInfo(line), { discard: true }),
+        onSuccess: ([, findings]) =>
+          Effect.forEach(
+            findings,
+            ({ doubtful, line }) => (doubtful ? Effect.logWarning(line) : Effect.logInfo(line)),
+            {
+              discard: true
+            }
+          ),
         onFailure: (error) =>
           error.reason === "misconfigured"
             ? Effect.logError(`Nothing can be published yet. ${error.message}`)

@@ -31,6 +31,8 @@ export type Server = "database" | "broker"
 export interface Plan {
   readonly seed: string
   readonly deduplication: "lookup" | "subject"
+  /** How many faults are injected however long they take. */
+  readonly least: number
   readonly faults: ReadonlyArray<{ readonly after: number; readonly fault: Fault }>
 }
 
@@ -87,6 +89,6 @@ export const make = (seed: string, millis: number): Plan =>
       while (faults.length < count) {
         faults.push({ after: yield* Random.nextIntBetween(200, 2_000), fault: yield* anyFault })
       }
-      return { seed, deduplication, faults } satisfies Plan
+      return { seed, deduplication, least: always.length, faults } satisfies Plan
     }).pipe(Effect.withRandom(Random.make(seed)))
   )

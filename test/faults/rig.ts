@@ -27,6 +27,16 @@ const duplicateWindow = 2_000
 
 export const pause = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
+/** Waits for something, and answers whether it came in time. */
+export const until = async (condition: () => boolean, millis: number): Promise<boolean> => {
+  const end = performance.now() + millis
+  while (!condition()) {
+    if (performance.now() > end) return false
+    await pause(20)
+  }
+  return true
+}
+
 /** Replaces text of the source; text that is not there any more, or there twice, is an error. */
 const breaking = (name: string | undefined): Plugin => ({
   name: "break",
@@ -171,6 +181,17 @@ export const openRig = async (
     pumps[index] = child
   }
 
+  /** Waits until a `serve` runs. One that ended before, because the database was away, is started again. */
+  const untilRunning = async (index: number) => {
+    const isRunning = await until(() => {
+      const child = pumps[index]!
+      if (ended(child) && running.has(child)) throw new Error(`The ${index}. serve ended by itself`)
+      if (ended(child)) startServe(index)
+      return running.has(pumps[index]!)
+    }, 60_000)
+    if (!isRunning) throw new Error(`The ${index}. serve does not start: see ${directory}/serve.log (--keep)`)
+  }
+
   const transactions = new Map<string, Transaction>()
   const appenders: Array<ChildProcess | undefined> = []
   const next = Array.from({ length: writers }, () => 1)
@@ -210,13 +231,14 @@ export const openRig = async (
       // Its last transaction may be at the server still, and the number is not known to be free.
       next[index]! += 1
     },
-    /** Ready when every `serve` has migrated and connected. */
+    untilRunning,
+    /** Ready when every `serve` runs. The first one migrates. */
     ready: async () => {
       for (let index = 0; index < serves; index++) {
         startServe(index)
-        await pause(index === 0 ? 1_500 : 0)
+        if (index === 0) await untilRunning(0)
       }
-      await pause(1_000)
+      for (let index = 1; index < serves; index++) await untilRunning(index)
     },
     crashDatabase: async () => {
       const pid = Number.parseInt(await readFile(join(directory, "pg/postgres/postmaster.pid"), "utf8"), 10)

@@ -228,6 +228,18 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
+      it.scoped("warns of a stream that takes some of the subjects only", () =>
+        Effect.gen(function* () {
+          const name = yield* freshName
+          const stream = yield* freshStream({ subjects: [`${name}.a`] })
+          const lines = yield* linesOf(yield* options(stream, { subject: `${name}.{type}` }))
+          assert.strictEqual(
+            lines[2],
+            `WARN The stream "${stream}" takes ${name}.a of ${name}.>: an event for another subject is parked, so let it take ${name}.>`
+          )
+        })
+      )
+
       it.scoped("creates a stream where it is told to, with the window that is wanted", () =>
         Effect.gen(function* () {
           const { manager } = yield* Broker
@@ -403,6 +415,16 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
+      it.scoped("is taken with half a surrogate pair in its type, and harms no other", () =>
+        Effect.gen(function* () {
+          const sink = yield* makeSink(yield* freshStream())
+          assert.deepStrictEqual(shape(yield* publish(sink, [event("1", { type: "t\ud800" }), event("2")])).sort(), [
+            "1",
+            "2"
+          ])
+        })
+      )
+
       it.scoped("is rejected for a subject that no server reads", () =>
         Effect.gen(function* () {
           const sink = yield* makeSink(yield* freshStream())
@@ -528,6 +550,53 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
               assert.deepStrictEqual(shape(yield* publish(sink, late)), ["3002 again", "3003"])
             }).pipe(Effect.provideService(Broker, broker))
           })
+      )
+
+      it.scoped("is looked for further in each publish that has no time to read it all", () =>
+        Effect.gen(function* () {
+          const { manager } = yield* Broker
+          const stream = yield* freshStream({ duplicate_window: nanos(1_000) })
+          const options = { minDuplicateWindow: "1 second" } as const
+          const first = yield* makeSink(stream, options)
+          const start = Date.now()
+          const old = event("old", { createdAt: start })
+          yield* publish(first, [old])
+          const events = Arr.makeBy(40_000, (n) => event(`n${n}`))
+          yield* publish(first, events, 30_000)
+          yield* sleep(1_300)
+          const sink = yield* makeSink(stream, options)
+          // Reads what was published since it was appended, which is nothing.
+          assert.deepStrictEqual(shape(yield* publish(sink, [event("late")])), ["40002"])
+          const before = Date.now()
+          let tries = 0
+          let outcomes: ReadonlyArray<string> = []
+          while (outcomes.length === 0 && Date.now() - before < 20_000) {
+            tries++
+            outcomes = yield* Effect.orElseSucceed(Effect.map(publish(sink, [old], 100), shape), () => [])
+          }
+          assert.deepStrictEqual(outcomes, ["1 again"])
+          assert.isAbove(tries, 1)
+          const consumers = yield* Effect.promise(() => manager.consumers.list(stream).next())
+          assert.isTrue(consumers.every(({ config }) => config.inactive_threshold === nanos(10_000)))
+        })
+      )
+
+      it.scoped("is looked for in a stream that was made anew while nothing was published", () =>
+        Effect.gen(function* () {
+          const { manager } = yield* Broker
+          const config = { duplicate_window: nanos(1_000) }
+          const stream = yield* freshStream(config)
+          const sink = yield* makeSink(stream, { minDuplicateWindow: "1 second" })
+          const createdAt = Date.now() - 60_000
+          yield* publish(sink, [event("a", { createdAt }), event("b", { createdAt })])
+          yield* publish(sink, [event("c", { createdAt })])
+          yield* Effect.promise(() => manager.streams.delete(stream))
+          yield* Effect.promise(() => manager.streams.add({ name: stream, subjects: [`${stream}.>`], ...config }))
+          const other = yield* makeSink(stream, { minDuplicateWindow: "1 second" })
+          assert.deepStrictEqual(shape(yield* publish(other, [event("d", { createdAt })])), ["1"])
+          yield* sleep(1_200)
+          assert.deepStrictEqual(shape(yield* publish(sink, [event("d", { createdAt })])), ["1 again"])
+        })
       )
 
       it.scoped("is looked for in the stream that is there, not in one that it replaced", () =>

@@ -48,6 +48,13 @@ const matching = (pattern: string) => {
 }
 
 describe("subjects of JetStream", () => {
+  it("have a place for half a surrogate pair, which is valid JSON", () => {
+    assert.strictEqual(
+      subjectOf("c.{type}.{tenant_id}", { type: "a.\ud800", tenant: "\udc00x" }),
+      "c.a.%EF%BF%BD.%EF%BF%BDx"
+    )
+  })
+
   it("puts fields into a template", () => {
     assert.strictEqual(
       subjectOf("control.events.{type}", { type: "stack.activated" }),

@@ -15,6 +15,8 @@ export interface Valve {
   readonly port: number
   /** Changes the flows. What was held goes on where its way is open again. */
   readonly set: (change: Partial<Flows>) => void
+  /** How many bytes were held back or dropped, each way, since the flows were set. */
+  readonly withheld: () => Readonly<Record<keyof Flows, number>>
   /** Ends all connections, and forgets what is held. */
   readonly cut: () => void
   readonly close: () => void
@@ -24,10 +26,15 @@ export const openValve = async (target: () => number): Promise<Valve> => {
   const pairs = new Set<readonly [client: Socket, server: Socket]>()
   let flows: Flows = { toServer: "pass", toClient: "pass" }
   const held: Record<keyof Flows, Map<Socket, Array<Buffer>>> = { toServer: new Map(), toClient: new Map() }
+  let withheld = { toServer: 0, toClient: 0 }
   const route = (from: Socket, to: Socket, way: keyof Flows) => {
     from.on("data", (data) => {
-      if (flows[way] === "pass") to.write(data)
-      else if (flows[way] === "hold") held[way].set(to, [...(held[way].get(to) ?? []), data])
+      if (flows[way] === "pass") {
+        to.write(data)
+        return
+      }
+      withheld[way] += data.length
+      if (flows[way] === "hold") held[way].set(to, [...(held[way].get(to) ?? []), data])
     })
   }
   const cut = () => {
@@ -62,6 +69,7 @@ export const openValve = async (target: () => number): Promise<Valve> => {
     port: (listener.address() as AddressInfo).port,
     set: (change) => {
       flows = { ...flows, ...change }
+      withheld = { toServer: 0, toClient: 0 }
       for (const way of ["toServer", "toClient"] as const) {
         if (flows[way] === "hold") continue
         if (flows[way] === "pass") {
@@ -70,6 +78,7 @@ export const openValve = async (target: () => number): Promise<Valve> => {
         held[way].clear()
       }
     },
+    withheld: () => withheld,
     cut,
     close: () => {
       cut()

@@ -1,10 +1,14 @@
 import { DeliverPolicy, type JsMsg } from "@nats-io/jetstream"
 import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as ControlVersion from "../../../ControlVersion.js"
 import type { Batch, SinkUnavailable } from "../../../Sink.js"
 import * as Message from "./message.js"
 import { request, type Stream } from "./stream.js"
+
+/** The stream was made anew since it was looked at. */
+export class MadeAnew extends Data.TaggedError("MadeAnew") {}
 
 /**
  * Finds events in the stream that it no longer knows as duplicates.
@@ -20,7 +24,7 @@ export interface LookBack {
   readonly find: (
     stream: Stream,
     batch: Batch
-  ) => Effect.Effect<ReadonlyMap<number, ControlVersion.ControlVersion>, SinkUnavailable>
+  ) => Effect.Effect<ReadonlyMap<number, ControlVersion.ControlVersion>, SinkUnavailable | MadeAnew>
 }
 
 /** What is known of a stretch of the stream: every message from an instant on, up to a sequence. */
@@ -30,6 +34,8 @@ interface Index {
   /** The sequences of the stretch's first message and of the next one to read; unknown until one was read. */
   first: number | undefined
   next: number | undefined
+  /** What was read of an older stretch that is to be joined to this one: from an instant on, up to a sequence. */
+  older: { readonly from: number; first: number | undefined; next: number | undefined } | undefined
   /** When the stretch reached the end of the stream. */
   completeAt: number
   /** The deadline of the last batch that it served. */
@@ -70,6 +76,9 @@ const add = (index: Index, message: JsMsg) => {
   index.sequences.set(hash(id), before.length === 0 ? message.seq : [...before, message.seq].sort((a, b) => a - b))
 }
 
+/** How long the server keeps a consumer that nobody reads from, in milliseconds. */
+const consumerLife = 10_000
+
 type Start = { readonly sequence: number } | { readonly instant: number }
 
 export const make = (name: string): Effect.Effect<LookBack> =>
@@ -83,6 +92,7 @@ export const make = (name: string): Effect.Effect<LookBack> =>
         const consumer = yield* request(name, doing, () =>
           stream.manager.jetstream().consumers.get(name, {
             headers_only: true,
+            inactive_threshold: consumerLife,
             ...("sequence" in start
               ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: start.sequence }
               : { deliver_policy: DeliverPolicy.StartTime, opt_start_time: new Date(start.instant).toISOString() })
@@ -102,26 +112,33 @@ export const make = (name: string): Effect.Effect<LookBack> =>
         })
       }).pipe(Effect.scoped)
 
-    /** Extends the index back to an instant. */
+    /** Extends the index back to an instant. What was read is kept where this is interrupted. */
     const extendBack = (stream: Stream, index: Index, from: number) =>
       Effect.gen(function* () {
         if (from >= index.from) return
-        let first = index.first
-        if (index.first !== undefined) {
-          yield* read(stream, { instant: from }, index.first - 1, (message) => {
+        if (index.older === undefined || from < index.older.from)
+          index.older = { from, first: undefined, next: undefined }
+        const { older } = index
+        const end = index.first
+        if (end !== undefined && (older.next ?? 0) < end) {
+          const start = older.next === undefined ? { instant: older.from } : { sequence: older.next }
+          yield* read(stream, start, end - 1, (message) => {
             add(index, message)
-            first = Math.min(first ?? message.seq, message.seq)
+            older.next = message.seq + 1
+            older.first ??= message.seq
           })
         }
-        index.first = first
-        index.from = from
+        index.first = older.first ?? end
+        index.from = older.from
+        index.older = undefined
       })
 
     /** Extends the index to the end of the stream. What was read is kept where this is interrupted. */
     const extend = (stream: Stream, index: Index) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
-        const { state } = yield* request(name, doing, () => stream.manager.streams.info(name))
+        const { created, state } = yield* request(name, doing, () => stream.manager.streams.info(name))
+        if (created !== stream.created) return yield* new MadeAnew()
         const start = index.next === undefined ? { instant: index.from } : { sequence: index.next }
         if (state.messages > 0 && (index.next ?? 0) <= state.last_seq) {
           yield* read(stream, start, state.last_seq, (message) => {
@@ -164,6 +181,7 @@ export const make = (name: string): Effect.Effect<LookBack> =>
               from,
               first: undefined,
               next: undefined,
+              older: undefined,
               completeAt: 0,
               usedUntil: 0,
               sequences: new Map()

@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import type { Msg } from "@nats-io/transport-node"
 import {
   byKey,
+  EventFailed,
   EventRejected,
   notAttempted,
   published,
@@ -17,8 +18,11 @@ import * as Message from "./message.js"
 import { takes, type Stream } from "./stream.js"
 import * as Subject from "./subject.js"
 
-/** How long a batch waits for acknowledgements beyond its deadline, in milliseconds. */
-const grace = 1_000
+/**
+ * How long a batch waits for acknowledgements beyond its deadline, in milliseconds. The pump gives a publish up when a
+ * third more than the time to the deadline has passed: what was acknowledged has to be answered by then.
+ */
+const graceOf = (timeToDeadline: number) => Math.min(Math.max(timeToDeadline / 4, 250), 1_000)
 
 export interface Target {
   readonly link: Link
@@ -29,6 +33,8 @@ export interface Target {
   readonly once: boolean
   /** The sequences of events that are known to be in the stream, by their index in the batch. */
   readonly known: ReadonlyMap<number, ControlVersion>
+  /** When the publish began, in milliseconds since the epoch. */
+  readonly begunAt: number
 }
 
 /** What became of a batch. An outcome that is `NotAttempted` says that it is not known to be in the stream. */
@@ -49,7 +55,10 @@ const late = () =>
  * Publishes a batch: its keys at the same time, and of each key one event after another, each once the one before is
  * acknowledged. Runs without a fiber for each key: what happens is driven by the acknowledgements.
  */
-export const run = (batch: Batch, { known, link, once, stream, template, wanted }: Target): Effect.Effect<Result> =>
+export const run = (
+  batch: Batch,
+  { begunAt, known, link, once, stream, template, wanted }: Target
+): Effect.Effect<Result> =>
   Effect.flatMap(Effect.clock, (clock) => {
     const outcomes: Array<Outcome> = batch.events.map(() => notAttempted)
     const unrouted: Array<number> = []
@@ -146,7 +155,10 @@ export const run = (batch: Batch, { known, link, once, stream, template, wanted 
             if (sent === "unrouted") unrouted.push(index)
             else outcomes[index] = sent
           } catch (cause) {
-            stop(toUnavailable("Cannot publish")(cause))
+            if (link.isOpen()) {
+              const message = `Cannot publish it: ${String(cause)}`
+              outcomes[index] = new EventFailed({ eventId: event.eventId, message, cause })
+            } else stop(toUnavailable("Cannot publish")(cause))
           }
           break
         }
@@ -167,8 +179,10 @@ export const run = (batch: Batch, { known, link, once, stream, template, wanted 
 
     const keys = byKey(batch.events).map(publishKey)
     const quit = () => {
-      if (keys.filter((key) => key.quit()).length === 0) return
+      if (active === 0) return
+      // Also for keys whose next event is about to be sent.
       stop(late())
+      if (keys.filter((key) => key.quit()).length === 0) return
       // What the socket still holds may not be sent once another pump has the lane.
       link.abandon(late())
     }
@@ -178,7 +192,9 @@ export const run = (batch: Batch, { known, link, once, stream, template, wanted 
       finished = () => resume(Effect.void)
       for (const key of keys) key.start()
     }).pipe(
-      Effect.timeoutOption(Math.max(batch.deadline - clock.unsafeCurrentTimeMillis(), 0) + grace),
+      Effect.timeoutOption(
+        Math.max(batch.deadline - clock.unsafeCurrentTimeMillis(), 0) + graceOf(batch.deadline - begunAt)
+      ),
       Effect.onExit(() => Effect.sync(quit)),
       Effect.map(() => ({ outcomes, unrouted, storedBefore, stopped }))
     )

@@ -38,6 +38,8 @@ export interface Stream {
 /** What was found out about one thing that the sink needs. */
 export interface Finding {
   readonly ok: boolean
+  /** Whether somebody should look at it although it is. */
+  readonly doubtful: boolean
   readonly line: string
 }
 
@@ -97,8 +99,9 @@ const findings = ({ config }: StreamInfo, wanted: Wanted): ReadonlyArray<Finding
   const takesSome = config.subjects.some((subject) => Subject.overlaps(subject, pattern))
   const window = Duration.millis(millis(config.duplicate_window))
   const wantedWindow = Duration.format(wanted.minDuplicateWindow)
-  const finding = (ok: boolean, found: string, missing: string): Finding => ({
+  const finding = (ok: boolean, found: string, missing: string, doubtful = false): Finding => ({
     ok,
+    doubtful,
     line: `The stream "${name}" ${ok ? found : missing}`
   })
   return [
@@ -108,7 +111,8 @@ const findings = ({ config }: StreamInfo, wanted: Wanted): ReadonlyArray<Finding
       takesAll(config.subjects, pattern)
         ? `takes ${pattern}`
         : `takes ${subjects} of ${pattern}: an event for another subject is parked, so let it take ${pattern}`,
-      `takes ${subjects}, and not ${pattern}: add that to its subjects, or set NATS_SUBJECT (subject)`
+      `takes ${subjects}, and not ${pattern}: add that to its subjects, or set NATS_SUBJECT (subject)`,
+      !takesAll(config.subjects, pattern)
     ),
     finding(
       config.storage === StorageType.File,

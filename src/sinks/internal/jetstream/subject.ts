@@ -18,7 +18,8 @@ const isPlain = (value: string) => /^[\w-]+$/.test(value)
 const token = (value: string | undefined): string => {
   if (value === undefined || value === "") return "-"
   if (isPlain(value)) return value
-  return encodeURIComponent(value).replaceAll(
+  // Half a surrogate pair is valid JSON, and nothing that `encodeURIComponent` takes.
+  return encodeURIComponent(Buffer.from(value).toString()).replaceAll(
     /[.!~*'()]/g,
     (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`
   )

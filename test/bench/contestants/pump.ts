@@ -17,7 +17,12 @@ contestant(async ({ databaseUrl, natsUrl, options, schema, stream }) => {
       Layer.provide(
         options?.sink === "memory"
           ? MemorySink.layerWith({ keepFeed: false })
-          : JetStreamSink.layer({ servers: [natsUrl], stream, subject: `${stream}.{type}` })
+          : JetStreamSink.layer({
+              servers: [natsUrl],
+              stream,
+              subject: `${stream}.{type}`,
+              deduplication: options?.deduplication === "subject" ? "subject" : "lookup"
+            })
       ),
       Layer.provide(Postgres.layer({ schema })),
       Layer.provide(PgClient.layer({ url: Redacted.make(databaseUrl) })),

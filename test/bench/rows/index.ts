@@ -3,11 +3,12 @@ import { appending } from "./append.js"
 import { competition } from "./competition.js"
 import { memory, oneKey, tableSize } from "./limits.js"
 import { idle, latency, slowSink } from "./running.js"
-import { core, oldSnapshot, throughput } from "./throughput.js"
+import { core, deduplication, oldSnapshot, throughput } from "./throughput.js"
 
 export const rows: ReadonlyArray<Row> = [
   throughput,
   competition,
+  deduplication,
   appending,
   latency,
   idle,

@@ -16,6 +16,8 @@ export const onOutbox = async (
     readonly keys: number
     /** To a sink that only counts. */
     readonly toMemory?: boolean
+    /** Each event to a subject of its own. */
+    readonly toSubjects?: boolean
     /** Events that are published first. */
     readonly before?: number
     /** Whether a transaction elsewhere keeps a snapshot that is older than everything published. */
@@ -24,11 +26,12 @@ export const onOutbox = async (
 ): Promise<number> => {
   const { databaseUrl, log, natsUrl, scale } = bench
   const [schema, stream] = [bench.fresh(), bench.fresh()]
-  const { before = warmUp / scale, events, keys, pinned = false, toMemory = false } = options
+  const { before = warmUp / scale, events, keys, pinned = false, toMemory = false, toSubjects = false } = options
   await createOutbox(databaseUrl, schema)
   await createStream(natsUrl, stream)
   const sink = toMemory ? "memory" : "jetstream"
-  const { end, go } = await prepare(entry, { databaseUrl, natsUrl, schema, stream, options: { sink } })
+  const deduplication = toSubjects ? "subject" : "lookup"
+  const { end, go } = await prepare(entry, { databaseUrl, natsUrl, schema, stream, options: { sink, deduplication } })
   await fill(databaseUrl, schema, { events: before, keys })
   const { cpu, milliseconds } = await withClient(databaseUrl, async (reader) => {
     if (pinned) await reader.query("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class LIMIT 1")
@@ -60,6 +63,25 @@ export const throughput: Row = {
         ours: pump,
         against: { what: "the loop by hand", samples: handwritten },
         target: atLeast(pump, handwritten, 0.9)
+      }
+    ]
+  }
+}
+
+export const deduplication: Row = {
+  name: "deduplication",
+  run: async (bench) => {
+    const events = 100_000 / bench.scale
+    const { lookup, subject } = await interleaved(bench.rounds, {
+      lookup: () => onOutbox(bench, "contestants/pump.ts", { events, keys }),
+      subject: () => onOutbox(bench, "contestants/pump.ts", { events, keys, toSubjects: true })
+    })
+    return [
+      {
+        row: "each event to a subject of its own (NATS_DEDUPLICATION=subject)",
+        unit: "events/s",
+        ours: subject,
+        against: { what: "lookup", samples: lookup }
       }
     ]
   }

@@ -695,8 +695,9 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
           yield* publish(sink, [event("z")])
           yield* gate.set({ toClient: "hold" })
           const events = Arr.makeBy(10, (n) => event(`a${n}`, { key: "a" }))
-          const publishing = yield* Effect.fork(publish(sink, events, 300))
-          yield* sleep(500)
+          // It waits a quarter longer than until the deadline for what is on its way.
+          const publishing = yield* Effect.fork(publish(sink, events, 3_000))
+          yield* sleep(3_100)
           yield* gate.set({ toClient: "pass" })
           const outcomes = yield* publishing
           assert.deepStrictEqual(shape(outcomes).slice(0, 2), ["2", "NotAttempted"])

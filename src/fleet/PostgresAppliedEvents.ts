@@ -1,0 +1,146 @@
+/**
+ * What a node has applied, in the PostgreSQL that it applies to.
+ *
+ * @since 1.0.0
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { failureOf } from "../postgres/internal/failure.js"
+import { quote } from "../postgres/internal/names.js"
+import { withTransaction } from "../postgres/internal/transaction.js"
+import { AppliedEvents, AppliedEventsError, type Aside, type Delivery } from "./AppliedEvents.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options {
+  /** The PostgreSQL schema that holds `applied_events`. Default `public`. */
+  readonly schema?: string | undefined
+}
+
+const toError = (doing: string) => (cause: unknown) => new AppliedEventsError(failureOf(doing, cause))
+
+const milliseconds = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
+
+const statements = (schema: string) => {
+  const events = `${quote(schema)}.applied_events`
+  const position = `${quote(schema)}.applied_position`
+  return {
+    cursor: `SELECT feed, control_version::float8 AS position FROM ${position}`,
+
+    isApplied: `SELECT EXISTS (SELECT FROM ${events} WHERE event_id = $1) AS applied`,
+
+    // $1 event id, $2 control version, $3 now, $4 feed, $5 why it is set aside or NULL. Somebody else's mark that is
+    // not committed yet is waited for.
+    mark: `
+      WITH mark AS (
+        INSERT INTO ${events} (event_id, control_version, applied_at, set_aside)
+        VALUES ($1, $2, to_timestamp($3::float8 / 1000), $5) ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+      ), moved AS (
+        UPDATE ${position} SET feed = $4, control_version = greatest(control_version, $2)
+      )
+      SELECT EXISTS (SELECT FROM mark) AS fresh`,
+
+    asides: `SELECT event_id AS "eventId", control_version::float8 AS version, set_aside AS reason,
+        ${milliseconds("applied_at")} AS at
+      FROM ${events} WHERE set_aside IS NOT NULL ORDER BY applied_at DESC LIMIT $1`,
+
+    start: `UPDATE ${position} SET feed = $1, control_version = $2`,
+
+    // $1 keep, $2 the instant that what goes is older than, $3 limit
+    prune: `
+      DELETE FROM ${events} WHERE event_id IN (
+        SELECT event_id FROM ${events}
+        WHERE control_version <= (SELECT control_version FROM ${position}) - $1
+          AND applied_at < to_timestamp($2::float8 / 1000) AND set_aside IS NULL
+        LIMIT $3
+      )
+      RETURNING event_id`
+  }
+}
+
+/**
+ * On the database of the `SqlClient`: effects that are applied have to use that client, so that they join its
+ * transaction. The tables have to be there: see `FleetMigrations`.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"], never, SqlClient.SqlClient> =>
+  Effect.map(SqlClient.SqlClient, (client) => {
+    const sql = client.withoutTransforms()
+    const text = statements(options.schema ?? "public")
+    const inTransaction = withTransaction(sql, toError)
+
+    const run = <Row extends object>(doing: string, statement: string, values: ReadonlyArray<unknown> = []) =>
+      Effect.mapError(sql.unsafe<Row>(statement, values), (error) => toError(doing)(error.cause))
+
+    /** Answers whether the event had no mark. */
+    const mark = ({ eventId, feed, version }: Delivery, setAside: string | null) =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis
+        const [row] = yield* run<{ readonly fresh: boolean }>("mark an event as applied", text.mark, [
+          eventId,
+          version,
+          now,
+          feed,
+          setAside
+        ])
+        return row?.fresh === true
+      })
+
+    return AppliedEvents.of({
+      cursor: Effect.flatMap(
+        run<{ readonly feed: string; readonly position: number }>("read the position", text.cursor),
+        ([row]) =>
+          row === undefined
+            ? Effect.fail(
+                new AppliedEventsError({
+                  message: "Could not read the position: applied_position has no row; restore it, or migrate anew",
+                  retryable: false
+                })
+              )
+            : Effect.succeed(row)
+      ),
+
+      isApplied: (eventId) =>
+        Effect.map(
+          run<{ readonly applied: boolean }>("look for an event", text.isApplied, [eventId]),
+          ([row]) => row?.applied === true
+        ),
+
+      applyOnce: (event, effect) =>
+        inTransaction(
+          Effect.flatMap(mark(event, null), (fresh) =>
+            fresh ? Effect.as(effect, "applied" as const) : Effect.succeed("skipped" as const)
+          )
+        ),
+
+      setAside: (event, reason) => Effect.map(mark(event, reason), (fresh) => (fresh ? "setAside" : "skipped")),
+
+      asides: (options) => run<Aside>("read what was set aside", text.asides, [options?.limit ?? 100]),
+
+      start: (cursor, effect) =>
+        inTransaction(
+          Effect.zipLeft(effect, run("set the position", text.start, [cursor.feed, cursor.position]))
+        ),
+
+      prune: ({ keep, limit = 10_000, olderThan }) =>
+        Effect.gen(function* () {
+          const now = yield* Clock.currentTimeMillis
+          const pruned = yield* run("prune marks", text.prune, [keep, now - Duration.toMillis(olderThan), limit])
+          return pruned.length
+        })
+    })
+  })
+
+/**
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer = (options: Options = {}): Layer.Layer<AppliedEvents, never, SqlClient.SqlClient> =>
+  Layer.effect(AppliedEvents, make(options))

@@ -1,0 +1,94 @@
+/**
+ * What a node has applied, in memory, for tests.
+ *
+ * Effects that are applied take part in no transaction here: what one did before it failed stays. The mark and the
+ * cursor are as in PostgreSQL.
+ *
+ * @since 1.0.0
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { AppliedEvents, type Aside, type Cursor, type Delivery } from "../fleet/AppliedEvents.js"
+
+interface Mark {
+  readonly version: number
+  readonly at: number
+  readonly setAside: string | undefined
+}
+
+/**
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* () {
+  const marks = new Map<string, Mark>()
+  const one = yield* Effect.makeSemaphore(1)
+  let cursor: Cursor = { feed: "", position: 0 }
+
+  const move = ({ feed, version }: Delivery) => {
+    cursor = { feed, position: Math.max(cursor.position, version) }
+  }
+
+  const mark = (event: Delivery, setAside: string | undefined) =>
+    Effect.map(Clock.currentTimeMillis, (at) => {
+      marks.set(event.eventId, { version: event.version, at, setAside })
+      move(event)
+    })
+
+  const unlessMarked = <A, E, R>(event: Delivery, effect: Effect.Effect<A, E, R>) =>
+    one.withPermits(1)(
+      Effect.suspend((): Effect.Effect<A | "skipped", E, R> => {
+        if (!marks.has(event.eventId)) return effect
+        move(event)
+        return Effect.succeed("skipped")
+      })
+    )
+
+  return AppliedEvents.of({
+    cursor: Effect.sync(() => cursor),
+    isApplied: (eventId) => Effect.sync(() => marks.has(eventId)),
+    applyOnce: (event, effect) =>
+      unlessMarked(event, Effect.as(Effect.zipRight(effect, mark(event, undefined)), "applied" as const)),
+    setAside: (event, reason) => unlessMarked(event, Effect.as(mark(event, reason), "setAside" as const)),
+    asides: (options) =>
+      Effect.sync(() =>
+        Array.from(marks, ([eventId, { at, setAside, version }]): ReadonlyArray<Aside> =>
+          setAside === undefined ? [] : [{ eventId, version, reason: setAside, at }]
+        )
+          .flat()
+          .sort((one, other) => other.at - one.at)
+          .slice(0, options?.limit ?? 100)
+      ),
+    start: (start, effect) =>
+      one.withPermits(1)(
+        Effect.tap(effect, () =>
+          Effect.sync(() => {
+            cursor = start
+          })
+        )
+      ),
+    prune: ({ keep, limit = 10_000, olderThan }) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        const pruned = Array.from(marks)
+          .filter(
+            ([, { at, setAside, version }]) =>
+              setAside === undefined &&
+              version <= cursor.position - keep &&
+              at < now - Duration.toMillis(olderThan)
+          )
+          .slice(0, limit)
+        for (const [eventId] of pruned) marks.delete(eventId)
+        return pruned.length
+      })
+  })
+})
+
+/**
+ * Nothing applied at first.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer: Layer.Layer<AppliedEvents> = Layer.effect(AppliedEvents, make)

@@ -9,7 +9,7 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -78,15 +78,7 @@ export interface ApplyReport {
  * @since 1.0.0
  * @category models
  */
-export type ApplierState =
-  | "inert"
-  | "applying"
-  | "idle"
-  | "halted"
-  | "unavailable"
-  | "paused"
-  | "stopping"
-  | "stopped"
+export type ApplierState = "inert" | "applying" | "idle" | "halted" | "unavailable" | "paused" | "stopping" | "stopped"
 
 /**
  * Counts are since the applier's start, instants milliseconds since the epoch.
@@ -180,7 +172,9 @@ class Halt {
 }
 
 const isUnavailable = (error: unknown): boolean =>
-  typeof error === "object" && error !== null && "_tag" in error &&
+  typeof error === "object" &&
+  error !== null &&
+  "_tag" in error &&
   (error._tag === "SourceError" || error._tag === "AppliedEventsError")
 
 const makeStatus = (source: Source["Type"]) =>
@@ -224,11 +218,15 @@ const makeStatus = (source: Source["Type"]) =>
         const version = halt === undefined ? {} : { version: halt.event.version }
         yield* update(({ failures }) => ({ failures: failures + 1, lastError: { at, message, ...version } }))
         yield* Metric.increment(ApplierMetrics.failures)
-        const which = halt === undefined ? "" : ` Event ${halt.event.version} cannot be applied, and what comes after waits.`
+        const which =
+          halt === undefined ? "" : ` Event ${halt.event.version} cannot be applied, and what comes after waits.`
         // Said once, and in full; its retries are said at debug level.
         yield* before.state === state && before.lastError?.message === message
           ? Effect.logDebug(`The applier still does not go on: ${message}`)
-          : Effect.logWarning(`The applier does not go on.${which} ${message}`, halt === undefined ? cause : Cause.fail(error))
+          : Effect.logWarning(
+              `The applier does not go on.${which} ${message}`,
+              halt === undefined ? cause : Cause.fail(error)
+            )
         yield* enter(state)
       })
     return { ref, update, enter, settled, failed }
@@ -353,7 +351,7 @@ const makeWith = <R>(
                 })
           )
         )
-        return report as ApplyReport
+        return report
       }).pipe(onePass.withPermits(1))
 
     const step = Effect.gen(function* () {
@@ -376,12 +374,7 @@ const makeWith = <R>(
         yield* Effect.raceFirst(Effect.ignore(retries.next(cause)), pausing.await)
       })
 
-    const loop = step.pipe(
-      Effect.sandbox,
-      Effect.catchAll(backOff),
-      Effect.forever,
-      annotated
-    )
+    const loop = step.pipe(Effect.sandbox, Effect.catchAll(backOff), Effect.forever, annotated)
     // Not in the scope, which would wait for it without a deadline: the finalizer sees to it.
     const looping = how.scheduled ? yield* Effect.forkDaemon(Effect.interruptible(loop)) : Fiber.void
     yield* Effect.addFinalizer(() =>

@@ -27,8 +27,11 @@ export class ArtifactStore extends Context.Tag("controlpublish/ArtifactStore")<
     readonly get: (reference: Reference) => Effect.Effect<Uint8Array, ArtifactError>
     /** Every artifact, in no order. */
     readonly list: Stream.Stream<Artifact, ArtifactError>
-    /** Removes an artifact, if it is there. */
-    readonly remove: (artifactRef: string) => Effect.Effect<void, ArtifactError>
+    /**
+     * Removes an artifact if it is there and was not put after the instant, in milliseconds since the epoch, and answers
+     * whether it did. A `put` of the same bytes meanwhile wins.
+     */
+    readonly remove: (artifactRef: string, notPutAfter: number) => Effect.Effect<boolean, ArtifactError>
   }
 >() {}
 
@@ -116,7 +119,11 @@ export const layerMemory: Layer.Layer<ArtifactStore> = Layer.sync(ArtifactStore,
     list: Stream.suspend(() =>
       Stream.fromIterable(Array.from(artifacts, ([artifactRef, { putAt }]) => ({ artifactRef, putAt })))
     ),
-    remove: (artifactRef) => Effect.sync(() => void artifacts.delete(artifactRef))
+    remove: (artifactRef, notPutAfter) =>
+      Effect.sync(() => {
+        const found = artifacts.get(artifactRef)
+        return found !== undefined && found.putAt <= notPutAfter && artifacts.delete(artifactRef)
+      })
   }
 })
 
@@ -137,7 +144,7 @@ export const layerNone: Layer.Layer<ArtifactStore> = Layer.sync(ArtifactStore, (
     put: () => none(""),
     get: ({ artifact_ref }) => none(artifact_ref),
     list: Stream.empty,
-    remove: () => Effect.void
+    remove: () => Effect.succeed(false)
   }
 })
 

@@ -48,7 +48,7 @@ const watch = (path: string, changed: Effect.Latch): Effect.Effect<void, never, 
   Effect.acquireRelease(
     Effect.sync(() => {
       try {
-        const watcher = Fs.watch(path, () => void changed.unsafeOpen())
+        const watcher = Fs.watch(path, () => changed.unsafeOpen())
         return watcher.on("error", () => {
           watcher.close()
         })
@@ -149,7 +149,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
         return Stream.unfoldChunkEffect(after, (position) =>
           Effect.map(next(changed, position), (events) => {
             const last = events[events.length - 1]!.version
-            return [Chunk.unsafeFromArray(events), last as Position] as const
+            return [Chunk.unsafeFromArray(events), last] as const
           }).pipe(Effect.asSome)
         )
       })

@@ -109,6 +109,9 @@ export type Table<Types extends ReadonlyArray<Declared>> = {
   ) => Effect.Effect<unknown, unknown, unknown>
 }
 
+/** The services that a function's effect needs. */
+type Needs<F> = F extends (...args: never) => Effect.Effect<unknown, unknown, infer R> ? R : never
+
 const failed = (type: string) => (cause: unknown) =>
   new HandlerFailed({
     type,
@@ -148,8 +151,8 @@ export const make = <const Types extends ReadonlyArray<Declared>, H extends Tabl
     /** What is done with events of other types: `halt` until the node knows them (the default), `skip`, or a handler. */
     readonly otherwise?: "halt" | "skip" | ((delivered: Delivered) => Effect.Effect<unknown, unknown, R2>)
   } = {}
-): Handlers<Effect.Effect.Context<ReturnType<H[keyof H & Types[number]["type"]]>> | R2> => {
-  type R = Effect.Effect.Context<ReturnType<H[keyof H & Types[number]["type"]]>>
+): Handlers<Needs<H[keyof H]> | R2> => {
+  type R = Needs<H[keyof H]>
   const declared = new Map(types.map((type) => [type.type, type]))
   const table = handlers as unknown as Readonly<
     Record<string, (fields: unknown, delivered: Delivered) => Effect.Effect<unknown, unknown, R>>

@@ -4,13 +4,8 @@
  *
  * @since 1.0.0
  */
-import {
-  DeliverPolicy,
-  jetstreamManager,
-  type Consumer,
-  type JetStreamManager,
-  type JsMsg
-} from "@nats-io/jetstream"
+import { DeliverPolicy, jetstreamManager, type Consumer, type JetStreamManager, type JsMsg } from "@nats-io/jetstream"
+import { jserrors } from "@nats-io/jetstream/internal"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -83,9 +78,9 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
     const open: Effect.Effect<Opened, SourceError> = Effect.gen(function* () {
       if (opened?.link.isOpen() === true) return opened
       const link = yield* Effect.mapError(Link.open(options), ofLink)
-      const manager = yield* request(() => jetstreamManager(link.nc, { checkAPI: false, timeout: requestTimeout })).pipe(
-        Effect.onError(() => link.close)
-      )
+      const manager = yield* request(() =>
+        jetstreamManager(link.nc, { checkAPI: false, timeout: requestTimeout })
+      ).pipe(Effect.onError(() => link.close))
       opened = { link, manager }
       return opened
     }).pipe(one.withPermits(1))
@@ -147,7 +142,9 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
           if (found.identity !== reader.identity) return yield* replaced(name)
           yield* check(found, reader.position)
           const messages = yield* Effect.acquireRelease(
-            request(() => reader.consumer.fetch({ max_messages: fetchSize, expires: fetchTime, idle_heartbeat: 2_000 })),
+            request(() =>
+              reader.consumer.fetch({ max_messages: fetchSize, expires: fetchTime, idle_heartbeat: 2_000 })
+            ),
             (messages) => Effect.promise(() => messages.close().catch(() => undefined))
           )
           return Stream.fromAsyncIterable(messages, ofCause(name, doing))

@@ -125,9 +125,7 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
       asides: (options) => run<Aside>("read what was set aside", text.asides, [options?.limit ?? 100]),
 
       start: (cursor, effect) =>
-        inTransaction(
-          Effect.zipLeft(effect, run("set the position", text.start, [cursor.feed, cursor.position]))
-        ),
+        inTransaction(Effect.zipLeft(effect, run("set the position", text.start, [cursor.feed, cursor.position]))),
 
       prune: ({ keep, limit = 10_000, olderThan }) =>
         Effect.gen(function* () {

@@ -74,9 +74,7 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
         const pruned = Array.from(marks)
           .filter(
             ([, { at, setAside, version }]) =>
-              setAside === undefined &&
-              version <= cursor.position - keep &&
-              at < now - Duration.toMillis(olderThan)
+              setAside === undefined && version <= cursor.position - keep && at < now - Duration.toMillis(olderThan)
           )
           .slice(0, limit)
         for (const [eventId] of pruned) marks.delete(eventId)

@@ -37,7 +37,8 @@ export class MemorySource extends Context.Tag("controlpublish/testing/MemorySour
 /** Events that a reader gets at a time. */
 const chunkSize = 100
 
-const failure = (reason: SourceError["reason"], message: string) => new SourceError({ source: "memory", reason, message })
+const failure = (reason: SourceError["reason"], message: string) =>
+  new SourceError({ source: "memory", reason, message })
 
 const make = Effect.gen(function* () {
   let feeds = 1

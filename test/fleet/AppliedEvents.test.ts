@@ -135,8 +135,9 @@ const laws = (
       yield* applied.setAside(delivery(`p-${first}-aside`, first + 10), "kept for people")
       yield* Effect.sleep("20 millis")
       const left = Effect.map(
-        Effect.forEach(Array.from({ length: 10 }, (_, index) => `p-${first}-${index}`), (id) =>
-          applied.isApplied(EventId.make(id))
+        Effect.forEach(
+          Array.from({ length: 10 }, (_, index) => `p-${first}-${index}`),
+          (id) => applied.isApplied(EventId.make(id))
         ),
         (found) => found.filter(Boolean).length
       )

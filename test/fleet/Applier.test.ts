@@ -1,5 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Option, Ref, Schedule, Schema, Scope, Stream, TestClock } from "effect"
+import {
+  Context,
+  Deferred,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Option,
+  Ref,
+  Schedule,
+  Schema,
+  Scope,
+  Stream,
+  TestClock
+} from "effect"
 import { ControlEvent, EventId, EventType } from "../../src/index.js"
 import { Applier, AppliedEvents, ArtifactStore, Handlers, Source } from "../../src/fleet/index.js"
 import { MemoryAppliedEvents, MemorySource } from "../../src/testing/index.js"
@@ -37,12 +51,7 @@ const handlers = Handlers.make([Changed, Removed], {
   "plan.removed": (_fields, delivered) => record(delivered)
 })
 
-const base = Layer.mergeAll(
-  MemorySource.layer,
-  MemoryAppliedEvents.layer,
-  ArtifactStore.layerMemory,
-  layerNode
-)
+const base = Layer.mergeAll(MemorySource.layer, MemoryAppliedEvents.layer, ArtifactStore.layerMemory, layerNode)
 
 const manual = (options?: Applier.Options) => Layer.provideMerge(Applier.layerManual(handlers, options), base)
 const running = (options?: Applier.Options) => Layer.provideMerge(Applier.layer(handlers, options), base)
@@ -74,7 +83,7 @@ describe("Applier", () => {
       yield* drain
       assert.deepStrictEqual(yield* appliedIds, ["a", "b", "c", "d"])
       const source = yield* MemorySource.MemorySource
-      assert.deepStrictEqual(yield* source.acknowledged, [1, 2, 3, 4])
+      assert.deepStrictEqual<ReadonlyArray<number>>(yield* source.acknowledged, [1, 2, 3, 4])
       assert.deepInclude(yield* status, { state: "idle", position: 4, newest: 4, applied: 4 })
     }).pipe(Effect.provide(manual()))
   )
@@ -215,17 +224,21 @@ describe("Applier", () => {
     Effect.gen(function* () {
       const store = yield* ArtifactStore.ArtifactStore
       const seen: Array<string | undefined> = []
-      const reading = Handlers.make([], {}, {
-        otherwise: ({ artifact }) =>
-          Effect.sync(() => seen.push(artifact === undefined ? undefined : new TextDecoder().decode(artifact)))
-      })
+      const reading = Handlers.make(
+        [],
+        {},
+        {
+          otherwise: ({ artifact }) =>
+            Effect.sync(() => seen.push(artifact === undefined ? undefined : new TextDecoder().decode(artifact)))
+        }
+      )
       const reference = yield* store.put(new TextEncoder().encode("bytes"))
       yield* append("plain", { event_id: "with", type: "x", ...reference })
       const applier = yield* Layer.build(Applier.layerManual(reading))
       const drain = Context.get(applier, Applier.Applier).drain
       yield* drain
       assert.deepStrictEqual(seen, [undefined, "bytes"])
-      yield* store.remove(reference.artifact_ref)
+      yield* store.remove(reference.artifact_ref, Infinity)
       yield* append({ event_id: "again", type: "x", ...reference })
       const error = yield* Effect.flip(drain)
       assert.deepInclude({ ...error }, { _tag: "ArtifactError", reason: "missing" })
@@ -242,7 +255,7 @@ describe("Applier", () => {
       const event = { event_id: "a", type: "plan.removed", tenant_id: "t1", ...reference }
       yield* append(event)
       yield* drain
-      yield* store.remove(reference.artifact_ref)
+      yield* store.remove(reference.artifact_ref, Infinity)
       yield* append(event)
       assert.deepStrictEqual(yield* drain, { applied: 0, skipped: 1, setAside: 0 })
     }).pipe(Effect.provide(manual()))
@@ -331,7 +344,9 @@ describe("Applier", () => {
         Applier.layer(handlers).pipe(
           Layer.provide(Source.layerNop),
           // Whoever touches it dies.
-          Layer.provide(Layer.succeed(AppliedEvents.AppliedEvents, new Proxy({}, { get: () => Effect.die("used") }) as never)),
+          Layer.provide(
+            Layer.succeed(AppliedEvents.AppliedEvents, new Proxy({}, { get: () => Effect.die("used") }) as never)
+          ),
           Layer.provide(ArtifactStore.layerNone),
           Layer.provide(layerNode)
         )

@@ -1,14 +1,9 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Random, Redacted } from "effect"
-import { Outbox, OutboxStore } from "../../src/index.js"
+import { Outbox } from "../../src/index.js"
 import { Artifacts, FileArtifactStore } from "../../src/fleet/index.js"
 import { Migrations, Postgres } from "../../src/postgres/index.js"
-
-/** What the admin service keeps, and every node a copy of. */
-export const tables = `
-  CREATE TABLE tenants (id text PRIMARY KEY, name text NOT NULL, plan text NOT NULL, changes int NOT NULL);
-  CREATE TABLE stacks (id text PRIMARY KEY, tenant_id text NOT NULL, version int NOT NULL, region text NOT NULL);`
 
 const tenants = 8
 const plans = ["free", "silver", "gold"]
@@ -62,8 +57,6 @@ const changeStack = Effect.gen(function* () {
 
 /** One change after another, each in a transaction with its event. */
 export const change = Effect.flatMap(Random.nextBoolean, (tenant) => (tenant ? changeTenant : changeStack))
-
-export const backlog = Effect.flatMap(OutboxStore.OutboxStore, (store) => store.backlog({ limit: 10_000 }))
 
 /** The admin service: its database with the outbox, and its artifacts. */
 export const layer = (options: { readonly url: string; readonly artifacts: string }) =>

@@ -1,22 +1,26 @@
 /**
- * A fleet on one machine: `npm run demo [-- --nodes 3 --rate 20 --jetstream --headless --seconds N]`.
+ * A fleet on one machine: `npm run demo [-- --nodes 3 --rate 20 --jetstream --headless --seconds N --break]`.
  *
  * An admin service changes tenants and stacks, `serve` publishes what it appended, and each node is an `apply` with a
- * database of its own. Keys kill and restart them. At the end every node's tables are compared with the admin's, which is
- * the exit code.
+ * database of its own. Keys kill and restart them; `--headless` needs no terminal and does each once, in 20 seconds or as
+ * many as are given. At the end every node's tables are compared with the admin's, which is the exit code. `--break` breaks two promises
+ * first, to see that the comparison finds it.
  */
-import { Effect, Exit, Layer, ManagedRuntime, Redacted, Scope } from "effect"
+import { NodeRuntime } from "@effect/platform-node"
+import { Cause, Console, Effect, Exit, Fiber, FiberSet, Layer, Logger, LogLevel, Redacted, Schedule } from "effect"
+import type { Scope } from "effect"
 import logUpdate from "log-update"
-import { mkdir, mkdtemp, rename, rm } from "node:fs/promises"
+import { mkdtemp, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
-import { join, resolve } from "node:path"
+import { basename, join, resolve } from "node:path"
 import { emitKeypressEvents } from "node:readline"
-import { parseArgs, styleText } from "node:util"
-import * as Pg from "pg"
+import { parseArgs } from "node:util"
 import * as EmbeddedPostgres from "../../src/service/EmbeddedPostgres.js"
-import { howToInstall, isInstalled, startNats } from "../support/nats.js"
 import * as Admin from "./admin.js"
-import { program, type Program } from "./process.js"
+import * as Database from "./database.js"
+import * as Feed from "./feed.js"
+import * as Program from "./program.js"
+import * as View from "./view.js"
 
 const { values } = parseArgs({
   options: {
@@ -24,284 +28,258 @@ const { values } = parseArgs({
     rate: { type: "string", default: "20" },
     jetstream: { type: "boolean", default: false },
     headless: { type: "boolean", default: false },
-    seconds: { type: "string" }
+    seconds: { type: "string" },
+    break: { type: "boolean", default: false },
+    // What is run for the pump and the nodes.
+    program: { type: "string", default: "dist/service/bin.js" }
   }
 })
 
-const integer = (name: "nodes" | "rate" | "seconds", text: string, most: number): number => {
-  if (!/^\d+$/.test(text) || Number(text) < 1 || Number(text) > most) {
-    throw new Error(`--${name}: got ${JSON.stringify(text)}, valid is an integer from 1 to ${most}`)
-  }
-  return Number(text)
+const integer = (name: "nodes" | "rate" | "seconds", most: number): Effect.Effect<number | undefined, Error> => {
+  const text = values[name]
+  if (text === undefined) return Effect.succeed(undefined)
+  return /^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= most
+    ? Effect.succeed(Number(text))
+    : Effect.fail(new Error(`--${name}: got ${JSON.stringify(text)}, valid is an integer from 1 to ${most}`))
 }
-
-const nodes = integer("nodes", values.nodes, 9)
-const rate = integer("rate", values.rate, 1_000)
-const seconds = values.seconds === undefined ? undefined : integer("seconds", values.seconds, 86_400)
-const headless = values.headless || !process.stdout.isTTY
-
-const pause = (millis: number) => new Promise<void>((done) => setTimeout(done, millis))
 
 /** How long nodes get to catch up in the end. */
-const patience = 60_000
-
-interface Feed {
-  readonly name: string
-  readonly env: Readonly<Record<string, string>>
-  readonly isUp: () => boolean
-  readonly down: () => Promise<void>
-  readonly up: () => Promise<void>
-  readonly close: () => Promise<void>
-}
-
-/** A directory, which is moved away to take the feed down. */
-const fileFeed = async (directory: string): Promise<Feed> => {
-  const path = join(directory, "feed")
-  await mkdir(path)
-  let isUp = true
-  return {
-    name: path,
-    env: { FEED_SINK: "file", FEED_SINK_FILE_DIR: path, FEED_SOURCE: "file", FEED_SOURCE_FILE_DIR: path },
-    isUp: () => isUp,
-    down: async () => {
-      await rename(path, `${path}.away`)
-      isUp = false
-    },
-    up: async () => {
-      // A pump that found none has made a new one.
-      await rm(path, { recursive: true, force: true })
-      await rename(`${path}.away`, path)
-      isUp = true
-    },
-    close: () => Promise.resolve()
-  }
-}
-
-const jetStreamFeed = async (): Promise<Feed> => {
-  if (!isInstalled) throw new Error(howToInstall)
-  const nats = await startNats()
-  let isUp = true
-  return {
-    name: `the stream control-events at ${nats.url}`,
-    env: { FEED_SINK: "jetstream", FEED_SOURCE: "jetstream", NATS_URL: nats.url, NATS_MANAGE_STREAM: "true" },
-    isUp: () => isUp,
-    down: async () => {
-      isUp = false
-      await nats.kill()
-    },
-    up: async () => {
-      await nats.start()
-      isUp = true
-    },
-    close: () => nats.close()
-  }
-}
-
-const query = async <R extends Pg.QueryResultRow>(url: string, text: string): Promise<ReadonlyArray<R>> => {
-  const client = new Pg.Client({ connectionString: url })
-  client.on("error", () => {})
-  await client.connect()
-  try {
-    return (await client.query<R>(text)).rows
-  } finally {
-    await client.end()
-  }
-}
-
-const contents = async (url: string): Promise<string> =>
-  JSON.stringify([
-    await query(url, "SELECT * FROM tenants ORDER BY id"),
-    await query(url, "SELECT * FROM stacks ORDER BY id")
-  ])
+const patience = "1 minute"
 
 interface Node {
   readonly name: string
-  readonly url: string
-  readonly program: Program
+  readonly database: Database.Database
+  readonly program: Program.Program
 }
 
-const positionOf = async ({ url }: Node): Promise<number> =>
-  query<{ position: number }>(url, "SELECT control_version::int AS position FROM applied_position").then(
-    ([row]) => row?.position ?? 0,
-    // Its first start has not migrated yet.
-    () => 0
+/** Everything that runs. */
+interface Fleet {
+  readonly admin: Database.Database
+  readonly feed: Feed.Feed
+  readonly pump: Program.Program
+  readonly nodes: ReadonlyArray<Node>
+}
+
+const temporaryDirectory = Effect.acquireRelease(
+  Effect.promise(() => mkdtemp(join(tmpdir(), "controlpublish-demo-"))),
+  (directory) => Effect.promise(() => rm(directory, { recursive: true, force: true, maxRetries: 20 }))
+)
+
+const start = (directory: string, nodes: number) =>
+  Effect.gen(function* () {
+    const server = yield* EmbeddedPostgres.start({ directory: join(directory, "postgres") })
+    const serverUrl = Redacted.value(server.url)
+    const root = yield* Database.database(serverUrl)
+    const created = (name: string) =>
+      Effect.gen(function* () {
+        yield* root.query(`CREATE DATABASE ${name}`)
+        const url = new URL(serverUrl)
+        url.pathname = `/${name}`
+        const database = yield* Database.database(url.href)
+        yield* database.query(Database.tables)
+        return database
+      })
+    const admin = yield* created("admin")
+    const feed = yield* values.jetstream ? Feed.jetStream : Feed.file(directory)
+    const artifacts = join(directory, "artifacts")
+    const service = yield* Layer.build(Admin.layer({ url: admin.url, artifacts }))
+    const run = (name: string, command: string, env: Readonly<Record<string, string>>) =>
+      Program.start([resolve(values.program), command], {
+        cwd: directory,
+        env: { ...feed.env, ...env },
+        log: join(directory, `${name}.log`)
+      })
+    const pump = yield* run("pump", "serve", { DATABASE_URL: admin.url })
+    const names = Array.from({ length: nodes }, (_, index) => `node_${index + 1}`)
+    const fleet: Fleet = {
+      admin,
+      feed,
+      pump,
+      nodes: yield* Effect.forEach(names, (name) =>
+        Effect.gen(function* () {
+          const database = yield* created(name)
+          const settings = {
+            DATABASE_URL: database.url,
+            ARTIFACT_DIR: artifacts,
+            APPLY_TABLES: "public.tenants,public.stacks"
+          }
+          return { name, database, program: yield* run(name, "apply", settings) }
+        })
+      )
+    }
+    return { fleet, service }
+  })
+
+const look = ({ admin, feed, nodes, pump }: Fleet, said: ReadonlyArray<string>): Effect.Effect<View.View, Error> =>
+  Effect.gen(function* () {
+    // The nodes first: none is ahead of the feed then.
+    const seen = yield* Effect.forEach(
+      nodes,
+      ({ database, name, program }) =>
+        Effect.map(Database.position(database), (position) => ({ name, position, isUp: program.isRunning() })),
+      { concurrency: "unbounded" }
+    )
+    const outbox = yield* Database.outbox(admin)
+    return {
+      ...outbox,
+      nodes: seen,
+      feed: { name: feed.name, isUp: feed.isUp() },
+      pump: { isUp: pump.isRunning() },
+      said
+    }
+  })
+
+const isCaughtUp = ({ changes, newest, nodes, published }: View.View): boolean =>
+  published === changes && nodes.every(({ position }) => position === newest)
+
+/** Does what a key stands for, and says what it did. */
+const press = ({ feed, nodes, pump }: Fleet, key: string): Effect.Effect<string | undefined> => {
+  const toggle = (name: string, program: Program.Program) =>
+    program.isRunning()
+      ? Effect.as(program.end("SIGKILL"), `killed ${name}`)
+      : Effect.as(program.start, `restarted ${name}`)
+  const node = nodes[Number(key) - 1]
+  if (node !== undefined) return toggle(node.name, node.program)
+  if (key === "p") return toggle("the pump", pump)
+  if (key !== "f") return Effect.succeed(undefined)
+  return feed.isUp() ? Effect.as(feed.down, "took the feed down") : Effect.as(feed.up, "the feed is up again")
+}
+
+/** Makes one node lose events, and another one forget what it has applied. */
+const breakPromises = ({ admin, nodes }: Fleet) => {
+  const whileDead = (node: Node | undefined, change: (database: Database.Database) => Effect.Effect<unknown, Error>) =>
+    node === undefined
+      ? Effect.void
+      : node.program.end("SIGKILL").pipe(Effect.zipRight(change(node.database)), Effect.zipRight(node.program.start))
+  const skip = (database: Database.Database) =>
+    Effect.gen(function* () {
+      const position = yield* Database.position(database)
+      const { newest } = yield* Effect.repeat(Effect.delay(Database.outbox(admin), "50 millis"), {
+        until: ({ newest }) => newest > position
+      })
+      yield* database.query(`UPDATE applied_position SET control_version = ${newest}`)
+    })
+  const forget = ({ query }: Database.Database) =>
+    Effect.zipRight(query("DELETE FROM applied_events"), query("UPDATE applied_position SET control_version = 0"))
+  return Effect.zipRight(whileDead(nodes[0], skip), whileDead(nodes[1], forget))
+}
+
+/** Gives keys to a listener while the scope is open. */
+const listen = (listener: (key: string) => void): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const onKey = (_text: string, key: { readonly sequence: string }) => {
+        listener(key.sequence === "\u0003" ? "q" : key.sequence)
+      }
+      emitKeypressEvents(process.stdin)
+      process.stdin.setRawMode(true).resume().on("keypress", onKey)
+      return onKey
+    }),
+    (onKey) => Effect.sync(() => process.stdin.off("keypress", onKey).setRawMode(false).pause())
+  ).pipe(Effect.asVoid)
+
+/** What is pressed without a terminal, and when, as a share of the time. */
+const planned = ["1", "1", "p", "p", "f", "f"].map((key, index) => ({ key, at: (index + 1) / 8 }))
+
+const program = Effect.gen(function* () {
+  const nodes = (yield* integer("nodes", 9)) ?? 3
+  const rate = (yield* integer("rate", 1_000)) ?? 20
+  const headless = values.headless || !process.stdout.isTTY
+  const seconds = (yield* integer("seconds", 86_400)) ?? (headless ? 20 : Infinity)
+  const directory = yield* temporaryDirectory
+  yield* Console.log(`Starting PostgreSQL, the pump and ${nodes} nodes in ${directory}`)
+  const { fleet, service } = yield* start(directory, nodes)
+
+  const said: Array<string> = []
+  const say = (line: string) =>
+    headless
+      ? Console.log(line)
+      : Effect.sync(() => {
+          said.splice(0, said.length - 2)
+          said.push(line)
+        })
+  const show = Effect.flatMap(look(fleet, said), (view) =>
+    headless ? Console.log(View.line(view)) : Effect.sync(() => logUpdate(View.screen(view)))
+  )
+  const watching = yield* Effect.fork(Effect.repeat(show, Schedule.spaced(headless ? "1 second" : "200 millis")))
+
+  const changing = yield* Effect.uninterruptible(Admin.change).pipe(
+    Effect.repeat(Schedule.fixed(1_000 / rate)),
+    Effect.provide(service),
+    Effect.fork
   )
 
-const run = async (): Promise<boolean> => {
-  const directory = await mkdtemp(join(tmpdir(), "controlpublish-demo-"))
-  const scope = await Effect.runPromise(Scope.make())
-  const programs: Array<Program> = []
-  let feed: Feed | undefined
-  try {
-    const starting = EmbeddedPostgres.start({ directory: join(directory, "postgres") })
-    const server = await Effect.runPromise(Scope.extend(starting, scope))
-    const databaseUrl = (name: string) => {
-      const url = new URL(Redacted.value(server.url))
-      url.pathname = `/${name}`
-      return url.href
-    }
-    const names = Array.from({ length: nodes }, (_, index) => `node_${index + 1}`)
-    for (const name of ["admin", ...names]) {
-      await query(Redacted.value(server.url), `CREATE DATABASE ${name}`)
-      await query(databaseUrl(name), Admin.tables)
-    }
-    feed = values.jetstream ? await jetStreamFeed() : await fileFeed(directory)
-    const artifacts = join(directory, "artifacts")
-    const adminUrl = databaseUrl("admin")
-    const runtime = ManagedRuntime.make(
-      Layer.tapError(Admin.layer({ url: adminUrl, artifacts }), (error) => Effect.logError(error))
-    )
-    await runtime.runPromise(Effect.void)
+  // One after another: keys come faster than processes end.
+  const one = yield* Effect.makeSemaphore(1)
+  const quit = yield* Effect.makeLatch(false)
+  const hurry = yield* Effect.makeLatch(false)
+  let quitting = false
+  const onKey = (key: string) =>
+    Effect.gen(function* () {
+      if (key === "q") yield* quitting ? hurry.open : quit.open
+      if (quitting) return
+      const done = yield* press(fleet, key)
+      if (done !== undefined) yield* say(done)
+    }).pipe(one.withPermits(1))
+  const run = yield* FiberSet.makeRuntime()
+  if (!headless) yield* listen((key) => run(onKey(key)))
+  // The time begins when a first change has reached every node.
+  yield* Effect.repeat(Effect.delay(look(fleet, said), "100 millis"), {
+    until: ({ nodes }) => nodes.every(({ position }) => position > 0)
+  }).pipe(Effect.timeoutOption(patience), Effect.raceFirst(quit.await))
+  if (headless) planned.forEach(({ at, key }) => run(Effect.delay(onKey(key), at * seconds * 1_000)))
+  if (Number.isFinite(seconds)) run(Effect.delay(onKey("q"), seconds * 1_000))
+  yield* Effect.raceFirst(quit.await, Effect.raceFirst(Fiber.join(changing), Fiber.join(watching)))
 
-    const bin = resolve("dist/service/bin.js")
-    const start = (name: string, args: ReadonlyArray<string>, env: Readonly<Record<string, string>>) => {
-      const started = program([bin, ...args], { cwd: directory, env, log: join(directory, `${name}.log`) })
-      programs.push(started)
-      started.start()
-      return started
-    }
-    const pump = start("pump", ["serve"], { DATABASE_URL: adminUrl, ...feed.env })
-    const fleet = names.map((name): Node => {
-      const url = databaseUrl(name)
-      const env = {
-        ...feed!.env,
-        DATABASE_URL: url,
-        ARTIFACT_DIR: artifacts,
-        APPLY_TABLES: "public.tenants,public.stacks"
-      }
-      return { name, url, program: start(name, ["apply"], env) }
-    })
-
-    let changes = 0
-    let stopping = false
-    const began = Date.now()
-    const admin = (async () => {
-      while (!stopping) {
-        await runtime.runPromise(Admin.change)
-        changes++
-        await pause(Math.max(0, began + (changes * 1_000) / rate - Date.now()))
-      }
-    })()
-
-    const look = async () => {
-      const backlog = await runtime.runPromise(Admin.backlog)
-      const [row] = await query<{ published: number; newest: number }>(
-        adminUrl,
-        "SELECT count(*)::int AS published, coalesce(max(published_control_version), 0)::int AS newest FROM control_events_outbox WHERE published_at IS NOT NULL"
-      )
-      const positions = await Promise.all(fleet.map(positionOf))
-      return { pending: backlog.pending.value, published: row!.published, newest: row!.newest, positions }
-    }
-    type View = Awaited<ReturnType<typeof look>>
-
-    const up = (is: boolean) => (is ? styleText("green", "up  ") : styleText("red", "down"))
-    const show = ({ newest, pending, positions, published }: View): string =>
-      [
-        styleText("bold", "controlpublish: an admin service and its fleet"),
-        `feed: ${feed!.name}`,
-        "",
-        `  admin   ${up(true)}  ${changes} changes, ${pending} pending in the outbox`,
-        `  pump    ${up(pump.isRunning())}  ${published} published, newest version ${newest}`,
-        `  feed    ${up(feed!.isUp())}`,
-        ...fleet.map(({ name, program }, index) => {
-          const behind = newest - positions[index]!
-          const lag = behind <= 0 ? styleText("green", "up to date") : styleText("yellow", `behind by ${behind}`)
-          return `  ${name}  ${up(program.isRunning())}  at version ${positions[index]!}, ${lag}`
-        }),
-        "",
-        `keys: 1–${nodes} kill (-9) or restart a node · p the pump · f take the feed down or up · q stop and compare`
-      ].join("\n")
-    const line = ({ newest, pending, positions, published }: View): string =>
-      `${changes} changes, ${pending} pending, ${published} published (version ${newest}), nodes at ${positions.join(", ")}`
-
-    const toggle = async (program: Program) => {
-      if (program.isRunning()) await program.end("SIGKILL")
-      else program.start()
-    }
-    let quit = () => {}
-    const asked = new Promise<void>((done) => {
-      quit = done
-    })
-    const onKey = (key: string): Promise<void> => {
-      const node = fleet[Number(key) - 1]
-      if (node !== undefined) return toggle(node.program)
-      if (key === "p") return toggle(pump)
-      if (key === "f") return feed!.isUp() ? feed!.down() : feed!.up()
-      if (key === "q" || key === "\u0003") quit()
-      return Promise.resolve()
-    }
-    // Without keys each is killed once.
-    const planned = (["1", "1", "p", "p", "f", "f"] as const).map((key, index) => ({
-      key,
-      at: ((index + 1) / 8) * (seconds ?? Infinity) * 1_000
-    }))
-    if (seconds !== undefined) setTimeout(quit, seconds * 1_000).unref()
-    process.once("SIGINT", quit).once("SIGTERM", quit)
-    if (!headless) {
-      emitKeypressEvents(process.stdin)
-      process.stdin.setRawMode(true).resume()
-      process.stdin.on("keypress", (_text: string, key: { sequence: string }) => void onKey(key.sequence))
-    }
-    let ended = false
-    const watching = (async () => {
-      while (!ended) {
-        const view = await look()
-        if (headless) console.log(line(view))
-        else logUpdate(show(view))
-        while (headless && planned[0] !== undefined && Date.now() - began >= planned[0].at) {
-          const { key } = planned.shift()!
-          console.log(`key ${key}`)
-          await onKey(key)
-        }
-        await pause(headless ? 1_000 : 200)
-      }
-    })()
-
-    await asked
-    stopping = true
-    await admin
+  yield* Effect.gen(function* () {
+    quitting = true
     // Everything is well again, and the nodes may catch up.
-    if (!feed.isUp()) await feed.up()
-    for (const { start } of programs) start()
-    const deadline = Date.now() + patience
-    for (;;) {
-      const { newest, pending, positions } = await look()
-      if (pending === 0 && positions.every((position) => position === newest)) break
-      if (Date.now() > deadline) break
-      await pause(100)
-    }
-    ended = true
-    await watching
-    if (!headless) {
-      logUpdate.done()
-      process.stdin.setRawMode(false).pause()
-    }
+    yield* fleet.feed.up
+    yield* Effect.forEach([fleet.pump, ...fleet.nodes.map(({ program }) => program)], ({ start }) => start)
+    if (values.break) yield* breakPromises(fleet)
+    yield* Fiber.interrupt(changing)
+  }).pipe(one.withPermits(1))
+  yield* say("stopped; the nodes catch up")
+  yield* look(fleet, said).pipe(
+    Effect.delay("100 millis"),
+    Effect.repeat({ until: isCaughtUp }),
+    Effect.timeoutOption(patience),
+    Effect.raceFirst(hurry.await)
+  )
+  yield* Fiber.interrupt(watching)
+  yield* show
+  if (!headless) logUpdate.done()
 
-    const wanted = await contents(adminUrl)
-    const found = await Promise.all(fleet.map(({ url }) => contents(url)))
-    const same = found.map((each) => each === wanted)
-    const { pending, published } = await look()
-    console.log(`${changes} changes, ${published} events published, ${pending} pending`)
-    fleet.forEach(({ name }, index) => {
-      console.log(`${name}: its tables ${same[index] === true ? "are the admin's" : "DIFFER from the admin's"}`)
-    })
-    await Promise.all(programs.map(({ end }) => end("SIGTERM")))
-    await runtime.dispose()
-    return pending === 0 && published === changes && same.every(Boolean)
-  } finally {
-    await Promise.all(programs.map(({ end }) => end("SIGKILL")))
-    await feed?.close()
-    await Effect.runPromise(Scope.close(scope, Exit.void))
-    await rm(directory, { recursive: true, force: true, maxRetries: 20 })
-  }
+  const { changes, published } = yield* Database.outbox(fleet.admin)
+  const differing = yield* Effect.forEach(fleet.nodes, ({ database }) => Database.differences(fleet.admin, database))
+  yield* Console.log(`${changes} changes, ${published} of them published`)
+  yield* Effect.forEach(fleet.nodes, ({ name }, index) => {
+    const tables = differing[index]!
+    return Console.log(
+      `${name}: ${tables.length === 0 ? "the same as the admin's" : `DIFFERS in ${tables.join(", ")}`}`
+    )
+  })
+  yield* Effect.forEach(fleet.nodes, ({ program }) => program.end("SIGTERM"), { concurrency: "unbounded" })
+  yield* fleet.pump.end("SIGTERM")
+  const well = published === changes && differing.every((tables) => tables.length === 0)
+  if (!well) yield* Effect.forEach([fleet.pump, ...fleet.nodes.map(({ program }) => program)], printLog)
+  return well
+})
+
+const printLog = ({ log }: Program.Program) =>
+  Effect.flatMap(
+    Effect.promise(() => readFile(log, "utf8")),
+    (text) => Console.log(`${basename(log)}:\n${text.split("\n").slice(-5).join("\n")}`)
+  )
+
+const codeOf = (exit: Exit.Exit<unknown, unknown>): number => {
+  if (Exit.isSuccess(exit)) return exit.value === true ? 0 : 1
+  return Cause.isInterruptedOnly(exit.cause) ? 130 : 1
 }
 
-run().then(
-  (well) => {
-    process.exitCode = well ? 0 : 1
-  },
-  (error: unknown) => {
-    console.error(error instanceof Error ? error.message : error)
-    process.exitCode = 1
-  }
+program.pipe(
+  Effect.scoped,
+  Effect.catchAll((error) => Effect.as(Console.error(error.message), false)),
+  Logger.withMinimumLogLevel(LogLevel.Warning),
+  NodeRuntime.runMain({ teardown: (exit, onExit) => onExit(codeOf(exit)) })
 )

@@ -1,5 +1,5 @@
 /** The feed that the commands read. */
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Path from "node:path"
 import * as FileSource from "../../fleet/FileSource.js"
 import * as JetStreamSource from "../../fleet/JetStreamSource.js"

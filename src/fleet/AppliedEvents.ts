@@ -41,13 +41,21 @@ export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
     readonly asides: (options?: { readonly limit?: number }) => Effect.Effect<ReadonlyArray<Aside>, AppliedEventsError>
 
     /**
-     * Sets the cursor, in the transaction of an effect that loads the snapshot that is current up to there. Marks stay,
-     * so that a node that reads events again applies none twice.
+     * Starts the node from a snapshot: runs the effect that puts the snapshot in the place of everything that the node
+     * has, and sets the cursor, in one transaction. Marks of events that the snapshot does not hold are removed, so that
+     * these are applied again. Not while an applier is running.
      */
     readonly start: <A, E, R>(
-      cursor: Cursor,
+      snapshot: SnapshotCursor,
       effect: Effect.Effect<A, E, R>
     ) => Effect.Effect<A, E | AppliedEventsError, R>
+
+    /**
+     * Sets the cursor, and keeps what the node has with its marks: going back applies nothing twice, and going forward
+     * says that the node has what is passed. Fails where marks after the position are not there any more. Not while an
+     * applier is running.
+     */
+    readonly seek: (cursor: Cursor) => Effect.Effect<void, MarksPruned | AppliedEventsError>
 
     /**
      * Removes marks of events that lie at least `keep` control versions before the cursor and were applied at least
@@ -69,6 +77,17 @@ export interface Cursor {
   /** The identity of the feed that the position is in, see `Source.Feed`. */
   readonly feed: string
   readonly position: Position
+}
+
+/**
+ * How far a snapshot is in the feed, see `Snapshot.take`.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface SnapshotCursor extends Cursor {
+  /** The events after the position that the snapshot holds nevertheless: they were committed, and not published yet. */
+  readonly pending?: ReadonlyArray<EventId> | undefined
 }
 
 /**
@@ -111,6 +130,26 @@ export class AppliedEventsError extends Schema.TaggedError<AppliedEventsError>("
     cause: Schema.optionalWith(Schema.Defect, { exact: true })
   }
 ) {}
+
+/**
+ * Events after the position would be applied twice: their marks were pruned, or the node started from a snapshot that
+ * holds them.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class MarksPruned extends Schema.TaggedError<MarksPruned>("controlpublish/MarksPruned")("MarksPruned", {
+  position: Schema.Number,
+  /** From where on marks are complete. */
+  markedAfter: Schema.Number
+}) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    return `Cannot go on after control version ${this.position}: this node has marks for what it applied after ${this.markedAfter} alone, and would apply the rest twice. Go on from there, or start from a snapshot`
+  }
+}
 
 /**
  * How far behind the cursor marks are kept by default, and for how long: a second copy of an event is far closer to the

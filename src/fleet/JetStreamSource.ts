@@ -4,7 +4,14 @@
  *
  * @since 1.0.0
  */
-import { DeliverPolicy, jetstreamManager, type Consumer, type JetStreamManager, type JsMsg } from "@nats-io/jetstream"
+import {
+  DeliverPolicy,
+  jetstreamManager,
+  type Consumer,
+  type ConsumerMessages,
+  type JetStreamManager,
+  type JsMsg
+} from "@nats-io/jetstream"
 import { jserrors } from "@nats-io/jetstream/internal"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -134,22 +141,44 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
       })
     }
 
-    /** The messages of one request, as they arrive, from the stream that it was before. */
+    /** Fails unless the stream is the one that was read, and holds what comes next. */
+    const verify = (reader: Reader): Effect.Effect<void, SourceError> =>
+      Effect.flatMap(find(reader.opened), (found) =>
+        found.identity === reader.identity ? check(found, reader.position) : replaced(name)
+      )
+
+    // Not with the iterator itself, which cannot be left while it waits for a message.
+    const arrivals = (messages: ConsumerMessages) =>
+      Stream.asyncPush<JsMsg, SourceError>(
+        (emit) =>
+          Effect.acquireRelease(
+            Effect.sync(() => {
+              void (async () => {
+                try {
+                  for await (const message of messages) emit.single(message)
+                  emit.end()
+                } catch (cause) {
+                  emit.fail(ofCause(name, doing)(cause))
+                }
+              })()
+            }),
+            () => Effect.sync(() => void messages.close())
+          ),
+        { bufferSize: "unbounded" }
+      )
+
+    /** The messages of one request, as they arrive. */
     const fetch = (reader: Reader) =>
-      Stream.unwrapScoped(
-        Effect.gen(function* () {
-          const found = yield* find(reader.opened)
-          if (found.identity !== reader.identity) return yield* replaced(name)
-          yield* check(found, reader.position)
-          const messages = yield* Effect.acquireRelease(
-            request(() =>
-              reader.consumer.fetch({ max_messages: fetchSize, expires: fetchTime, idle_heartbeat: 2_000 })
-            ),
-            (messages) => Effect.promise(() => messages.close().catch(() => undefined))
-          )
-          return Stream.fromAsyncIterable(messages, ofCause(name, doing))
-        })
-      ).pipe(Stream.mapEffect((message) => read(reader, message)))
+      verify(reader).pipe(
+        Effect.zipRight(
+          request(() => reader.consumer.fetch({ max_messages: fetchSize, expires: fetchTime, idle_heartbeat: 2_000 }))
+        ),
+        Effect.map(arrivals),
+        Stream.unwrap,
+        // A consumer is lost with its stream, and only the stream tells how.
+        Stream.catchAll((error) => Stream.fromEffect(Effect.zipRight(verify(reader), error))),
+        Stream.mapEffect((message) => read(reader, message))
+      )
 
     const events = (after: Position) =>
       Effect.gen(function* () {

@@ -11,7 +11,7 @@ import * as Layer from "effect/Layer"
 import { failureOf } from "../postgres/internal/failure.js"
 import { quote } from "../postgres/internal/names.js"
 import { withTransaction } from "../postgres/internal/transaction.js"
-import { AppliedEvents, AppliedEventsError, type Aside, type Delivery } from "./AppliedEvents.js"
+import { AppliedEvents, AppliedEventsError, MarksPruned, type Aside, type Delivery } from "./AppliedEvents.js"
 
 /**
  * @since 1.0.0
@@ -49,19 +49,51 @@ const statements = (schema: string) => {
         ${milliseconds("applied_at")} AS at
       FROM ${events} WHERE set_aside IS NOT NULL ORDER BY applied_at DESC LIMIT $1`,
 
-    start: `UPDATE ${position} SET feed = $1, control_version = $2`,
+    // $1 feed, $2 position. Marks of another feed say nothing of this one's events.
+    forget: `
+      DELETE FROM ${events}
+      WHERE control_version > $2 OR control_version IS NULL OR (SELECT feed NOT IN ('', $1) FROM ${position})`,
+
+    // $1 event ids, $2 now
+    markPending: `
+      INSERT INTO ${events} (event_id, applied_at)
+      SELECT id, to_timestamp($2::float8 / 1000) FROM unnest($1::text[]) id ON CONFLICT (event_id) DO NOTHING`,
+
+    start: `UPDATE ${position} SET feed = $1, control_version = $2, marked_after = $2`,
+
+    // $1 feed, $2 position
+    seek: `
+      UPDATE ${position} SET feed = $1, control_version = $2,
+        marked_after = CASE WHEN $2 > control_version THEN $2 ELSE marked_after END
+      WHERE marked_after <= $2 AND (marked_after = 0 OR feed = $1)
+      RETURNING true`,
+
+    markedAfter: `SELECT marked_after::float8 AS "markedAfter" FROM ${position}`,
 
     // $1 keep, $2 the instant that what goes is older than, $3 limit
     prune: `
-      DELETE FROM ${events} WHERE event_id IN (
-        SELECT event_id FROM ${events}
-        WHERE control_version <= (SELECT control_version FROM ${position}) - $1
-          AND applied_at < to_timestamp($2::float8 / 1000) AND set_aside IS NULL
-        LIMIT $3
+      WITH gone AS (
+        DELETE FROM ${events} WHERE event_id IN (
+          SELECT event_id FROM ${events}
+          WHERE control_version <= (SELECT control_version FROM ${position}) - $1
+            AND applied_at < to_timestamp($2::float8 / 1000) AND set_aside IS NULL
+          ORDER BY control_version LIMIT $3
+        )
+        RETURNING control_version
+      ), noted AS (
+        UPDATE ${position} SET marked_after = greatest(marked_after, (SELECT max(control_version) FROM gone))
+        WHERE EXISTS (SELECT FROM gone)
       )
-      RETURNING event_id`
+      SELECT count(*)::int AS pruned FROM gone`
   }
 }
+
+const noPosition = Effect.fail(
+  new AppliedEventsError({
+    message: "Could not read the position: applied_position has no row; restore it, or migrate anew",
+    retryable: false
+  })
+)
 
 /**
  * On the database of the `SqlClient`: effects that are applied have to use that client, so that they join its
@@ -96,15 +128,7 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
     return AppliedEvents.of({
       cursor: Effect.flatMap(
         run<{ readonly feed: string; readonly position: number }>("read the position", text.cursor),
-        ([row]) =>
-          row === undefined
-            ? Effect.fail(
-                new AppliedEventsError({
-                  message: "Could not read the position: applied_position has no row; restore it, or migrate anew",
-                  retryable: false
-                })
-              )
-            : Effect.succeed(row)
+        ([row]) => (row === undefined ? noPosition : Effect.succeed(row))
       ),
 
       isApplied: (eventId) =>
@@ -124,14 +148,32 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
 
       asides: (options) => run<Aside>("read what was set aside", text.asides, [options?.limit ?? 100]),
 
-      start: (cursor, effect) =>
-        inTransaction(Effect.zipLeft(effect, run("set the position", text.start, [cursor.feed, cursor.position]))),
+      start: ({ feed, pending = [], position }, effect) =>
+        inTransaction(
+          Effect.gen(function* () {
+            const started = yield* effect
+            const now = yield* Clock.currentTimeMillis
+            yield* run("remove marks", text.forget, [feed, position])
+            if (pending.length > 0) yield* run("mark what a snapshot holds", text.markPending, [pending, now])
+            yield* run("set the position", text.start, [feed, position])
+            return started
+          })
+        ),
+
+      seek: ({ feed, position }) =>
+        Effect.gen(function* () {
+          const moved = yield* run("set the position", text.seek, [feed, position])
+          if (moved.length > 0) return
+          const [row] = yield* run<{ readonly markedAfter: number }>("read the position", text.markedAfter)
+          return yield* row === undefined ? noPosition : new MarksPruned({ position, markedAfter: row.markedAfter })
+        }),
 
       prune: ({ keep, limit = 10_000, olderThan }) =>
         Effect.gen(function* () {
           const now = yield* Clock.currentTimeMillis
-          const pruned = yield* run("prune marks", text.prune, [keep, now - Duration.toMillis(olderThan), limit])
-          return pruned.length
+          const before = now - Duration.toMillis(olderThan)
+          const [row] = yield* run<{ readonly pruned: number }>("prune marks", text.prune, [keep, before, limit])
+          return row?.pruned ?? 0
         })
     })
   })

@@ -10,10 +10,11 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { AppliedEvents, type Aside, type Cursor, type Delivery } from "../fleet/AppliedEvents.js"
+import { AppliedEvents, MarksPruned, type Aside, type Cursor, type Delivery } from "../fleet/AppliedEvents.js"
 
 interface Mark {
-  readonly version: number
+  /** `undefined` for what a snapshot held before the feed did. */
+  readonly version: number | undefined
   readonly at: number
   readonly setAside: string | undefined
 }
@@ -26,6 +27,7 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
   const marks = new Map<string, Mark>()
   const one = yield* Effect.makeSemaphore(1)
   let cursor: Cursor = { feed: "", position: 0 }
+  let markedAfter = 0
 
   const move = ({ feed, version }: Delivery) => {
     cursor = { feed, position: Math.max(cursor.position, version) }
@@ -55,29 +57,52 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
     asides: (options) =>
       Effect.sync(() =>
         Array.from(marks, ([eventId, { at, setAside, version }]): ReadonlyArray<Aside> =>
-          setAside === undefined ? [] : [{ eventId, version, reason: setAside, at }]
+          setAside === undefined || version === undefined ? [] : [{ eventId, version, reason: setAside, at }]
         )
           .flat()
           .sort((one, other) => other.at - one.at)
           .slice(0, options?.limit ?? 100)
       ),
-    start: (start, effect) =>
+    start: ({ feed, pending = [], position }, effect) =>
       one.withPermits(1)(
         Effect.tap(effect, () =>
-          Effect.sync(() => {
-            cursor = start
+          Effect.map(Clock.currentTimeMillis, (at) => {
+            const isOther = cursor.feed !== "" && cursor.feed !== feed
+            for (const [eventId, { version }] of marks) {
+              if (isOther || version === undefined || version > position) marks.delete(eventId)
+            }
+            for (const eventId of pending) {
+              if (!marks.has(eventId)) marks.set(eventId, { version: undefined, at, setAside: undefined })
+            }
+            cursor = { feed, position }
+            markedAfter = position
           })
         )
       ),
+    seek: ({ feed, position }) =>
+      one.withPermits(1)(
+        Effect.suspend(() => {
+          if (position < markedAfter || (markedAfter > 0 && feed !== cursor.feed)) {
+            return new MarksPruned({ position, markedAfter })
+          }
+          if (position > cursor.position) markedAfter = position
+          cursor = { feed, position }
+          return Effect.void
+        })
+      ),
     prune: ({ keep, limit = 10_000, olderThan }) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
-        const pruned = Array.from(marks)
-          .filter(
-            ([, { at, setAside, version }]) =>
-              setAside === undefined && version <= cursor.position - keep && at < now - Duration.toMillis(olderThan)
-          )
+        const before = now - Duration.toMillis(olderThan)
+        const pruned = Array.from(marks, ([eventId, mark]) => ({ eventId, ...mark, version: mark.version ?? Infinity }))
+          .filter(({ at, setAside, version }) => {
+            return setAside === undefined && version <= cursor.position - keep && at < before
+          })
+          .sort((one, other) => one.version - other.version)
           .slice(0, limit)
-        for (const [eventId] of pruned) marks.delete(eventId)
+        for (const { eventId, version } of pruned) {
+          marks.delete(eventId)
+          markedAfter = Math.max(markedAfter, version)
+        }
         return pruned.length
       })
   })

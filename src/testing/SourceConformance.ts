@@ -21,9 +21,11 @@
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -54,6 +56,8 @@ export interface Harness<Feed> {
   readonly spoil?: (feed: Feed) => Effect.Effect<void, unknown>
   /** Makes the feed unreachable until the scope closes. */
   readonly sever?: (feed: Feed) => Effect.Effect<void, unknown, Scope.Scope>
+  /** How long the source may take for what it has to do at once. Default 20 seconds. */
+  readonly patience?: Duration.DurationInput
 }
 
 /**
@@ -168,6 +172,7 @@ const law = (
       Effect.scoped,
       // Sources work in real time, also in tests that have stopped the clock.
       Effect.withClock(Clock.make()),
+      Effect.locally(patience, harness.patience ?? "20 seconds"),
       Effect.mapError((error) =>
         error instanceof Broken
           ? new ConformanceFailure({ law: name, message: error.message })
@@ -181,13 +186,18 @@ const textOf = (id: string) => JSON.stringify({ event_id: id, type: "conformance
 const ids = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => `e${from + n}`)
 
 /** How long a source may take for what it has to do at once. */
-const patience = "20 seconds"
+const patience = FiberRef.unsafeMake<Duration.DurationInput>("20 seconds")
 
-const inTime = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Broken, R> =>
-  Effect.timeoutFail(effect, {
-    duration: patience,
-    onTimeout: () => new Broken(`Expected ${what} within ${patience}`)
-  })
+/** How long a source may take to let go of a reader. */
+const patienceForInterruption = "5 seconds"
+
+const inTime = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>, limit?: Duration.DurationInput) =>
+  Effect.flatMap(FiberRef.get(patience), (patience) =>
+    Effect.timeoutFail(effect, {
+      duration: limit ?? patience,
+      onTimeout: () => new Broken(`Expected ${what} within ${Duration.format(limit ?? patience)}`)
+    })
+  )
 
 /** Reads so many events. */
 const read = (source: Source["Type"], after: Position, count: number) =>
@@ -390,7 +400,7 @@ export const sourceConformance: ReadonlyArray<Law> = [
           for (const millis of [0, 1, 2, 5, 10, 20, 50]) {
             const fiber = yield* Effect.fork(Stream.runDrain(source.events(0)))
             yield* Effect.sleep(millis)
-            yield* inTime("a reader to end that is interrupted", Fiber.interrupt(fiber))
+            yield* inTime("a reader to end that is interrupted", Fiber.interrupt(fiber), patienceForInterruption)
           }
           yield* expectEvents(yield* read(source, 0, 300), appended)
         })

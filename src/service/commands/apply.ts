@@ -38,7 +38,7 @@ const start = (from: Option.Option<number>) =>
       Effect.gen(function* () {
         const applied = yield* AppliedEvents
         const { identity } = yield* Effect.flatMap(Source, ({ look }) => look)
-        yield* applied.start({ feed: identity, position }, Effect.void)
+        yield* applied.seek({ feed: identity, position })
       })
   })
 

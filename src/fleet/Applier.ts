@@ -6,6 +6,8 @@
  *
  * @since 1.0.0
  */
+import * as Headers from "@effect/platform/Headers"
+import * as HttpTraceContext from "@effect/platform/HttpTraceContext"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -17,6 +19,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -24,7 +27,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as ControlEvent from "../ControlEvent.js"
 import * as EventId from "../EventId.js"
 import * as ApplierMetrics from "./ApplierMetrics.js"
-import { AppliedEvents, type AppliedEventsError, type Cursor } from "./AppliedEvents.js"
+import { AppliedEvents, retention as defaultRetention, type AppliedEventsError, type Cursor } from "./AppliedEvents.js"
 import { ArtifactStore, type ArtifactError } from "./ArtifactStore.js"
 import type { HandleError, Handlers } from "./Handlers.js"
 import { beyond, Source, SourceError, type FeedEvent, type Position } from "./Source.js"
@@ -123,6 +126,11 @@ export interface Options {
   readonly retry?: Schedule.Schedule<unknown> | undefined
   /** How long a stop waits for the event in hand. Default 15 seconds. */
   readonly drainTimeout?: Duration.DurationInput | undefined
+  /**
+   * Which marks are kept: those at most so many control versions behind the cursor, and those that are younger. The rest
+   * is removed at the start and every hour. Default `AppliedEvents.retention`.
+   */
+  readonly retention?: { readonly keep: number; readonly olderThan: Duration.DurationInput } | "forever" | undefined
 }
 
 /**
@@ -135,6 +143,9 @@ export const defaultRetry: Schedule.Schedule<unknown> = Schedule.exponential("10
   Schedule.union(Schedule.spaced("10 seconds")),
   Schedule.jittered
 )
+
+/** Marks that one statement removes. */
+const pruneSize = 10_000
 
 const nothing: ApplyReport = { applied: 0, skipped: 0, setAside: 0 }
 
@@ -232,6 +243,18 @@ const makeStatus = (source: Source["Type"]) =>
     return { ref, update, enter, settled, failed }
   })
 
+/** Continues the trace of the append. */
+const traced =
+  ({ traceparent, version }: FeedEvent) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    traceparent === undefined
+      ? effect
+      : Effect.withSpan(effect, "Applier.apply", {
+          parent: Option.getOrUndefined(HttpTraceContext.w3c(Headers.unsafeFromRecord({ traceparent }))),
+          attributes: { control_version: version },
+          captureStackTrace: false
+        })
+
 type Requirements = Source | AppliedEvents | ArtifactStore
 
 const replaced = (source: string, { feed, position }: Cursor, found: string) =>
@@ -255,7 +278,12 @@ const makeWith = <R>(
 
     const applied = yield* AppliedEvents
     const artifacts = yield* ArtifactStore
-    const { cannotApply = "halt", drainTimeout = "15 seconds", retry = defaultRetry } = options
+    const {
+      cannotApply = "halt",
+      drainTimeout = "15 seconds",
+      retention = defaultRetention,
+      retry = defaultRetry
+    } = options
     const status = yield* makeStatus(source)
     const running = yield* Effect.makeLatch(true)
     const pausing = yield* Effect.makeLatch(false)
@@ -275,7 +303,9 @@ const makeWith = <R>(
       ControlEvent.parse(text).pipe(
         Either.flatMap((value) =>
           ControlEvent.validatePublished(
-            typeof value === "object" && value !== null ? { ...value, control_version: version } : value
+            typeof value === "object" && value !== null && !Array.isArray(value)
+              ? { ...value, control_version: version }
+              : value
           )
         )
       )
@@ -307,14 +337,15 @@ const makeWith = <R>(
           )
         )
       }).pipe(
-        Effect.tap(() => source.acknowledge(delivered.version)),
         Effect.tap((outcome) => status.settled(delivered, outcome)),
         Effect.tap((outcome) =>
           outcome === "setAside"
             ? Effect.logWarning(`Event ${delivered.version} was set aside: it can never be applied here`)
             : Effect.void
         ),
+        Effect.zipLeft(source.acknowledge(delivered.version)),
         Effect.interruptible,
+        traced(delivered),
         annotated
       )
 
@@ -375,6 +406,17 @@ const makeWith = <R>(
       })
 
     const loop = step.pipe(Effect.sandbox, Effect.catchAll(backOff), Effect.forever, annotated)
+    const prune =
+      retention === "forever"
+        ? Effect.void
+        : applied.prune({ ...retention, limit: pruneSize }).pipe(
+            Effect.repeat({ while: (pruned) => pruned === pruneSize }),
+            Effect.catchAll((error) => Effect.logWarning(`Marks were not pruned. ${error.message}`)),
+            Effect.repeat(Schedule.spaced("1 hour")),
+            annotated
+          )
+    if (how.scheduled) yield* Effect.forkScoped(Effect.interruptible(prune))
+
     // Not in the scope, which would wait for it without a deadline: the finalizer sees to it.
     const looping = how.scheduled ? yield* Effect.forkDaemon(Effect.interruptible(loop)) : Fiber.void
     yield* Effect.addFinalizer(() =>

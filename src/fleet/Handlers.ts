@@ -119,8 +119,8 @@ const failed = (type: string) => (cause: unknown) =>
     cause
   })
 
-const isOwn = (error: unknown): error is CannotApply | InvalidEvent =>
-  error instanceof CannotApply || error instanceof InvalidEvent
+const isOwn = (error: unknown): error is HandleError =>
+  [InvalidEvent, CannotApply, HandlerFailed, UnknownType].some((own) => error instanceof own)
 
 /**
  * Handlers for declared types. They run in the transaction that marks the event as applied.
@@ -171,9 +171,9 @@ export const make = <const Types extends ReadonlyArray<Declared>, H extends Tabl
           ? handleOther(delivered)
           : Effect.flatMap(type.decode(event), (fields) => table[event.type]!(fields, delivered))
       return handled.pipe(
-        Effect.mapError((error): HandleError =>
-          error instanceof UnknownType || isOwn(error) ? error : failed(event.type)(error)
-        ),
+        // What a handler did not foresee is a failure like any other: nothing of it is kept, and it is tried again.
+        Effect.catchAllDefect((defect) => failed(event.type)(defect)),
+        Effect.mapError((error): HandleError => (isOwn(error) ? error : failed(event.type)(error))),
         Effect.asVoid
       )
     }

@@ -126,7 +126,9 @@ describe("Applier", () => {
     Effect.gen(function* () {
       yield* append("a")
       yield* setBefore(() => Effect.die(new Error("bug")))
-      assert.isTrue(Exit.isFailure(yield* Effect.exit(drain)))
+      const error = yield* Effect.flip(drain)
+      assert.strictEqual(error._tag, "HandlerFailed")
+      assert.include(error.message, "bug")
       yield* setBefore(() => Effect.void)
       yield* drain
       assert.deepStrictEqual(yield* appliedIds, ["a"])

@@ -34,6 +34,17 @@ export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
       effect: Effect.Effect<A, E, R>
     ) => Effect.Effect<"applied" | "skipped", E | AppliedEventsError, R>
 
+    /**
+     * `applyOnce` for several events in one transaction, one after the other: everything of all of them commits, or
+     * nothing of any. Answers in their order.
+     */
+    readonly applyAll: <E, R>(
+      events: ReadonlyArray<readonly [Delivery, Effect.Effect<unknown, E, R>]>
+    ) => Effect.Effect<ReadonlyArray<"applied" | "skipped">, E | AppliedEventsError, R>
+
+    /** Whether nothing is kept of effects that fail. Where it is, nobody should apply several events at once. */
+    readonly isTransactional: boolean
+
     /** Marks an event without applying it, and keeps the reason. */
     readonly setAside: (event: Delivery, reason: string) => Effect.Effect<"setAside" | "skipped", AppliedEventsError>
 

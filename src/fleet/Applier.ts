@@ -1,7 +1,7 @@
 /**
  * The applier reads the feed and applies every event to a node, exactly once and in the order of the feed.
  *
- * Nothing ends an applier but interruption, and that finishes the event in hand first. An event that cannot be applied
+ * Nothing ends an applier but interruption, and that finishes the events in hand first. An event that cannot be applied
  * halts it: what comes after waits, and the event is tried again, until it can or somebody mends what is wrong.
  *
  * @since 1.0.0
@@ -9,12 +9,12 @@
 import * as Headers from "@effect/platform/Headers"
 import * as HttpTraceContext from "@effect/platform/HttpTraceContext"
 import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
@@ -27,9 +27,15 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as ControlEvent from "../ControlEvent.js"
 import * as EventId from "../EventId.js"
 import * as ApplierMetrics from "./ApplierMetrics.js"
-import { AppliedEvents, retention as defaultRetention, type AppliedEventsError, type Cursor } from "./AppliedEvents.js"
+import {
+  AppliedEvents,
+  retention as defaultRetention,
+  type AppliedEventsError,
+  type Cursor,
+  type Delivery
+} from "./AppliedEvents.js"
 import { ArtifactStore, type ArtifactError } from "./ArtifactStore.js"
-import type { HandleError, Handlers } from "./Handlers.js"
+import type { CannotApply, HandleError, Handlers } from "./Handlers.js"
 import { beyond, Source, SourceError, type FeedEvent, type Position } from "./Source.js"
 
 /**
@@ -76,7 +82,7 @@ export interface ApplyReport {
 /**
  * `inert`: the source is `nop`, there is nothing to do · `applying`: at work · `idle`: everything in the feed is applied
  * · `halted`: an event cannot be applied, and is tried again · `unavailable`: the feed or the node's database cannot be
- * used · `paused` · `stopping`: finishing the event in hand · `stopped`.
+ * used · `paused` · `stopping`: finishing the events in hand · `stopped`.
  *
  * @since 1.0.0
  * @category models
@@ -124,7 +130,13 @@ export interface Options {
    * {@link defaultRetry}.
    */
   readonly retry?: Schedule.Schedule<unknown> | undefined
-  /** How long a stop waits for the event in hand. Default 15 seconds. */
+  /**
+   * How many events are applied in one transaction at most, where so many are there and it takes no longer than 200 ms.
+   * Where one of them fails, nothing of them is kept, and they are applied again with a transaction each: a handler that
+   * does something outside of the transaction does it again. 1 for a transaction each. Default 100.
+   */
+  readonly batchSize?: number | undefined
+  /** How long a stop waits for the events in hand. Default 15 seconds. */
   readonly drainTimeout?: Duration.DurationInput | undefined
   /**
    * Which marks are kept: those at most so many control versions behind the cursor, and those that are younger. The rest
@@ -172,11 +184,29 @@ const makeInert = (source: Source["Type"]): Effect.Effect<Applier["Type"]> =>
 /** What became of one event. */
 type Outcome = keyof ApplyReport
 
-/** An event that could not be applied. */
+const add = ({ applied, setAside, skipped }: ApplyReport, outcomes: ReadonlyArray<Outcome>): ApplyReport => {
+  const report = { applied, skipped, setAside }
+  for (const outcome of outcomes) report[outcome]++
+  return report
+}
+
+/** Artifacts that are in memory at the same time take at most so many bytes, and one artifact more. */
+const maxBytes = 8 * 1024 * 1024
+
+/**
+ * How many events the next transaction takes: more as long as one ends within 50 ms, less where it takes 200 ms, so that
+ * slow handlers have a transaction for each event and hold their locks no longer than that.
+ */
+const sizeAfter = (took: number, size: number, largest: number): number => {
+  if (took > 200) return Math.max(size >> 1, 1)
+  return took < 50 ? Math.min(size * 2, largest) : size
+}
+
+/** Why a pass ended, and at which event where it was one. */
 class Halt {
-  readonly event: FeedEvent
+  readonly event: FeedEvent | undefined
   readonly error: ApplierError
-  constructor(event: FeedEvent, error: ApplierError) {
+  constructor(event: FeedEvent | undefined, error: ApplierError) {
     this.event = event
     this.error = error
   }
@@ -199,9 +229,12 @@ const makeStatus = (source: Source["Type"]) =>
           ? Effect.void
           : Effect.flatMap(Clock.currentTimeMillis, (since) => update(() => ({ state, since })))
       )
-    const settled = ({ version }: FeedEvent, outcome: Outcome) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        update((status) => {
+    let told: string | undefined
+    const settled = (version: Position, outcomes: ReadonlyArray<Outcome>) =>
+      Effect.gen(function* () {
+        told = undefined
+        const now = yield* Clock.currentTimeMillis
+        yield* update((status) => {
           const newest = Math.max(status.newest, version)
           const position = Math.max(status.position, version)
           const state = status.state === "stopping" ? status.state : position < newest ? "applying" : "idle"
@@ -210,29 +243,33 @@ const makeStatus = (source: Source["Type"]) =>
             position,
             state,
             since: state === status.state ? status.since : now,
-            [outcome]: status[outcome] + 1
+            ...add(status, outcomes)
           }
         })
-      ).pipe(
-        Effect.zipRight(Metric.increment(ApplierMetrics[outcome])),
-        Effect.zipRight(Metric.set(ApplierMetrics.position, version))
-      )
+        const counts = add(nothing, outcomes)
+        yield* Metric.incrementBy(ApplierMetrics.applied, counts.applied)
+        yield* Metric.incrementBy(ApplierMetrics.skipped, counts.skipped)
+        yield* Metric.incrementBy(ApplierMetrics.setAside, counts.setAside)
+        yield* Metric.set(ApplierMetrics.position, version)
+      })
     const failed = (cause: Cause.Cause<Halt | ApplierError>) =>
       Effect.gen(function* () {
         const at = yield* Clock.currentTimeMillis
-        const before = yield* SubscriptionRef.get(ref)
         const squashed = Cause.squash(cause)
         const halt = squashed instanceof Halt ? squashed : undefined
         const error = halt === undefined ? squashed : halt.error
         const state = isUnavailable(error) ? "unavailable" : "halted"
         const message = error instanceof Error ? error.message : String(error)
-        const version = halt === undefined ? {} : { version: halt.event.version }
+        const event = halt?.event
+        const version = event === undefined ? {} : { version: event.version }
         yield* update(({ failures }) => ({ failures: failures + 1, lastError: { at, message, ...version } }))
         yield* Metric.increment(ApplierMetrics.failures)
         const which =
-          halt === undefined ? "" : ` Event ${halt.event.version} cannot be applied, and what comes after waits.`
+          event === undefined ? "" : ` Event ${event.version} cannot be applied, and what comes after waits.`
         // Said once, and in full; its retries are said at debug level.
-        yield* before.state === state && before.lastError?.message === message
+        const isKnown = told === message
+        told = message
+        yield* isKnown
           ? Effect.logDebug(`The applier still does not go on: ${message}`)
           : Effect.logWarning(
               `The applier does not go on.${which} ${message}`,
@@ -279,6 +316,7 @@ const makeWith = <R>(
     const applied = yield* AppliedEvents
     const artifacts = yield* ArtifactStore
     const {
+      batchSize = 100,
       cannotApply = "halt",
       drainTimeout = "15 seconds",
       retention = defaultRetention,
@@ -294,8 +332,9 @@ const makeWith = <R>(
     let failing = false
 
     yield* Effect.addFinalizer(() => status.enter("stopped"))
-    // The event in hand outlives the fiber that asks for it.
-    const inHand = yield* FiberSet.make<Outcome, ApplierError>()
+    const largest = applied.isTransactional ? Math.max(Math.trunc(batchSize), 1) : 1
+    // The events in hand outlive the fiber that asks for them.
+    const inHand = yield* FiberSet.make<ReadonlyArray<Outcome>, Halt>()
     const runInHand = yield* FiberSet.runtime(inHand)<R>()
     const annotated = Effect.annotateLogs({ package: "controlpublish", module: "Applier", source: source.name })
 
@@ -310,49 +349,88 @@ const makeWith = <R>(
         )
       )
 
-    const apply = (delivered: FeedEvent, feed: string): Effect.Effect<Outcome, ApplierError, R> =>
+    /** What has to be done in the transaction, with everything that can be done before it opens. */
+    const prepare = (delivered: FeedEvent, feed: string) =>
       Effect.gen(function* () {
-        const { version } = delivered
-        const decoded = decode(delivered)
-        if (Either.isLeft(decoded)) {
-          const { eventId } = decoded.left
-          // Without an id there is nothing to mark.
-          if (cannotApply === "halt" || eventId === undefined || !EventId.isEventId(eventId)) return yield* decoded.left
-          return yield* applied.setAside({ eventId, version, feed }, decoded.left.message)
-        }
-        const event = decoded.right
+        const event = yield* decode(delivered)
         const { artifact_ref, checksum, event_id: eventId } = event
-        const delivery = { eventId, version, feed }
-        // Fetched before the transaction, and not for what is applied: its artifact may be gone by now.
         const artifact =
-          artifact_ref === undefined || checksum === undefined || (yield* applied.isApplied(eventId))
+          artifact_ref === undefined || checksum === undefined
             ? undefined
-            : yield* artifacts.get({ artifact_ref, checksum })
-        const handled = applied.applyOnce(delivery, handlers.handle({ event, artifact }))
-        if (cannotApply === "halt") return yield* handled
-        return yield* handled.pipe(
-          Effect.catchIf(
-            (error) => error._tag === "CannotApply" || error._tag === "InvalidEvent",
-            (error) => applied.setAside(delivery, error.message)
-          )
-        )
-      }).pipe(
-        Effect.tap((outcome) => status.settled(delivered, outcome)),
-        Effect.tap((outcome) =>
-          outcome === "setAside"
-            ? Effect.logWarning(`Event ${delivered.version} was set aside: it can never be applied here`)
-            : Effect.void
-        ),
-        Effect.zipLeft(source.acknowledge(delivered.version)),
-        Effect.interruptible,
-        traced(delivered),
-        annotated
-      )
+            : yield* artifacts.get({ artifact_ref, checksum }).pipe(
+                // That of an event that is applied may be gone by now.
+                Effect.catchAll((error) =>
+                  Effect.flatMap(applied.isApplied(eventId), (isApplied) => (isApplied ? Effect.void : error))
+                )
+              )
+        const delivery: Delivery = { eventId, version: delivered.version, feed }
+        const handled = traced(delivered)(handlers.handle({ event, artifact: artifact ?? undefined }))
+        return { delivery, handled, bytes: artifact?.length ?? 0 }
+      })
 
-    const applyInHand = (event: FeedEvent, feed: string): Effect.Effect<Outcome, Halt> =>
-      Effect.flatMap(Fiber.await(runInHand(apply(event, feed))), (exit) =>
-        Exit.mapErrorCause(exit, (cause) => Cause.map(cause, (error) => new Halt(event, error)))
+    const applyOne = (delivered: FeedEvent, feed: string): Effect.Effect<Outcome, ApplierError, R> => {
+      const aside = (
+        eventId: string | undefined,
+        error: CannotApply | ControlEvent.InvalidEvent
+      ): Effect.Effect<Outcome, ApplierError> =>
+        // Without an id there is nothing to mark.
+        cannotApply === "halt" || eventId === undefined || !EventId.isEventId(eventId)
+          ? Effect.fail(error)
+          : Effect.zipRight(
+              Effect.logWarning(`Event ${delivered.version} is set aside: it can never be applied here`),
+              applied.setAside({ eventId, version: delivered.version, feed }, error.message)
+            )
+      return prepare(delivered, feed).pipe(
+        Effect.flatMap(({ delivery, handled }) =>
+          applied
+            .applyOnce(delivery, handled)
+            .pipe(Effect.catchTag("CannotApply", (error) => aside(delivery.eventId, error)))
+        ),
+        Effect.catchTag("InvalidEvent", (error) => aside(error.eventId, error))
       )
+    }
+
+    const settle = (events: ReadonlyArray<FeedEvent>, outcomes: ReadonlyArray<Outcome>) =>
+      Effect.gen(function* () {
+        const { version } = events[outcomes.length - 1]!
+        failing = false
+        yield* status.settled(version, outcomes)
+        yield* Effect.mapError(source.acknowledge(version), (error) => new Halt(undefined, error))
+        return outcomes
+      })
+
+    /** Applies the first of the events in one transaction, as many as it can, and answers what became of them. */
+    const applySome = (
+      events: ReadonlyArray<FeedEvent>,
+      feed: string
+    ): Effect.Effect<ReadonlyArray<Outcome>, Halt, R> =>
+      Effect.gen(function* () {
+        const ready: Array<readonly [Delivery, Effect.Effect<void, HandleError, R>]> = []
+        for (let bytes = 0; events.length > 1 && ready.length < events.length && bytes < maxBytes;) {
+          const prepared = yield* Effect.either(prepare(events[ready.length]!, feed))
+          if (Either.isLeft(prepared)) break
+          ready.push([prepared.right.delivery, prepared.right.handled])
+          bytes += prepared.right.bytes
+        }
+        if (ready.length > 1) {
+          const together = yield* Effect.either(applied.applyAll(ready))
+          if (Either.isRight(together)) return yield* settle(events, together.right)
+          const error = together.left
+          if (error._tag === "AppliedEventsError" && error.retryable)
+            return yield* Effect.fail(new Halt(undefined, error))
+        }
+        // Alone it is seen which one it is, and nothing before it waits.
+        const alone = events.slice(0, Math.max(ready.length, 1))
+        return yield* Effect.forEach(alone, (event) =>
+          applyOne(event, feed).pipe(
+            Effect.mapError((error) => new Halt(event, error)),
+            Effect.flatMap((outcome) => settle([event], [outcome]))
+          )
+        ).pipe(Effect.map((outcomes) => outcomes.flat()))
+      }).pipe(Effect.interruptible, annotated)
+
+    const applyInHand = (events: ReadonlyArray<FeedEvent>, feed: string) =>
+      Effect.flatten(Fiber.await(runInHand(applySome(events, feed))))
 
     const halted = () => paused || stopping
 
@@ -368,18 +446,26 @@ const makeWith = <R>(
         yield* status.update(() => ({ position: cursor.position, newest: feed.newest }))
         const last = until(feed.newest)
         if (cursor.position >= last) return nothing
-        yield* status.enter(cursor.position < feed.newest ? "applying" : "idle")
-        const report = { ...nothing } as { -readonly [Name in keyof ApplyReport]: number }
+        // What halted is no less halted while it is tried again.
+        if (cursor.position === feed.newest) yield* status.enter("idle")
+        else if (!failing) yield* status.enter("applying")
+        let report = nothing
+        let size = 1
         yield* source.events(cursor.position).pipe(
           Stream.takeUntil(({ version }) => version >= last),
-          Stream.runForEachWhile((event) =>
-            halted()
-              ? Effect.succeed(false)
-              : Effect.map(applyInHand(event, feed.identity), (outcome) => {
-                  report[outcome]++
-                  failing = false
-                  return true
-                })
+          Stream.chunks,
+          Stream.runForEachWhile((chunk) =>
+            Effect.gen(function* () {
+              let rest = Chunk.toReadonlyArray(chunk)
+              while (rest.length > 0 && !halted()) {
+                const from = yield* Clock.currentTimeMillis
+                const outcomes = yield* applyInHand(rest.slice(0, size), feed.identity)
+                report = add(report, outcomes)
+                rest = rest.slice(outcomes.length)
+                size = sizeAfter((yield* Clock.currentTimeMillis) - from, size, largest)
+              }
+              return !halted()
+            })
           )
         )
         return report

@@ -34,16 +34,18 @@ const statements = (schema: string) => {
 
     isApplied: `SELECT EXISTS (SELECT FROM ${events} WHERE event_id = $1) AS applied`,
 
-    // $1 event id, $2 control version, $3 now, $4 feed, $5 why it is set aside or NULL. Somebody else's mark that is
-    // not committed yet is waited for.
+    // $1 event ids, $2 control versions, $3 now, $4 feed, $5 the highest version, $6 why they are set aside or NULL. The
+    // position comes first: who applies something waits there for others, and then sees their marks.
     mark: `
-      WITH mark AS (
+      WITH moved AS (
+        UPDATE ${position} SET feed = $4, control_version = greatest(control_version, $5) RETURNING true
+      ), mark AS (
         INSERT INTO ${events} (event_id, control_version, applied_at, set_aside)
-        VALUES ($1, $2, to_timestamp($3::float8 / 1000), $5) ON CONFLICT (event_id) DO NOTHING RETURNING event_id
-      ), moved AS (
-        UPDATE ${position} SET feed = $4, control_version = greatest(control_version, $2)
+        SELECT id, version, to_timestamp($3::float8 / 1000), $6
+        FROM moved, unnest($1::text[], $2::bigint[]) AS delivered (id, version)
+        ON CONFLICT (event_id) DO NOTHING RETURNING event_id
       )
-      SELECT EXISTS (SELECT FROM mark) AS fresh`,
+      SELECT EXISTS (SELECT FROM moved) AS moved, ARRAY(SELECT event_id FROM mark) AS fresh`,
 
     asides: `SELECT event_id AS "eventId", control_version::float8 AS version, set_aside AS reason,
         ${milliseconds("applied_at")} AS at
@@ -111,19 +113,40 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
     const run = <Row extends object>(doing: string, statement: string, values: ReadonlyArray<unknown> = []) =>
       Effect.mapError(sql.unsafe<Row>(statement, values), (error) => toError(doing)(error.cause))
 
-    /** Answers whether the event had no mark. */
-    const mark = ({ eventId, feed, version }: Delivery, setAside: string | null) =>
+    /** Answers which events had no mark. */
+    const mark = (events: ReadonlyArray<Delivery>, setAside: string | null) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
-        const [row] = yield* run<{ readonly fresh: boolean }>("mark an event as applied", text.mark, [
-          eventId,
-          version,
-          now,
-          feed,
-          setAside
-        ])
-        return row?.fresh === true
+        const versions = events.map(({ version }) => version)
+        const [row] = yield* run<{ readonly moved: boolean; readonly fresh: ReadonlyArray<string> }>(
+          "mark events as applied",
+          text.mark,
+          [events.map(({ eventId }) => eventId), versions, now, events[0]?.feed, Math.max(...versions), setAside]
+        )
+        return row?.moved === true ? new Set(row.fresh) : yield* noPosition
       })
+
+    const applyAll = <E, R>(
+      events: ReadonlyArray<readonly [Delivery, Effect.Effect<unknown, E, R>]>
+    ): Effect.Effect<ReadonlyArray<"applied" | "skipped">, E | AppliedEventsError, R> =>
+      events.length === 0
+        ? Effect.succeed([])
+        : inTransaction(
+            Effect.gen(function* () {
+              const fresh = yield* mark(
+                events.map(([delivery]) => delivery),
+                null
+              )
+              const outcomes: Array<"applied" | "skipped"> = []
+              for (const [{ eventId }, effect] of events) {
+                // One that comes twice is fresh the first time.
+                const isFresh = fresh.delete(eventId)
+                if (isFresh) yield* effect
+                outcomes.push(isFresh ? "applied" : "skipped")
+              }
+              return outcomes
+            })
+          )
 
     return AppliedEvents.of({
       cursor: Effect.flatMap(
@@ -137,14 +160,14 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
           ([row]) => row?.applied === true
         ),
 
-      applyOnce: (event, effect) =>
-        inTransaction(
-          Effect.flatMap(mark(event, null), (fresh) =>
-            fresh ? Effect.as(effect, "applied" as const) : Effect.succeed("skipped" as const)
-          )
-        ),
+      applyOnce: (event, effect) => Effect.map(applyAll([[event, effect]]), ([outcome]) => outcome ?? "skipped"),
 
-      setAside: (event, reason) => Effect.map(mark(event, reason), (fresh) => (fresh ? "setAside" : "skipped")),
+      applyAll,
+
+      isTransactional: true,
+
+      setAside: (event, reason) =>
+        Effect.map(mark([event], reason), (fresh) => (fresh.size > 0 ? "setAside" : "skipped")),
 
       asides: (options) => run<Aside>("read what was set aside", text.asides, [options?.limit ?? 100]),
 

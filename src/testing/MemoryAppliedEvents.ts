@@ -48,11 +48,15 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
       })
     )
 
+  const applyOnce = <A, E, R>(event: Delivery, effect: Effect.Effect<A, E, R>) =>
+    unlessMarked(event, Effect.as(Effect.zipRight(effect, mark(event, undefined)), "applied" as const))
+
   return AppliedEvents.of({
     cursor: Effect.sync(() => cursor),
     isApplied: (eventId) => Effect.sync(() => marks.has(eventId)),
-    applyOnce: (event, effect) =>
-      unlessMarked(event, Effect.as(Effect.zipRight(effect, mark(event, undefined)), "applied" as const)),
+    applyOnce,
+    applyAll: (events) => Effect.forEach(events, ([event, effect]) => applyOnce(event, effect)),
+    isTransactional: false,
     setAside: (event, reason) => unlessMarked(event, Effect.as(mark(event, reason), "setAside" as const)),
     asides: (options) =>
       Effect.sync(() =>

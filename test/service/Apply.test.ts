@@ -132,7 +132,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           yield* until("all is applied", 4)
           const { code, stderr, stdout } = yield* first.stop("SIGTERM")
           assert.deepStrictEqual([code, stderr], [0, ""])
-          assert.match(stdout, /Stopping: finishing the event in hand\.\n$/)
+          assert.match(stdout, /Stopping: finishing the events in hand\.\n$/)
 
           yield* publish([upsert("c", "free")])
           const second = yield* apply()
@@ -163,7 +163,10 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
             const running = yield* apply()
             yield* reached
             yield* running.stop("SIGKILL")
-            assert.deepStrictEqual(yield* journal, all.slice(0, 10 + 20 * index))
+            // What shares the transaction of the one that is held up is not there either.
+            const { length } = yield* journal
+            assert.isAtMost(length, 10 + 20 * index)
+            assert.deepStrictEqual(yield* journal, all.slice(0, length))
             // The server lets go of the transaction when it finds nobody to answer.
             yield* release
           }
@@ -183,7 +186,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
       )
     }
 
-    it.scoped("finishes the event in hand when it is stopped, and begins no other", () =>
+    it.scoped("finishes the events in hand when it is stopped, and begins no others", () =>
       Effect.gen(function* () {
         const { apply, hold, journal, position, publish, upsert } = yield* node("file")
         const { plan, reached, release } = yield* hold
@@ -191,7 +194,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const running = yield* apply()
         yield* reached
         const stopping = yield* Effect.fork(running.stop("SIGTERM"))
-        yield* running.waitFor(/Stopping: finishing the event in hand/)
+        yield* running.waitFor(/Stopping: finishing the events in hand/)
         yield* release
         const { code, stderr } = yield* Fiber.join(stopping)
         assert.deepStrictEqual([code, stderr], [0, ""])
@@ -272,7 +275,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         yield* until("it goes on", 1)
         const { code, stderr } = yield* settingAside.stop("SIGTERM")
         assert.strictEqual(code, 0)
-        assert.match(stderr, /Event 1 was set aside/)
+        assert.match(stderr, /Event 1 is set aside/)
         assert.deepStrictEqual(yield* journal, ["INSERT after free"])
         const reasons = yield* query<{ readonly set_aside: string | null }>(
           `SELECT set_aside FROM ${schema}.applied_events ORDER BY control_version`

@@ -70,7 +70,7 @@ const apply = (
       })
     ),
     Effect.zipRight(Effect.never),
-    Effect.onInterrupt(() => Console.log("Stopping: finishing the event in hand.")),
+    Effect.onInterrupt(() => Console.log("Stopping: finishing the events in hand.")),
     Effect.scoped
   )
 }
@@ -85,7 +85,7 @@ export const command = Command.make(
     ...ServiceConfig.applyFlags,
     from: Options.integer("from").pipe(
       Options.withDescription(
-        "Start after this control version, 0 for the beginning, whatever was applied before; no event is applied twice"
+        "Go on after this control version, wherever the node is: a snapshot's for a new node, 0 for everything. What is marked as applied is not applied again"
       ),
       Options.optional
     )
@@ -108,6 +108,6 @@ export const command = Command.make(
     )
 ).pipe(
   Command.withDescription(
-    "Apply artifacts of rows from the feed until SIGINT or SIGTERM. Creates or migrates its tables first. A stop finishes the event in hand."
+    "Apply artifacts of rows from the feed until SIGINT or SIGTERM. Creates or migrates its tables first. A stop finishes the events in hand."
   )
 )

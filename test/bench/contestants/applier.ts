@@ -13,11 +13,16 @@ setFlagsFromString("--heap-growing-percent=50")
 contestant(async ({ databaseUrl, natsUrl, options, schema, stream }) => {
   /** When each event was applied, by its version. */
   const applied: Record<string, number> = {}
+  let position = 0
   const statement = applySql(schema)
-  const handlers = Handlers.make([], {}, {
-    otherwise: ({ event }) =>
-      Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement, [event.tenant_id, event.event_id]))
-  })
+  const handlers = Handlers.make(
+    [],
+    {},
+    {
+      otherwise: ({ event }) =>
+        Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement, [event.tenant_id, event.event_id]))
+    }
+  )
   const runtime = ManagedRuntime.make(
     (options?.live === 1 ? Applier.layer(handlers) : Applier.layerManual(handlers)).pipe(
       Layer.provide(JetStreamSource.layer({ servers: [natsUrl], stream })),
@@ -30,16 +35,22 @@ contestant(async ({ databaseUrl, natsUrl, options, schema, stream }) => {
   const applier = await runtime.runPromise(Applier.Applier)
   if (options?.live === 1) {
     runtime.runFork(
-      Stream.runForEach(applier.changes, ({ position }) =>
+      Stream.runForEach(applier.changes, (status) =>
         Effect.sync(() => {
-          applied[position] ??= sharedClock()
+          const now = sharedClock()
+          while (position < status.position) applied[++position] = now
         })
       )
     )
   }
+  /** Until so many versions are applied. */
+  const live = async (versions: number) => {
+    while (position < versions) await new Promise((resolve) => setTimeout(resolve, 20))
+    return applied
+  }
   return {
-    work: async (): Promise<Record<string, number>> =>
-      options?.live === 1 ? applied : { applied: (await runtime.runPromise(applier.drain)).applied },
+    work: async (versions): Promise<Record<string, number>> =>
+      options?.live === 1 ? live(versions) : { applied: (await runtime.runPromise(applier.drain)).applied },
     close: () => runtime.dispose()
   }
 })

@@ -84,15 +84,14 @@ const latencies = async (bench: Bench) => {
   await arrivals.end()
   await pump.go(0)
   await pump.end()
-  await new Promise((resolve) => setTimeout(resolve, 500))
-  const { figures: applied } = await applier.go()
-  await applier.end()
   const versions = await withClient(databaseUrl, async (client) => {
     const { rows } = await client.query<{ id: string; version: string }>(
       `SELECT event_id AS id, published_control_version AS version FROM ${Names.make(schema).outbox}`
     )
     return new Map(rows.map(({ id, version }) => [id, version]))
   })
+  const { figures: applied } = await applier.go(versions.size)
+  await applier.end()
   await deleteStream(natsUrl, stream)
   await dropSchema(databaseUrl, schema)
   await dropSchema(databaseUrl, node)
@@ -116,7 +115,12 @@ export const applied: Row = {
     const tail = rounds.map((found) => quantile(found, 0.99))
     return [
       { row: `commit → applied on a node at ${rate} events/s, p50`, unit: "ms", ours: median },
-      { row: `commit → applied on a node at ${rate} events/s, p99`, unit: "ms", ours: tail, target: below(tail, 50, "ms") }
+      {
+        row: `commit → applied on a node at ${rate} events/s, p99`,
+        unit: "ms",
+        ours: tail,
+        target: below(tail, 50, "ms")
+      }
     ]
   }
 }

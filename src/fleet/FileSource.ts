@@ -157,7 +157,10 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
     return Source.of({
       name: "file",
       inert: false,
-      look: Effect.map(index.refresh, () => ({ identity: "", newest: index.newest() })),
+      look: Effect.map(index.refresh, () => {
+        const newest = index.newest()
+        return { identity: "", newest, oldest: index.after(0)?.version ?? newest + 1 }
+      }),
       events: (after) => Stream.unwrapScoped(events(after)),
       acknowledge: () => Effect.void
     })

@@ -63,12 +63,6 @@ interface Opened {
   readonly manager: JetStreamManager
 }
 
-/** The stream as it is. */
-interface Found extends Feed {
-  /** The version of the oldest event that is there; of the next one where there is none. */
-  readonly oldest: Position
-}
-
 /**
  * @since 1.0.0
  * @category constructors
@@ -92,7 +86,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
       return opened
     }).pipe(one.withPermits(1))
 
-    const find = ({ manager }: Opened): Effect.Effect<Found, SourceError> =>
+    const find = ({ manager }: Opened): Effect.Effect<Feed, SourceError> =>
       Effect.map(
         request(() => manager.streams.info(name)),
         ({ created, state }) => ({
@@ -104,7 +98,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
 
     const look = Effect.flatMap(open, find)
 
-    const check = (found: Found, after: Position): Effect.Effect<void, SourceError> => {
+    const check = (found: Feed, after: Position): Effect.Effect<void, SourceError> => {
       if (found.newest < after) return beyond("jetstream", after, found.newest)
       return found.oldest > after + 1 ? removed(name, after, found.oldest) : Effect.void
     }
@@ -193,7 +187,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
     return Source.of({
       name: "jetstream",
       inert: false,
-      look: Effect.map(look, ({ identity, newest }) => ({ identity, newest })),
+      look,
       events: (after) => Stream.unwrapScoped(events(after)),
       acknowledge: () => Effect.void
     })

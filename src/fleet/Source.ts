@@ -65,6 +65,8 @@ export interface Feed {
   readonly identity: string
   /** The version of the newest event, 0 where there is none. */
   readonly newest: Position
+  /** The version of the oldest event that is there, of the next one where there is none. */
+  readonly oldest: Position
 }
 
 /**
@@ -124,7 +126,7 @@ export const beyond = (source: string, after: Position, newest: Position): Sourc
 export const layerNop: Layer.Layer<Source> = Layer.succeed(Source, {
   name: "nop",
   inert: true,
-  look: Effect.succeed({ identity: "", newest: 0 }),
+  look: Effect.succeed({ identity: "", newest: 0, oldest: 1 }),
   events: () => Stream.never,
   acknowledge: () => Effect.void
 })

@@ -63,13 +63,14 @@ const make = Effect.gen(function* () {
     available ? Effect.void : failure("unavailable", "The memory source was told to be unavailable")
   )
 
+  const oldest = () => events[0]?.version ?? newest + 1
+
   const check = (feed: number, position: Position): Effect.Effect<void, SourceError> =>
     Effect.suspend(() => {
       if (feed !== feeds) return failure("replaced", "The feed was replaced while it was read")
       if (newest < position) return beyond("memory", position, newest)
-      const oldest = events[0]?.version ?? newest + 1
-      return oldest > position + 1
-        ? failure("gap", `The feed goes on at ${oldest} after ${position}: what was between was removed`)
+      return oldest() > position + 1
+        ? failure("gap", `The feed goes on at ${oldest()} after ${position}: what was between was removed`)
         : Effect.void
     })
 
@@ -89,7 +90,7 @@ const make = Effect.gen(function* () {
   const source = Source.of({
     name: "memory",
     inert: false,
-    look: Effect.map(reachable, () => ({ identity: `memory-${feeds}`, newest })),
+    look: Effect.map(reachable, () => ({ identity: `memory-${feeds}`, newest, oldest: oldest() })),
     events: (after) =>
       Stream.suspend(() => {
         const feed = feeds

@@ -357,21 +357,28 @@ export const sourceConformance: ReadonlyArray<Law> = [
     })
   ),
 
-  law("says what the newest event is, and which feed it is, the same after a restart", [], ({ append, session }) =>
-    Effect.gen(function* () {
-      const before = yield* session((source) => source.look)
-      yield* check(before.newest === 0, () => `Expected no event, the newest is ${before.newest}`)
-      const appended = yield* append(ids(1, 3))
-      const after = yield* session((source) => source.look)
-      yield* check(
-        after.newest === last(appended),
-        () => `Expected ${last(appended)} to be the newest, got ${after.newest}`
-      )
-      yield* check(
-        after.identity === before.identity,
-        () => `Expected one feed, got ${before.identity} and then ${after.identity}`
-      )
-    })
+  law(
+    "says what the newest event is and the oldest, and which feed it is, the same after a restart",
+    [],
+    ({ append, session }) =>
+      Effect.gen(function* () {
+        const before = yield* session((source) => source.look)
+        yield* check(before.newest === 0, () => `Expected no event, the newest is ${before.newest}`)
+        const appended = yield* append(ids(1, 3))
+        const after = yield* session((source) => source.look)
+        yield* check(
+          after.newest === last(appended),
+          () => `Expected ${last(appended)} to be the newest, got ${after.newest}`
+        )
+        yield* check(
+          before.oldest === 1 && after.oldest === appended[0]?.version,
+          () => `Expected 1 and ${appended[0]?.version} to be the oldest, got ${before.oldest} and ${after.oldest}`
+        )
+        yield* check(
+          after.identity === before.identity,
+          () => `Expected one feed, got ${before.identity} and then ${after.identity}`
+        )
+      })
   ),
 
   law("loses nothing while a reader is slow and a writer is not", [], ({ append, session }) =>

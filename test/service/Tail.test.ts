@@ -118,9 +118,16 @@ layer(Controlpublish.layerProgram, { excludeTestServices: true, timeout: 60_000 
     Effect.gen(function* () {
       const { program } = yield* command
       const feed = yield* Feeds.jetStream
-      yield* feed.publish(events(1, 4))
-      const shown = yield* Controlpublish.run(program, ["tail", "--no-follow", "--json"], { env: feed.env })
-      assert.deepStrictEqual(ids(shown.stdout), idsOf(1, 4), shown.stderr)
+      yield* feed.publish(events(1, 7))
+      const tail = (...args: ReadonlyArray<string>) =>
+        Controlpublish.run(program, ["tail", "--no-follow", "--json", ...args], { env: feed.env })
+      const whole = yield* tail()
+      assert.deepStrictEqual(ids(whole.stdout), idsOf(1, 7), whole.stderr)
+      yield* feed.purge(3)
+      for (const args of [[], ["--after", "0"]]) {
+        const shown = yield* tail(...args)
+        assert.deepStrictEqual(ids(shown.stdout), idsOf(4, 7), shown.stderr)
+      }
     })
   )
 })

@@ -209,7 +209,7 @@ describe("a source that breaks a law", () => {
       }
     ],
     "looks too late": [
-      "says what the newest event is, and which feed it is, the same after a restart",
+      "says what the newest event is and the oldest, and which feed it is, the same after a restart",
       (source) => ({ ...source, look: Effect.map(source.look, (feed) => ({ ...feed, newest: 0 })) })
     ],
     "drops what a slow reader does not take": [

@@ -57,11 +57,13 @@ const tail = (options: {
 }) =>
   Effect.gen(function* () {
     const source = yield* Source
-    const { newest } = yield* source.look
-    const { after = Math.max(newest - newestEvents, 0), follow, show } = options
+    const { newest, oldest } = yield* source.look
+    const { after = newest - newestEvents, follow, show } = options
     if (after > newest) return yield* failure(`--after: got ${after}, and the feed ends at control version ${newest}`)
-    if (!follow && after === newest) return
-    const events = source.events(after)
+    // A stream may have dropped what was before.
+    const from = Math.max(after, oldest - 1)
+    if (!follow && from === newest) return
+    const events = source.events(from)
     const wanted = follow ? events : Stream.takeUntil(events, ({ version }) => version >= newest)
     yield* Stream.runForEach(wanted, (event) => Console.log(show(event)))
   })
@@ -75,7 +77,9 @@ export const command = Command.make(
   {
     ...ServiceConfig.sourceFlags,
     after: Options.integer("after").pipe(
-      Options.withDescription(`Begin after this control version; default the newest ${newestEvents} events`),
+      Options.withDescription(
+        `Begin after this control version, 0 for the oldest event that is there; default the newest ${newestEvents} events`
+      ),
       Options.optional
     ),
     noFollow: Options.boolean("no-follow").pipe(Options.withDescription("End with the newest event")),

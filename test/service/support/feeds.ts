@@ -39,7 +39,14 @@ export const file = (below: string): Effect.Effect<Feed> =>
   })
 
 /** A stream on a server of its own. */
-export const jetStream: Effect.Effect<Feed, never, Scope.Scope> = Effect.gen(function* () {
+export const jetStream: Effect.Effect<
+  Feed & {
+    /** Removes the events up to a version. */
+    readonly purge: (version: number) => Effect.Effect<void>
+  },
+  never,
+  Scope.Scope
+> = Effect.gen(function* () {
   const server = yield* Nats.nats()
   const withConnection = <A>(use: (nc: Awaited<ReturnType<typeof connect>>) => Promise<A>) =>
     Effect.promise(async () => {
@@ -51,6 +58,10 @@ export const jetStream: Effect.Effect<Feed, never, Scope.Scope> = Effect.gen(fun
   )
   return {
     env: { FEED_SOURCE: "jetstream", NATS_URL: server.url },
+    purge: (version) =>
+      withConnection(async (nc) => {
+        await (await jetstreamManager(nc)).streams.purge("control-events", { seq: version + 1 })
+      }),
     publish: (events) =>
       withConnection(async (nc) => {
         const jetStream = (await jetstreamManager(nc)).jetstream()

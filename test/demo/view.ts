@@ -30,7 +30,8 @@ export const screen = ({ changes, feed, newest, nodes, published, pump, said }: 
         `  ${name}   ${up(isUp)}  at version ${position}, ${behind(Math.max(newest - position, 0))}`
     ),
     "",
-    `Keys: 1–${nodes.length} kill -9 or restart a node · p the pump · f take the feed down or up · q stop and compare`,
+    `Keys: 1–${nodes.length} kill -9 or restart a node · p the pump · f take the feed down or up`,
+    "      q stop, and compare the nodes with the admin",
     ...said.map((line) => styleText("dim", line))
   ].join("\n")
 

@@ -18,6 +18,7 @@ import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
+import * as Mailbox from "effect/Mailbox"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -194,12 +195,12 @@ const add = ({ applied, setAside, skipped }: ApplyReport, outcomes: ReadonlyArra
 const maxBytes = 8 * 1024 * 1024
 
 /**
- * How many events the next transaction takes: more as long as one ends within 50 ms, less where it takes 200 ms, so that
- * slow handlers have a transaction for each event and hold their locks no longer than that.
+ * How many events the next transaction takes: twice as many where that will not take longer than 200 ms, half as many
+ * where it did, so that slow handlers have a transaction for each event and hold their locks no longer than that.
  */
 const sizeAfter = (took: number, size: number, largest: number): number => {
   if (took > 200) return Math.max(size >> 1, 1)
-  return took < 50 ? Math.min(size * 2, largest) : size
+  return took <= 100 ? Math.min(size * 2, largest) : size
 }
 
 /** Why a pass ended, and at which event where it was one. */
@@ -451,25 +452,25 @@ const makeWith = <R>(
         else if (!failing) yield* status.enter("applying")
         let report = nothing
         let size = 1
-        yield* source.events(cursor.position).pipe(
+        // Read on while events are applied, so that what has arrived meanwhile can share a transaction.
+        const arriving = yield* source.events(cursor.position).pipe(
           Stream.takeUntil(({ version }) => version >= last),
-          Stream.chunks,
-          Stream.runForEachWhile((chunk) =>
-            Effect.gen(function* () {
-              let rest = Chunk.toReadonlyArray(chunk)
-              while (rest.length > 0 && !halted()) {
-                const from = yield* Clock.currentTimeMillis
-                const outcomes = yield* applyInHand(rest.slice(0, size), feed.identity)
-                report = add(report, outcomes)
-                rest = rest.slice(outcomes.length)
-                size = sizeAfter((yield* Clock.currentTimeMillis) - from, size, largest)
-              }
-              return !halted()
-            })
-          )
+          Mailbox.fromStream({ capacity: largest })
         )
+        for (let ended = false; !ended && !halted();) {
+          const [arrived, isLast] = yield* arriving.takeAll
+          let rest = Chunk.toReadonlyArray(arrived)
+          while (rest.length > 0 && !halted()) {
+            const from = yield* Clock.currentTimeMillis
+            const outcomes = yield* applyInHand(rest.slice(0, size), feed.identity)
+            report = add(report, outcomes)
+            rest = rest.slice(outcomes.length)
+            size = sizeAfter((yield* Clock.currentTimeMillis) - from, size, largest)
+          }
+          ended = isLast
+        }
         return report
-      }).pipe(onePass.withPermits(1))
+      }).pipe(Effect.scoped, onePass.withPermits(1))
 
     const step = Effect.gen(function* () {
       if (paused) {

@@ -14,6 +14,7 @@ import {
 } from "@nats-io/jetstream"
 import { jserrors } from "@nats-io/jetstream/internal"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -123,12 +124,12 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
       position: Position
     }
 
-    const read = (reader: Reader, message: JsMsg): Effect.Effect<FeedEvent, SourceError> => {
+    const read = (reader: Reader, message: JsMsg): Either.Either<FeedEvent, SourceError> => {
       const { seq } = message
-      if (seq !== reader.position + 1) return removed(name, reader.position, seq)
+      if (seq !== reader.position + 1) return Either.left(removed(name, reader.position, seq))
       reader.position = seq
       const traceparent = message.headers?.get(Message.header.traceparent) ?? ""
-      return Effect.succeed({
+      return Either.right({
         version: seq as ControlVersion,
         text: message.string(),
         traceparent: traceparent === "" ? undefined : traceparent
@@ -141,15 +142,22 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
         found.identity === reader.identity ? check(found, reader.position) : replaced(name)
       )
 
-    // Not with the iterator itself, which cannot be left while it waits for a message.
-    const arrivals = (messages: ConsumerMessages) =>
-      Stream.asyncPush<JsMsg, SourceError>(
+    // Not with the iterator itself, which cannot be left while it waits for a message. What has arrived is one chunk.
+    const arrivals = (reader: Reader) => (messages: ConsumerMessages) =>
+      Stream.asyncPush<FeedEvent, SourceError>(
         (emit) =>
           Effect.acquireRelease(
             Effect.sync(() => {
               void (async () => {
                 try {
-                  for await (const message of messages) emit.single(message)
+                  for await (const message of messages) {
+                    const event = read(reader, message)
+                    if (Either.isLeft(event)) {
+                      emit.fail(event.left)
+                      return
+                    }
+                    emit.single(event.right)
+                  }
                   emit.end()
                 } catch (cause) {
                   emit.fail(ofCause(name, doing)(cause))
@@ -167,11 +175,10 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
         Effect.zipRight(
           request(() => reader.consumer.fetch({ max_messages: fetchSize, expires: fetchTime, idle_heartbeat: 2_000 }))
         ),
-        Effect.map(arrivals),
+        Effect.map(arrivals(reader)),
         Stream.unwrap,
         // A consumer is lost with its stream, and only the stream tells how.
-        Stream.catchAll((error) => Stream.fromEffect(Effect.zipRight(verify(reader), error))),
-        Stream.mapEffect((message) => read(reader, message))
+        Stream.catchAll((error) => Stream.fromEffect(Effect.zipRight(verify(reader), error)))
       )
 
     const events = (after: Position) =>

@@ -15,27 +15,26 @@ const node = PostgresAppliedEvents.layer().pipe(
   Layer.provideMerge(layerClient)
 )
 
-const total = 5_000
-
 /** Every tenth event comes again under a later version, as from a pump that did not learn of the first time. */
 const isCopied = (n: number) => n % 10 === 0
 
-const feed = Effect.acquireRelease(
-  Effect.promise(async () => {
-    const directory = await Fs.mkdtemp(Path.join(Os.tmpdir(), "crash-feed-"))
-    let version = 0
-    const write = async (n: number, name: string) => {
-      const event = { event_id: `e${n}`, type: "x", control_version: ++version }
-      await Fs.writeFile(Path.join(directory, `${name}.json`), JSON.stringify(event))
-    }
-    for (let n = 1; n <= total; n++) {
-      await write(n, `e${n}`)
-      if (n > 50 && isCopied(n)) await write(n - 50, `e${n - 50}-again`)
-    }
-    return { directory, newest: version }
-  }),
-  ({ directory }) => Effect.promise(() => Fs.rm(directory, { recursive: true }))
-)
+const feed = (total: number) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const directory = await Fs.mkdtemp(Path.join(Os.tmpdir(), "crash-feed-"))
+      let version = 0
+      const write = async (n: number, name: string) => {
+        const event = { event_id: `e${n}`, type: "x", control_version: ++version }
+        await Fs.writeFile(Path.join(directory, `${name}.json`), JSON.stringify(event))
+      }
+      for (let n = 1; n <= total; n++) {
+        await write(n, `e${n}`)
+        if (n > 50 && isCopied(n)) await write(n - 50, `e${n - 50}-again`)
+      }
+      return { directory, newest: version }
+    }),
+    ({ directory }) => Effect.promise(() => Fs.rm(directory, { recursive: true }))
+  )
 
 describe("Appliers that crash", () => {
   it.scopedLive(
@@ -46,7 +45,8 @@ describe("Appliers that crash", () => {
         const applied = yield* AppliedEvents.AppliedEvents
         const { url } = yield* TestDatabase
         const program = yield* bundle("applierProcess")
-        const { directory, newest } = yield* feed
+        const total = 5_000
+        const { directory, newest } = yield* feed(total)
         yield* sql`CREATE TABLE log (position bigserial, event_id text NOT NULL, version int NOT NULL, applier int NOT NULL)`
         yield* sql`CREATE TABLE counter (n int NOT NULL)`
         yield* sql`INSERT INTO counter VALUES (0)`
@@ -131,7 +131,7 @@ describe("Appliers that crash", () => {
         const applied = yield* AppliedEvents.AppliedEvents
         const { url } = yield* TestDatabase
         const program = yield* bundle("applierProcess")
-        const { directory, newest } = yield* feed
+        const { directory, newest } = yield* feed(1_000)
         yield* sql`CREATE TABLE log (event_id text NOT NULL, version int NOT NULL, applier int NOT NULL)`
         yield* sql`CREATE TABLE counter (n int NOT NULL)`
         yield* sql`INSERT INTO counter VALUES (0)`

@@ -136,6 +136,24 @@ describe.skipIf(!Nats.available())("JetStreamSource", () => {
       })
     )
 
+    it.scoped("gives what has arrived at a time, for whoever applies it together", () =>
+      Effect.gen(function* () {
+        const { manager, source, stream } = yield* freshStream
+        yield* publish(manager, stream, 1_000)
+        let chunks = 0
+        yield* Stream.chunks(Stream.take(source.events(0), 1_000)).pipe(
+          // A node is slower than a server.
+          Stream.runForEach(() =>
+            Effect.delay(
+              Effect.sync(() => ++chunks),
+              "5 millis"
+            )
+          )
+        )
+        assert.isBelow(chunks, 200)
+      })
+    )
+
     it.scoped("leaves no consumer behind", () =>
       Effect.gen(function* () {
         const { manager, source, stream } = yield* freshStream

@@ -85,9 +85,10 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
       let last = position
       for (;;) {
         const next = index.after(last)
-        if (next === undefined || next.version > index.complete()) return { entries, waitsUntil: undefined }
-        if (next.version > last + 1 && now < next.since + settle) {
-          return { entries, waitsUntil: next.since + settle }
+        if (next === undefined) return { entries, waitsUntil: undefined }
+        if (next.version > last + 1) {
+          if (next.version > index.complete()) return { entries, waitsUntil: undefined }
+          if (now < next.since + settle) return { entries, waitsUntil: next.since + settle }
         }
         if (entries.length === chunkSize) return { entries, waitsUntil: undefined }
         entries.push(next)

@@ -6,6 +6,8 @@ import {
   Exit,
   Fiber,
   Layer,
+  Logger,
+  Metric,
   Option,
   Ref,
   Schedule,
@@ -15,7 +17,7 @@ import {
   TestClock
 } from "effect"
 import { ControlEvent, EventId, EventType } from "../../src/index.js"
-import { Applier, AppliedEvents, ArtifactStore, Handlers, Source } from "../../src/fleet/index.js"
+import { Applier, ApplierMetrics, AppliedEvents, ArtifactStore, Handlers, Source } from "../../src/fleet/index.js"
 import { MemoryAppliedEvents, MemorySource } from "../../src/testing/index.js"
 
 const Changed = EventType.make("plan.changed", { tenant_id: Schema.String, plan: Schema.Literal("free", "gold") })
@@ -64,6 +66,20 @@ const append = (...events: ReadonlyArray<string | ControlEvent.Input>) =>
     )
     yield* source.append(yield* ControlEvent.makeAll(complete))
   })
+
+class Warnings extends Context.Tag("test/Warnings")<Warnings, Array<string>>() {}
+
+/** Keeps the warnings that are logged. */
+const layerWarnings = Layer.unwrapEffect(
+  Effect.sync(() => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => {
+      if (logLevel._tag === "Warning") lines.push(String(message))
+    })
+    return Layer.merge(Logger.add(logger), Layer.succeed(Warnings, lines))
+  })
+)
+const warnings = Effect.map(Warnings, (lines) => lines.slice())
 
 const appliedIds = Effect.flatMap(Node, ({ applied }) => Ref.get(applied))
 const setBefore = (before: (id: string) => Effect.Effect<void, unknown>) =>
@@ -354,6 +370,75 @@ describe("Applier", () => {
         )
       )
     )
+  )
+
+  it.effect("counts, and says once why it does not go on", () =>
+    Effect.gen(function* () {
+      const counts = Effect.map(
+        Effect.all([ApplierMetrics.applied, ApplierMetrics.skipped, ApplierMetrics.failures].map(Metric.value)),
+        (states) => states.map(({ count }) => count)
+      )
+      const [applied = 0, skipped = 0, failures = 0] = yield* counts
+      yield* setBefore((id) => (id === "b" ? Effect.fail("no disk") : Effect.void))
+      yield* append("a", "a", "b")
+      yield* until(({ state }) => state === "halted")
+      yield* TestClock.adjust("10 seconds")
+      yield* until(({ failures }) => failures >= 3)
+      assert.strictEqual((yield* status).state, "halted")
+      const [, , tried = 0] = yield* counts
+      assert.deepStrictEqual((yield* counts).slice(0, 2), [applied + 1, skipped + 1])
+      assert.isAtLeast(tried - failures, 3)
+      assert.strictEqual((yield* Metric.value(ApplierMetrics.position)).value, 2)
+      assert.lengthOf(yield* warnings, 1)
+      assert.match((yield* warnings)[0]!, /Event 3 cannot be applied.*no disk/)
+    }).pipe(Effect.provide(Layer.provideMerge(running({ retry: Schedule.spaced("1 second") }), layerWarnings)))
+  )
+
+  it.effect("prunes the marks that are behind its retention, every hour", () =>
+    Effect.gen(function* () {
+      const events = yield* AppliedEvents.AppliedEvents
+      yield* append("a", "b", "c")
+      yield* until(({ position }) => position === 3)
+      const kept = Effect.forEach(["a", "b", "c"], (id) => events.isApplied(EventId.make(id)))
+      yield* TestClock.adjust("50 minutes")
+      assert.deepStrictEqual(yield* kept, [true, true, true])
+      yield* TestClock.adjust("20 minutes")
+      assert.deepStrictEqual(yield* kept, [false, false, true])
+    }).pipe(Effect.provide(running({ retention: { keep: 1, olderThan: "30 minutes" } })))
+  )
+
+  it.effect("keeps them for days where nothing else is said", () =>
+    Effect.gen(function* () {
+      const events = yield* AppliedEvents.AppliedEvents
+      yield* append("a", "b", "c")
+      yield* until(({ position }) => position === 3)
+      yield* TestClock.adjust("8 days")
+      assert.isTrue(yield* events.isApplied(EventId.make("a")))
+    }).pipe(Effect.provide(running()))
+  )
+
+  it.effect("continues the trace of the append", () =>
+    Effect.gen(function* () {
+      yield* append("a")
+      const traceId = "0af7651916cd43dd8448eb211c80319c"
+      const source = yield* Source.Source
+      const traced = Source.Source.of({
+        ...source,
+        events: (after) =>
+          Stream.map(source.events(after), (event) => ({ ...event, traceparent: `00-${traceId}-b7ad6b7169203331-01` }))
+      })
+      const seen: Array<string> = []
+      const handlers = Handlers.make(
+        [],
+        {},
+        { otherwise: () => Effect.map(Effect.currentSpan, (span) => seen.push(span.traceId)) }
+      )
+      const applier = yield* Layer.build(
+        Layer.provide(Applier.layerManual(handlers), Layer.succeed(Source.Source, traced))
+      )
+      yield* Context.get(applier, Applier.Applier).drain
+      assert.deepStrictEqual(seen, [traceId])
+    }).pipe(Effect.scoped, Effect.provide(base))
   )
 
   it("does not compile without a handler for a declared type", () => {

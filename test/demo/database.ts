@@ -1,9 +1,10 @@
 import { Effect, type Scope } from "effect"
 import * as Pg from "pg"
+import { DemoError } from "./error.js"
 
 export interface Database {
   readonly url: string
-  readonly query: <Row extends Pg.QueryResultRow>(text: string) => Effect.Effect<ReadonlyArray<Row>, Error>
+  readonly query: <Row extends Pg.QueryResultRow>(text: string) => Effect.Effect<ReadonlyArray<Row>, DemoError>
 }
 
 /** A connection to look at a database with. */
@@ -17,7 +18,7 @@ export const database = (url: string): Effect.Effect<Database, never, Scope.Scop
       query: <Row extends Pg.QueryResultRow>(text: string) =>
         Effect.tryPromise({
           try: () => pool.query<Row>(text).then(({ rows }) => rows),
-          catch: (cause) => (cause instanceof Error ? cause : new Error(String(cause)))
+          catch: (cause) => new DemoError({ message: String(cause) })
         })
     }))
   )
@@ -46,7 +47,7 @@ const contents = {
 }
 
 /** The tables in which two databases differ. */
-export const differences = (one: Database, other: Database): Effect.Effect<ReadonlyArray<string>, Error> =>
+export const differences = (one: Database, other: Database): Effect.Effect<ReadonlyArray<string>, DemoError> =>
   Effect.filter(Object.keys(contents) as ReadonlyArray<keyof typeof contents>, (table) =>
     Effect.zipWith(
       one.query(contents[table]),

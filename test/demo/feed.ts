@@ -1,6 +1,7 @@
 import { Effect, type Scope } from "effect"
 import { mkdir, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
+import { DemoError } from "./error.js"
 import { howToInstall, isInstalled, startNats } from "../support/nats.js"
 
 /** The feed between the admin service and its nodes, which can be taken down. */
@@ -51,8 +52,8 @@ export const file = (directory: string): Effect.Effect<Feed> =>
   })
 
 /** A nats-server, which is killed. */
-export const jetStream: Effect.Effect<Feed, Error, Scope.Scope> = Effect.gen(function* () {
-  if (!isInstalled) return yield* Effect.fail(new Error(howToInstall))
+export const jetStream: Effect.Effect<Feed, DemoError, Scope.Scope> = Effect.gen(function* () {
+  if (!isInstalled) return yield* new DemoError({ message: howToInstall })
   const nats = yield* Effect.acquireRelease(
     Effect.promise(() => startNats()),
     (nats) => Effect.promise(() => nats.close())

@@ -18,14 +18,15 @@ import { parseArgs } from "node:util"
 import * as EmbeddedPostgres from "../../src/service/EmbeddedPostgres.js"
 import * as Admin from "./admin.js"
 import * as Database from "./database.js"
+import { DemoError } from "./error.js"
 import * as Feed from "./feed.js"
 import * as Program from "./program.js"
 import * as View from "./view.js"
 
 const { values } = parseArgs({
   options: {
-    nodes: { type: "string", default: "3" },
-    rate: { type: "string", default: "20" },
+    nodes: { type: "string" },
+    rate: { type: "string" },
     jetstream: { type: "boolean", default: false },
     headless: { type: "boolean", default: false },
     seconds: { type: "string" },
@@ -35,12 +36,16 @@ const { values } = parseArgs({
   }
 })
 
-const integer = (name: "nodes" | "rate" | "seconds", most: number): Effect.Effect<number | undefined, Error> => {
+const integer = (
+  name: "nodes" | "rate" | "seconds",
+  most: number,
+  absent: number
+): Effect.Effect<number, DemoError> => {
   const text = values[name]
-  if (text === undefined) return Effect.succeed(undefined)
+  if (text === undefined) return Effect.succeed(absent)
   return /^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= most
     ? Effect.succeed(Number(text))
-    : Effect.fail(new Error(`--${name}: got ${JSON.stringify(text)}, valid is an integer from 1 to ${most}`))
+    : new DemoError({ message: `--${name}: got ${JSON.stringify(text)}, valid is an integer from 1 to ${most}` })
 }
 
 /** How long nodes get to catch up in the end. */
@@ -110,7 +115,7 @@ const start = (directory: string, nodes: number) =>
     return { fleet, service }
   })
 
-const look = ({ admin, feed, nodes, pump }: Fleet, said: ReadonlyArray<string>): Effect.Effect<View.View, Error> =>
+const look = ({ admin, feed, nodes, pump }: Fleet, said: ReadonlyArray<string>): Effect.Effect<View.View, DemoError> =>
   Effect.gen(function* () {
     // The nodes first: none is ahead of the feed then.
     const seen = yield* Effect.forEach(
@@ -132,8 +137,8 @@ const look = ({ admin, feed, nodes, pump }: Fleet, said: ReadonlyArray<string>):
 const isCaughtUp = ({ changes, newest, nodes, published }: View.View): boolean =>
   published === changes && nodes.every(({ position }) => position === newest)
 
-/** Does what a key stands for, and says what it did. */
-const press = ({ feed, nodes, pump }: Fleet, key: string): Effect.Effect<string | undefined> => {
+/** Does what a key stands for, and says what it did: "" for a key that stands for nothing. */
+const press = ({ feed, nodes, pump }: Fleet, key: string): Effect.Effect<string> => {
   const toggle = (name: string, program: Program.Program) =>
     program.isRunning()
       ? Effect.as(program.end("SIGKILL"), `killed ${name}`)
@@ -141,13 +146,16 @@ const press = ({ feed, nodes, pump }: Fleet, key: string): Effect.Effect<string 
   const node = nodes[Number(key) - 1]
   if (node !== undefined) return toggle(node.name, node.program)
   if (key === "p") return toggle("the pump", pump)
-  if (key !== "f") return Effect.succeed(undefined)
+  if (key !== "f") return Effect.succeed("")
   return feed.isUp() ? Effect.as(feed.down, "took the feed down") : Effect.as(feed.up, "the feed is up again")
 }
 
 /** Makes one node lose events, and another one forget what it has applied. */
 const breakPromises = ({ admin, nodes }: Fleet) => {
-  const whileDead = (node: Node | undefined, change: (database: Database.Database) => Effect.Effect<unknown, Error>) =>
+  const whileDead = (
+    node: Node | undefined,
+    change: (database: Database.Database) => Effect.Effect<unknown, DemoError>
+  ) =>
     node === undefined
       ? Effect.void
       : node.program.end("SIGKILL").pipe(Effect.zipRight(change(node.database)), Effect.zipRight(node.program.start))
@@ -182,10 +190,10 @@ const listen = (listener: (key: string) => void): Effect.Effect<void, never, Sco
 const planned = ["1", "1", "p", "p", "f", "f"].map((key, index) => ({ key, at: (index + 1) / 8 }))
 
 const program = Effect.gen(function* () {
-  const nodes = (yield* integer("nodes", 9)) ?? 3
-  const rate = (yield* integer("rate", 1_000)) ?? 20
+  const nodes = yield* integer("nodes", 9, 3)
+  const rate = yield* integer("rate", 1_000, 20)
   const headless = values.headless || !process.stdout.isTTY
-  const seconds = (yield* integer("seconds", 86_400)) ?? (headless ? 20 : Infinity)
+  const seconds = yield* integer("seconds", 86_400, headless ? 20 : Infinity)
   const directory = yield* temporaryDirectory
   yield* Console.log(`Starting PostgreSQL, the pump and ${nodes} nodes in ${directory}`)
   const { fleet, service } = yield* start(directory, nodes)
@@ -219,7 +227,7 @@ const program = Effect.gen(function* () {
       if (key === "q") yield* quitting ? hurry.open : quit.open
       if (quitting) return
       const done = yield* press(fleet, key)
-      if (done !== undefined) yield* say(done)
+      if (done !== "") yield* say(done)
     }).pipe(one.withPermits(1))
   const run = yield* FiberSet.makeRuntime()
   if (!headless) yield* listen((key) => run(onKey(key)))

@@ -127,7 +127,7 @@ describe("Applier", () => {
   it.effect("halts at an event that fails, and keeps what came before", () =>
     Effect.gen(function* () {
       yield* append("a", "b", "c")
-      yield* setBefore((id) => (id === "b" ? Effect.fail(new Error("no disk")) : Effect.void))
+      yield* setBefore((id) => (id === "b" ? Effect.fail("no disk") : Effect.void))
       const error = yield* Effect.flip(drain)
       assert.strictEqual(error._tag, "HandlerFailed")
       assert.match(error.message, /plan\.changed failed: no disk/)

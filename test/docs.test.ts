@@ -7,6 +7,7 @@ const read = (path: string) => readFile(fileURLToPath(new URL(`../${path}`, impo
 describe("Examples", () => {
   it.each([
     ["README.md", "compose.ts"],
+    ["README.md", "node.ts"],
     ["README.md", "testing.test.ts"],
     ["docs/writing-a-sink.md", "httpSink.ts"]
   ])("%s shows %s as it is compiled and run here", async (page, name) => {

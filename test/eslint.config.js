@@ -48,5 +48,7 @@ export default tseslint.config(
   ),
   inward(["src/postgres/**"], ["/(sinks|fleet|service|testing)/"]),
   inward(["src/sinks/**"], ["/(postgres|fleet|service|testing)/"]),
-  inward(["src/testing/**"], ["/(postgres|sinks|fleet|service)/"])
+  inward(["src/fleet/**"], ["/(service|testing)/"]),
+  // Of the fleet the ports alone.
+  inward(["src/testing/**"], ["/(postgres|sinks|service)/", "/fleet/(?!(AppliedEvents|Source)\\.js$)"])
 )

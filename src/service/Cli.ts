@@ -16,9 +16,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Append from "./commands/append.js"
+import * as Apply from "./commands/apply.js"
 import * as Migrate from "./commands/migrate.js"
 import * as Serve from "./commands/serve.js"
 import * as Status from "./commands/status.js"
+import * as Tail from "./commands/tail.js"
 import { CliError } from "./internal/CliError.js"
 import { discreet, messageOf, oneLine } from "./internal/text.js"
 import { version } from "./internal/version.js"
@@ -26,7 +28,14 @@ import * as ServiceConfig from "./ServiceConfig.js"
 
 const command = CliCommand.make("controlpublish").pipe(
   CliCommand.withDescription("A transactional outbox: append control events, and publish them once, in order per key."),
-  CliCommand.withSubcommands([Serve.command, Append.command, Migrate.command, Status.command]),
+  CliCommand.withSubcommands([
+    Serve.command,
+    Append.command,
+    Migrate.command,
+    Status.command,
+    Apply.command,
+    Tail.command
+  ]),
   // The whole story is for those who ask: --log-level debug.
   CliCommand.transformHandler(Effect.tapErrorCause((cause) => Effect.logDebug("The command failed", cause)))
 )

@@ -15,6 +15,7 @@ import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import type * as JetStreamSource from "../fleet/JetStreamSource.js"
 import * as PumpConfig from "../PumpConfig.js"
 import * as JetStreamSink from "../sinks/JetStreamSink.js"
 import * as DatabaseUrl from "./internal/databaseUrl.js"
@@ -62,6 +63,32 @@ export type SinkConfig =
   | ({ readonly _tag: "jetstream" } & JetStreamSink.Options)
 
 /**
+ * @since 1.0.0
+ * @category models
+ */
+export type SourceConfig =
+  | { readonly _tag: "nop" }
+  | {
+      readonly _tag: "file"
+      /** Where the feed is kept. */
+      readonly directory: string
+    }
+  | ({ readonly _tag: "jetstream" } & JetStreamSource.Options)
+
+/**
+ * What `apply` may do.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Apply {
+  readonly artifactDirectory: string
+  /** The tables that artifacts may change, as `schema.table`. */
+  readonly tables: ReadonlySet<string>
+  readonly cannotApply: "halt" | "setAside"
+}
+
+/**
  * The settings of the pump that the service has.
  *
  * @since 1.0.0
@@ -90,7 +117,7 @@ const settings = {
   databaseSchema: {
     env: "DATABASE_SCHEMA",
     flag: "database-schema",
-    help: "The PostgreSQL schema that holds the outbox; default public"
+    help: "The PostgreSQL schema that holds the tables of this package; default public"
   },
   sink: {
     env: "FEED_SINK",
@@ -105,12 +132,12 @@ const settings = {
   natsUrl: {
     env: "NATS_URL",
     flag: "nats-url",
-    help: "The servers of the sink jetstream, nats://user:password@host:port, several with commas; default nats://127.0.0.1:4222"
+    help: "The servers of JetStream, nats://user:password@host:port, several with commas; default nats://127.0.0.1:4222"
   },
   natsStream: {
     env: "NATS_STREAM",
     flag: "nats-stream",
-    help: "The stream that is published to; default control-events"
+    help: "The stream that is the feed; default control-events"
   },
   natsSubject: {
     env: "NATS_SUBJECT",
@@ -165,6 +192,31 @@ const settings = {
     flag: "drain-timeout",
     help: `How long a stop waits for publishes in flight; default ${Duration.format(defaults.drainTimeout)}`
   },
+  source: {
+    env: "FEED_SOURCE",
+    flag: "source",
+    help: "Where events are read from: nop (nowhere), file or jetstream; default nop"
+  },
+  sourceFileDir: {
+    env: "FEED_SOURCE_FILE_DIR",
+    flag: "source-file-dir",
+    help: "Where the source file finds the feed; default feed"
+  },
+  artifactDir: {
+    env: "ARTIFACT_DIR",
+    flag: "artifact-dir",
+    help: "Where the artifacts are that events refer to; default artifacts"
+  },
+  applyTables: {
+    env: "APPLY_TABLES",
+    flag: "tables",
+    help: "The tables that artifacts may change, schema.table, several with commas"
+  },
+  cannotApply: {
+    env: "APPLY_CANNOT_APPLY",
+    flag: "cannot-apply",
+    help: "What becomes of an event that can never be applied: halt (everything after it waits) or set-aside; default halt"
+  },
   // @effect/cli has a flag of its own for it, which wins.
   logLevel: { env: "LOG_LEVEL", help: "The least level that is logged; default info" }
 } satisfies Record<string, Setting>
@@ -183,18 +235,48 @@ export const databaseFlags = {
   databaseSchema: flag(settings.databaseSchema, Options.text)
 }
 
+const natsFlags = {
+  natsUrl: flag(settings.natsUrl, Options.redacted),
+  natsStream: flag(settings.natsStream, Options.text)
+}
+
 /**
- * The flags of all settings.
+ * The flags of the settings of the source.
  *
  * @since 1.0.0
  * @category flags
  */
-export const flags = {
+export const sourceFlags = {
+  source: flag(settings.source, Options.text),
+  sourceFileDir: flag(settings.sourceFileDir, Options.text),
+  ...natsFlags
+}
+
+/**
+ * The flags of the settings of `apply`.
+ *
+ * @since 1.0.0
+ * @category flags
+ */
+export const applyFlags = {
+  ...databaseFlags,
+  ...sourceFlags,
+  artifactDir: flag(settings.artifactDir, Options.text),
+  applyTables: flag(settings.applyTables, Options.text),
+  cannotApply: flag(settings.cannotApply, Options.text)
+}
+
+/**
+ * The flags of the settings of `serve`.
+ *
+ * @since 1.0.0
+ * @category flags
+ */
+export const serveFlags = {
   ...databaseFlags,
   sink: flag(settings.sink, Options.text),
   sinkFileDir: flag(settings.sinkFileDir, Options.text),
-  natsUrl: flag(settings.natsUrl, Options.redacted),
-  natsStream: flag(settings.natsStream, Options.text),
+  ...natsFlags,
   natsSubject: flag(settings.natsSubject, Options.text),
   natsManageStream: flag(settings.natsManageStream, Options.text),
   natsMinDuplicateWindow: flag(settings.natsMinDuplicateWindow, Options.text),
@@ -212,7 +294,7 @@ export const flags = {
  * @since 1.0.0
  * @category flags
  */
-export type Flags = { readonly [Name in keyof typeof flags]?: Option.Option<string | Redacted.Redacted> }
+export type Flags = { readonly [Name in keyof typeof settings]?: Option.Option<string | Redacted.Redacted> }
 
 /**
  * Runs an effect with flags before the settings of the environment.
@@ -317,11 +399,11 @@ const parseSchema: Parse<string> = (text) =>
     ? Either.right(text)
     : Either.left(`got ${quote(text)}, valid is a name of at most 63 bytes`)
 
-const sinks: ReadonlyArray<SinkConfig["_tag"]> = ["nop", "file", "jetstream"]
+const feeds = ["nop", "file", "jetstream"] as const
 
-const parseSink: Parse<SinkConfig["_tag"]> = (text) =>
+const parseFeed: Parse<(typeof feeds)[number]> = (text) =>
   Either.fromNullable(
-    sinks.find((sink) => sink === text),
+    feeds.find((feed) => feed === text),
     () => `got ${quote(text)}, valid is nop, file or jetstream`
   )
 
@@ -353,7 +435,7 @@ export const database: Effect.Effect<Database, InvalidSetting> = Effect.all({
  * @category settings
  */
 export const sink: Effect.Effect<SinkConfig, InvalidSetting> = Effect.gen(function* () {
-  const name = yield* read(settings.sink, parseSink, "nop" as const)
+  const name = yield* read(settings.sink, parseFeed, "nop" as const)
   switch (name) {
     case "nop":
       return { _tag: name }
@@ -362,6 +444,45 @@ export const sink: Effect.Effect<SinkConfig, InvalidSetting> = Effect.gen(functi
     case "jetstream":
       return { _tag: name, ...(yield* jetStream) }
   }
+})
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const source: Effect.Effect<SourceConfig, InvalidSetting> = Effect.gen(function* () {
+  const name = yield* read(settings.source, parseFeed, "nop" as const)
+  switch (name) {
+    case "nop":
+      return { _tag: name }
+    case "file":
+      return { _tag: name, directory: yield* read(settings.sourceFileDir, Either.right, "feed") }
+    case "jetstream":
+      return { _tag: name, ...(yield* jetStreamFeed) }
+  }
+})
+
+const parseTables: Parse<ReadonlySet<string>> = (text) => {
+  const tables = text.split(",").map((table) => table.trim())
+  const wrong = tables.find((table) => !/^[^.\s]+\.[^.\s]+$/.test(table))
+  return wrong === undefined
+    ? Either.right(new Set(tables))
+    : Either.left(`got ${quote(wrong)}, valid is schema.table, several with commas between them`)
+}
+
+const parseCannotApply: Parse<Apply["cannotApply"]> = (text) =>
+  text === "halt" || text === "set-aside"
+    ? Either.right(text === "halt" ? text : "setAside")
+    : Either.left(`got ${quote(text)}, valid is halt or set-aside`)
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const apply: Effect.Effect<Apply, InvalidSetting> = Effect.all({
+  artifactDirectory: read(settings.artifactDir, Either.right, "artifacts"),
+  tables: read(settings.applyTables, parseTables, new Set<string>()),
+  cannotApply: read(settings.cannotApply, parseCannotApply, "halt" as const)
 })
 
 /** A file that a setting names. */
@@ -398,7 +519,8 @@ const natsCredentials = (
     return first?.[1] ?? ofUrl
   })
 
-const jetStream: Effect.Effect<JetStreamSink.Options, InvalidSetting> = Effect.gen(function* () {
+/** How to reach the servers, and the stream that is the feed. */
+const jetStreamFeed: Effect.Effect<JetStreamSource.Options, InvalidSetting> = Effect.gen(function* () {
   const { credentials, servers } = yield* read(settings.natsUrl, NatsSettings.parseAddresses, {
     servers: ["nats://127.0.0.1:4222"],
     credentials: undefined
@@ -411,11 +533,17 @@ const jetStream: Effect.Effect<JetStreamSink.Options, InvalidSetting> = Effect.g
     const given = certFile === undefined ? settings.natsTlsKeyFile : settings.natsTlsCertFile
     return yield* invalid(missing, `is missing, while ${given.env} is set`)
   }
-  const options: JetStreamSink.Options = {
+  return {
     servers,
     credentials: yield* natsCredentials(credentials),
     tls: caFile === undefined && certFile === undefined ? undefined : { caFile, certFile, keyFile },
-    stream: yield* read(settings.natsStream, Either.right, "control-events"),
+    stream: yield* read(settings.natsStream, Either.right, "control-events")
+  }
+})
+
+const jetStream: Effect.Effect<JetStreamSink.Options, InvalidSetting> = Effect.gen(function* () {
+  const options: JetStreamSink.Options = {
+    ...(yield* jetStreamFeed),
     subject: yield* read(settings.natsSubject, Either.right, JetStreamSink.defaults.subject),
     manageStream: yield* read(
       settings.natsManageStream,

@@ -1,8 +1,12 @@
 /**
- * What tests of an application need: an outbox and a sink in memory, and the laws that every sink keeps.
+ * What tests of an application need: an outbox, a sink, a source and a node's marks in memory, and the laws that every sink
+ * and every source keep.
  *
  * @since 1.0.0
  */
+export * as MemoryAppliedEvents from "./MemoryAppliedEvents.js"
 export * as MemoryOutboxStore from "./MemoryOutboxStore.js"
 export * as MemorySink from "./MemorySink.js"
+export * as MemorySource from "./MemorySource.js"
 export * as SinkConformance from "./SinkConformance.js"
+export * as SourceConformance from "./SourceConformance.js"

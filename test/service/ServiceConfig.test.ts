@@ -86,6 +86,46 @@ describe("ServiceConfig", () => {
     })
   )
 
+  it.effect("reads what a node is told", () =>
+    Effect.gen(function* () {
+      const nothing = given({})
+      assert.deepStrictEqual(yield* nothing(ServiceConfig.source), { _tag: "nop" })
+      assert.deepStrictEqual(yield* nothing(ServiceConfig.apply), {
+        artifactDirectory: "artifacts",
+        tables: new Set<string>(),
+        cannotApply: "halt"
+      })
+      assert.deepStrictEqual(yield* given({ FEED_SOURCE: "file" })(ServiceConfig.source), {
+        _tag: "file",
+        directory: "feed"
+      })
+      const flags = { sourceFileDir: Option.some("there"), cannotApply: Option.some("set-aside") }
+      const environment = { FEED_SOURCE: "file", FEED_SOURCE_FILE_DIR: "here", APPLY_TABLES: "public.a , other.b" }
+      const both = given({ ...environment, ARTIFACT_DIR: "kept" }, flags)
+      assert.deepStrictEqual(yield* both(ServiceConfig.source), { _tag: "file", directory: "there" })
+      assert.deepStrictEqual(yield* both(ServiceConfig.apply), {
+        artifactDirectory: "kept",
+        tables: new Set(["public.a", "other.b"]),
+        cannotApply: "setAside"
+      })
+      // Settings of the sink are none of the source's.
+      const jetStream = given({ FEED_SOURCE: "jetstream", NATS_STREAM: "s", NATS_SUBJECT: "a..b" })
+      assert.deepStrictEqual(yield* jetStream(ServiceConfig.source), {
+        _tag: "jetstream",
+        servers: ["nats://127.0.0.1:4222"],
+        credentials: undefined,
+        tls: undefined,
+        stream: "s"
+      })
+      for (const tables of ["tenants", "public.tenants,", "a.b.c", "public. tenants"]) {
+        assert.match(
+          yield* messageOf(ServiceConfig.apply, { APPLY_TABLES: tables }),
+          /^APPLY_TABLES \(--tables\): got ".*", valid is schema\.table, several with commas between them$/
+        )
+      }
+    })
+  )
+
   it.effect("reads durations with long and with short units", () =>
     Effect.gen(function* () {
       const times = {

@@ -15,8 +15,8 @@ import * as PumpConfig from "../../PumpConfig.js"
 import type { Sink } from "../../Sink.js"
 import * as FileSink from "../../sinks/FileSink.js"
 import * as JetStreamSink from "../../sinks/JetStreamSink.js"
+import { announce } from "../internal/announce.js"
 import * as Database from "../internal/database.js"
-import { version } from "../internal/version.js"
 import * as ServiceConfig from "../ServiceConfig.js"
 
 type NamedSink = Exclude<ServiceConfig.SinkConfig, { readonly _tag: "nop" }>
@@ -41,15 +41,6 @@ const appendCommand = (database: ServiceConfig.Database): string => {
   const schema = database.schema === "public" ? "" : ` --database-schema '${database.schema.replaceAll("'", "'\\''")}'`
   return `${self()} append${schema} --type tenant.created --tenant t1`
 }
-
-const announce = (lines: Record<string, string>) =>
-  Console.log(
-    [
-      `controlpublish ${version}`,
-      ...Object.entries(lines).map(([name, value]) => `  ${name.padEnd(9)} ${value}`),
-      "Stop with Ctrl-C."
-    ].join("\n")
-  )
 
 const serveInert = Effect.zipRight(
   announce({
@@ -92,7 +83,7 @@ const serve = (database: ServiceConfig.Database, sink: NamedSink, pump: ServiceC
  * @since 1.0.0
  * @category commands
  */
-export const command = Command.make("serve", ServiceConfig.flags, (flags) =>
+export const command = Command.make("serve", ServiceConfig.serveFlags, (flags) =>
   Effect.gen(function* () {
     const database = yield* ServiceConfig.database
     const sink = yield* ServiceConfig.sink

@@ -1,4 +1,4 @@
-/** What the sink needs of a file system, each operation as an Effect. */
+/** What feeds and artifacts in directories need of a file system, each operation as an Effect. */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs/promises"
@@ -41,11 +41,11 @@ export const temporaryPath = (directory: string, name: string | number): string 
   Path.join(directory, `${temporary}${name}`)
 
 /** Writes a file that is on the disk when this ends, but for its name. */
-export const write = (path: string, text: string): Effect.Effect<void, FileError> =>
+export const write = (path: string, contents: string | Uint8Array): Effect.Effect<void, FileError> =>
   attempt(async () => {
     const file = await Fs.open(path, "w")
     try {
-      await file.writeFile(text)
+      await file.writeFile(contents)
       await file.sync()
     } finally {
       await file.close()
@@ -64,6 +64,8 @@ export const syncDirectory = (directory: string): Effect.Effect<void, FileError>
   })
 
 export const read = (path: string): Effect.Effect<string, FileError> => attempt(() => Fs.readFile(path, "utf8"))
+
+export const readBytes = (path: string): Effect.Effect<Uint8Array, FileError> => attempt(() => Fs.readFile(path))
 
 export const exists = (path: string): Effect.Effect<boolean, FileError> =>
   Effect.map(ifPresent(attempt(() => Fs.stat(path))), (found) => found !== undefined)
@@ -134,9 +136,13 @@ export const names = (
     return found
   })
 
+/** The paths of the temporary files, of which a crash leaves some. */
+export const temporaries = (directory: string): Effect.Effect<ReadonlyArray<string>, FileError> =>
+  Effect.map(
+    names(directory, (name) => name.startsWith(temporary)),
+    (names) => names.map((name) => Path.join(directory, name))
+  )
+
 /** Removes the temporary files that a crash has left. */
 export const removeTemporaries = (directory: string): Effect.Effect<void, FileError> =>
-  Effect.flatMap(
-    names(directory, (name) => name.startsWith(temporary)),
-    Effect.forEach((name) => remove(Path.join(directory, name)), { discard: true })
-  )
+  Effect.flatMap(temporaries(directory), Effect.forEach(remove, { discard: true }))

@@ -1,5 +1,6 @@
 import type { Row } from "../support/row.js"
 import { appending } from "./append.js"
+import { applied, applying } from "./apply.js"
 import { competition } from "./competition.js"
 import { memory, oneKey, tableSize } from "./limits.js"
 import { idle, latency, slowSink } from "./running.js"
@@ -17,5 +18,7 @@ export const rows: ReadonlyArray<Row> = [
   memory,
   slowSink,
   oneKey,
+  applying,
+  applied,
   core
 ]

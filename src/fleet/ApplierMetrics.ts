@@ -1,0 +1,46 @@
+/**
+ * What the appliers of a process count. The names are stable.
+ *
+ * @since 1.0.0
+ */
+import * as Metric from "effect/Metric"
+
+/**
+ * Events applied.
+ *
+ * @since 1.0.0
+ * @category metrics
+ */
+export const applied = Metric.counter("controlpublish_applied_total", { incremental: true })
+
+/**
+ * Deliveries of events that were applied before.
+ *
+ * @since 1.0.0
+ * @category metrics
+ */
+export const skipped = Metric.counter("controlpublish_skipped_total", { incremental: true })
+
+/**
+ * Events set aside.
+ *
+ * @since 1.0.0
+ * @category metrics
+ */
+export const setAside = Metric.counter("controlpublish_set_aside_total", { incremental: true })
+
+/**
+ * Passes that ended in an error: an event could not be applied, or the feed or the database was unavailable.
+ *
+ * @since 1.0.0
+ * @category metrics
+ */
+export const failures = Metric.counter("controlpublish_apply_failures_total", { incremental: true })
+
+/**
+ * The control version of the last event that was applied.
+ *
+ * @since 1.0.0
+ * @category metrics
+ */
+export const position = Metric.gauge("controlpublish_applied_position")

@@ -1,0 +1,162 @@
+/**
+ * Where the artifacts are that events refer to.
+ *
+ * @since 1.0.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { checksumOf, referenceOf } from "./internal/checksum.js"
+
+/**
+ * Keeps artifacts by their contents: the same bytes have the same reference, wherever and however often they are put.
+ * Its methods are those of an object store: put, get, list, delete.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export class ArtifactStore extends Context.Tag("controlpublish/ArtifactStore")<
+  ArtifactStore,
+  {
+    /** Keeps bytes for good when this ends. What is there already is kept, and counts as new again for `list`. */
+    readonly put: (bytes: Uint8Array) => Effect.Effect<Reference, ArtifactError>
+    /** The bytes, whose checksum is verified. */
+    readonly get: (reference: Reference) => Effect.Effect<Uint8Array, ArtifactError>
+    /** Every artifact, in no order. */
+    readonly list: Stream.Stream<Artifact, ArtifactError>
+    /**
+     * Removes an artifact if it is there and was not put after the instant, in milliseconds since the epoch, and answers
+     * whether it did. A `put` of the same bytes meanwhile wins.
+     */
+    readonly remove: (artifactRef: string, notPutAfter: number) => Effect.Effect<boolean, ArtifactError>
+  }
+>() {}
+
+/**
+ * What an event says of its artifact.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Reference {
+  readonly artifact_ref: string
+  /** `sha256:` and 64 hexadecimal digits. */
+  readonly checksum: string
+}
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Artifact {
+  readonly artifactRef: string
+  /** When it was put last, in milliseconds since the epoch. */
+  readonly putAt: number
+}
+
+/**
+ * An artifact cannot be had or kept.
+ *
+ * - `missing`: there is none of that reference.
+ * - `corrupt`: what is there has another checksum.
+ * - `invalid`: the reference cannot be one of this store.
+ * - `unavailable`: the store cannot be read or written now.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class ArtifactError extends Schema.TaggedError<ArtifactError>("controlpublish/ArtifactError")("ArtifactError", {
+  /** The reference, `""` where there is none yet. */
+  artifactRef: Schema.String,
+  reason: Schema.Literal("missing", "corrupt", "invalid", "unavailable"),
+  message: Schema.String,
+  cause: Schema.optionalWith(Schema.Defect, { exact: true })
+}) {}
+
+/**
+ * Fails where bytes are not what a checksum says. For stores.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const verify = (
+  bytes: Uint8Array,
+  { artifact_ref, checksum }: Reference
+): Effect.Effect<Uint8Array, ArtifactError> => {
+  const found = checksumOf(bytes)
+  return found === checksum.toLowerCase()
+    ? Effect.succeed(bytes)
+    : new ArtifactError({
+        artifactRef: artifact_ref,
+        reason: "corrupt",
+        message: `The artifact ${JSON.stringify(artifact_ref)} is corrupt: its ${bytes.length} bytes have the checksum ${found}, the event says ${checksum}`
+      })
+}
+
+/**
+ * Artifacts in memory, none of them at first.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerMemory: Layer.Layer<ArtifactStore> = Layer.sync(ArtifactStore, () => {
+  const artifacts = new Map<string, { readonly bytes: Uint8Array; readonly putAt: number }>()
+  return {
+    put: (bytes) =>
+      Effect.map(Clock.currentTimeMillis, (putAt) => {
+        const reference = referenceOf(bytes)
+        artifacts.set(reference.artifact_ref, { bytes: bytes.slice(), putAt })
+        return reference
+      }),
+    get: (reference) =>
+      Effect.suspend(() => {
+        const found = artifacts.get(reference.artifact_ref)
+        return found === undefined ? missing(reference.artifact_ref) : verify(found.bytes.slice(), reference)
+      }),
+    list: Stream.suspend(() =>
+      Stream.fromIterable(Array.from(artifacts, ([artifactRef, { putAt }]) => ({ artifactRef, putAt })))
+    ),
+    remove: (artifactRef, notPutAfter) =>
+      Effect.sync(() => {
+        const found = artifacts.get(artifactRef)
+        return found !== undefined && found.putAt <= notPutAfter && artifacts.delete(artifactRef)
+      })
+  }
+})
+
+/**
+ * No artifacts: for nodes whose events have none.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerNone: Layer.Layer<ArtifactStore> = Layer.sync(ArtifactStore, () => {
+  const none = (artifactRef: string) =>
+    new ArtifactError({
+      artifactRef,
+      reason: "unavailable",
+      message: `This node has no artifact store${artifactRef === "" ? "" : `, and an event refers to ${JSON.stringify(artifactRef)}`}`
+    })
+  return {
+    put: () => none(""),
+    get: ({ artifact_ref }) => none(artifact_ref),
+    list: Stream.empty,
+    remove: () => Effect.succeed(false)
+  }
+})
+
+/**
+ * The error of an artifact that is not there. For stores.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const missing = (artifactRef: string): ArtifactError =>
+  new ArtifactError({
+    artifactRef,
+    reason: "missing",
+    message: `The artifact ${JSON.stringify(artifactRef)} is not in the store`
+  })

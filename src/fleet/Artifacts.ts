@@ -1,0 +1,143 @@
+/**
+ * Artifacts and the events that refer to them, for producers.
+ *
+ * @since 1.0.0
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Chunk from "effect/Chunk"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type * as ControlEvent from "../ControlEvent.js"
+import type { EventId } from "../EventId.js"
+import { Outbox, type AppendError, type AppendOptions } from "../Outbox.js"
+import type { OutboxError } from "../OutboxStore.js"
+import { toOutboxError } from "../postgres/internal/failure.js"
+import { quote } from "../postgres/internal/names.js"
+import { ArtifactStore, type Artifact, type ArtifactError, type Reference } from "./ArtifactStore.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface CommitOptions<A, E, R> extends AppendOptions {
+  readonly artifact: Uint8Array
+  /** Changes the database, in the transaction. */
+  readonly change: (reference: Reference) => Effect.Effect<A, E, R>
+  /** The event of the change. The reference and the checksum are added. */
+  readonly event: (changed: A) => ControlEvent.Input
+}
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Committed<A> {
+  readonly changed: A
+  readonly eventId: EventId
+  readonly reference: Reference
+}
+
+/**
+ * Keeps an artifact, and then commits a change together with the event that refers to the artifact. Nobody sees an event
+ * whose artifact is not there, and no transaction is open while the artifact is kept. A transaction that fails leaves
+ * the artifact, for `sweep`. To be called outside of a transaction.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const commit = <A, E, R>(
+  options: CommitOptions<A, E, R>
+): Effect.Effect<Committed<A>, E | AppendError | OutboxError | ArtifactError, R | Outbox | ArtifactStore> =>
+  Effect.gen(function* () {
+    const outbox = yield* Outbox
+    const store = yield* ArtifactStore
+    const reference = yield* store.put(options.artifact)
+    return yield* outbox.withTransaction(
+      Effect.gen(function* () {
+        const changed = yield* options.change(reference)
+        const { orderingKey } = options
+        const eventId = yield* outbox.append({ ...options.event(changed), ...reference }, { orderingKey })
+        return { changed, eventId, reference }
+      })
+    )
+  }).pipe(Effect.withSpan("Artifacts.commit"))
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface SweepOptions<E, R> {
+  /** Which of the references something refers to, see {@link inOutbox}. */
+  readonly inUse: (artifactRefs: ReadonlyArray<string>) => Effect.Effect<Iterable<string>, E, R>
+  /**
+   * An artifact stays as long after it was put last, as its transaction may still be open. It has to be longer than
+   * any transaction takes. Default 1 day.
+   */
+  readonly grace?: Duration.DurationInput | undefined
+  /** Removes nothing, and answers what would be removed. Default `false`. */
+  readonly dryRun?: boolean | undefined
+}
+
+/** Artifacts that are asked for at a time. */
+const sweepSize = 1_000
+
+/**
+ * Removes the artifacts that nothing refers to, which failed transactions have left, and answers them. An artifact that
+ * is put again meanwhile stays.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const sweep = <E, R>(
+  options: SweepOptions<E, R>
+): Effect.Effect<ReadonlyArray<Artifact>, E | ArtifactError, R | ArtifactStore> =>
+  Effect.gen(function* () {
+    const store = yield* ArtifactStore
+    const notPutAfter = (yield* Clock.currentTimeMillis) - Duration.toMillis(options.grace ?? "1 day")
+    const swept = yield* store.list.pipe(
+      Stream.filter(({ putAt }) => putAt <= notPutAfter),
+      Stream.grouped(sweepSize),
+      Stream.mapEffect((old) =>
+        Effect.gen(function* () {
+          const refs = Array.from(old, ({ artifactRef }) => artifactRef)
+          const used = new Set(yield* options.inUse(refs))
+          const unused = Array.from(old).filter(({ artifactRef }) => !used.has(artifactRef))
+          if (options.dryRun === true) return unused
+          return yield* Effect.filter(unused, ({ artifactRef }) => store.remove(artifactRef, notPutAfter))
+        })
+      ),
+      Stream.runCollect
+    )
+    return Chunk.toReadonlyArray(swept).flat()
+  }).pipe(Effect.withSpan("Artifacts.sweep"))
+
+/**
+ * What rows of the outbox refer to, published ones included, in the database of the `SqlClient`. It reads the whole
+ * table for every thousand artifacts. Where rows are removed from the outbox while nodes may still want their artifacts,
+ * something else has to tell which ones those are.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const inOutbox =
+  (options: { readonly schema?: string | undefined } = {}) =>
+  (artifactRefs: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, OutboxError, SqlClient.SqlClient> =>
+    Effect.flatMap(SqlClient.SqlClient, (client) => {
+      const table = `${quote(options.schema ?? "public")}.control_events_outbox`
+      // Whoever inserts without this package need not fill the column.
+      const reference = `coalesce(artifact_ref, payload_json ->> 'artifact_ref')`
+      return client
+        .withoutTransforms()
+        .unsafe<{ readonly reference: string }>(
+          `SELECT DISTINCT ${reference} AS reference FROM ${table} WHERE ${reference} = ANY ($1::text[])`,
+          [artifactRefs]
+        )
+        .pipe(
+          Effect.mapBoth({
+            onFailure: (error) => toOutboxError("look for references to artifacts")(error.cause),
+            onSuccess: (rows) => rows.map(({ reference }) => reference)
+          })
+        )
+    })

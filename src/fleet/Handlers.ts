@@ -1,0 +1,181 @@
+/**
+ * What a node does with the events of each type.
+ *
+ * @since 1.0.0
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { InvalidEvent, type ControlEvent } from "../ControlEvent.js"
+import type { ControlVersion } from "../ControlVersion.js"
+
+/**
+ * What a handler gets beside the declared fields.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Delivered {
+  /** The event as it is in the feed, valid. */
+  readonly event: ControlEvent & { readonly control_version: ControlVersion }
+  /** The bytes that `artifact_ref` refers to, verified; `undefined` where the event has none. */
+  readonly artifact: Uint8Array | undefined
+}
+
+/**
+ * A handler declares that this event can never be applied here: a retry of the same event cannot help. The applier
+ * halts, or sets the event aside where it was told to.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class CannotApply extends Schema.TaggedError<CannotApply>("controlpublish/CannotApply")("CannotApply", {
+  reason: Schema.String
+}) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    return this.reason
+  }
+}
+
+/**
+ * A handler failed, and nothing of its transaction is kept. The event is tried again.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class HandlerFailed extends Schema.TaggedError<HandlerFailed>("controlpublish/HandlerFailed")("HandlerFailed", {
+  type: Schema.String,
+  message: Schema.String,
+  cause: Schema.Defect
+}) {}
+
+/**
+ * There is no handler for the type of an event: the node is older than the producer.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class UnknownType extends Schema.TaggedError<UnknownType>("controlpublish/UnknownType")("UnknownType", {
+  type: Schema.String
+}) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    return `This node has no handler for ${JSON.stringify(this.type)}: bring it up to date, or have other types skipped (otherwise)`
+  }
+}
+
+/**
+ * @since 1.0.0
+ * @category errors
+ */
+export type HandleError = InvalidEvent | CannotApply | HandlerFailed | UnknownType
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Handlers<R> {
+  /** Runs the handler of the event's type. */
+  readonly handle: (delivered: Delivered) => Effect.Effect<void, HandleError, R>
+}
+
+/**
+ * An event type that was declared with `EventType.make`.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Declared {
+  readonly type: string
+  readonly decode: (event: ControlEvent) => Effect.Effect<unknown, InvalidEvent>
+}
+
+type FieldsOf<T extends Declared> = Effect.Effect.Success<ReturnType<T["decode"]>>
+
+/**
+ * A handler for each of the types: one that is missing does not compile.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Table<Types extends ReadonlyArray<Declared>> = {
+  readonly [T in Types[number] as T["type"]]: (
+    fields: FieldsOf<T>,
+    delivered: Delivered
+  ) => Effect.Effect<unknown, unknown, unknown>
+}
+
+/** The services that a function's effect needs. */
+type Needs<F> = F extends (...args: never) => Effect.Effect<unknown, unknown, infer R> ? R : never
+
+const failed = (type: string) => (cause: unknown) =>
+  new HandlerFailed({
+    type,
+    message: `The handler of ${type} failed: ${cause instanceof Error && cause.message !== "" ? cause.message : String(cause)}`,
+    cause
+  })
+
+const isOwn = (error: unknown): error is HandleError =>
+  [InvalidEvent, CannotApply, HandlerFailed, UnknownType].some((own) => error instanceof own)
+
+/**
+ * Handlers for declared types. They run in the transaction that marks the event as applied.
+ *
+ * @example
+ * import { SqlClient } from "@effect/sql"
+ * import { EventType } from "controlpublish"
+ * import { Handlers } from "controlpublish/fleet"
+ * import { Effect, Schema } from "effect"
+ *
+ * const PlanChanged = EventType.make("plan.changed", { tenant_id: Schema.String, plan: Schema.String })
+ *
+ * export const handlers = Handlers.make([PlanChanged], {
+ *   "plan.changed": ({ plan, tenant_id }) =>
+ *     Effect.flatMap(
+ *       SqlClient.SqlClient,
+ *       (sql) => sql`UPDATE tenants SET plan = ${plan} WHERE id = ${tenant_id}`
+ *     )
+ * })
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = <const Types extends ReadonlyArray<Declared>, H extends Table<Types>, R2 = never>(
+  types: Types,
+  handlers: H & { readonly [Type in Exclude<keyof H, Types[number]["type"]>]: never },
+  options: {
+    /** What is done with events of other types: `halt` until the node knows them (the default), `skip`, or a handler. */
+    readonly otherwise?: "halt" | "skip" | ((delivered: Delivered) => Effect.Effect<unknown, unknown, R2>)
+  } = {}
+): Handlers<Needs<H[keyof H]> | R2> => {
+  type R = Needs<H[keyof H]>
+  const declared = new Map(types.map((type) => [type.type, type]))
+  const table = handlers as unknown as Readonly<
+    Record<string, (fields: unknown, delivered: Delivered) => Effect.Effect<unknown, unknown, R>>
+  >
+  const { otherwise = "halt" } = options
+  const handleOther = (delivered: Delivered): Effect.Effect<unknown, unknown, R2> => {
+    if (otherwise === "skip") return Effect.void
+    return otherwise === "halt" ? new UnknownType({ type: delivered.event.type }) : otherwise(delivered)
+  }
+  return {
+    handle: (delivered) => {
+      const { event } = delivered
+      const type = declared.get(event.type)
+      const handled: Effect.Effect<unknown, unknown, R | R2> =
+        type === undefined
+          ? handleOther(delivered)
+          : Effect.flatMap(type.decode(event), (fields) => table[event.type]!(fields, delivered))
+      return handled.pipe(
+        // What a handler did not foresee is a failure like any other: nothing of it is kept, and it is tried again.
+        Effect.catchAllDefect((defect) => failed(event.type)(defect)),
+        Effect.mapError((error): HandleError => (isOwn(error) ? error : failed(event.type)(error))),
+        Effect.asVoid
+      )
+    }
+  }
+}

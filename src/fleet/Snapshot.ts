@@ -1,0 +1,52 @@
+/**
+ * How far a snapshot of the producer's database is in the feed, so that a new node can go on from there.
+ *
+ * @since 1.0.0
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Effect from "effect/Effect"
+import type { EventId } from "../EventId.js"
+import type { OutboxError } from "../OutboxStore.js"
+import { toOutboxError } from "../postgres/internal/failure.js"
+import { quote } from "../postgres/internal/names.js"
+import type { Position } from "./Source.js"
+
+/**
+ * What `AppliedEvents.start` takes, with the identity of the feed.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Snapshot {
+  /** The snapshot holds every event up to this version. */
+  readonly position: Position
+  /** The events that it holds and that were not known to be published: they come after the position. */
+  readonly pending: ReadonlyArray<EventId>
+}
+
+/**
+ * Reads the position from the outbox. To be run in the transaction that reads the snapshot, whose isolation has to be
+ * `REPEATABLE READ`: so both are of the same moment.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const take = (
+  options: { readonly schema?: string | undefined } = {}
+): Effect.Effect<Snapshot, OutboxError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (client) => {
+    const table = `${quote(options.schema ?? "public")}.control_events_outbox`
+    return client
+      .withoutTransforms()
+      .unsafe<{ readonly position: number; readonly pending: ReadonlyArray<EventId> }>(
+        `SELECT coalesce(max(published_control_version), 0)::float8 AS position,
+          coalesce(array_agg(event_id) FILTER (WHERE published_control_version IS NULL), '{}') AS pending
+        FROM ${table}`
+      )
+      .pipe(
+        Effect.mapBoth({
+          onFailure: (error) => toOutboxError("read the position of a snapshot")(error.cause),
+          onSuccess: ([row]) => ({ position: row?.position ?? 0, pending: row?.pending ?? [] })
+        })
+      )
+  })

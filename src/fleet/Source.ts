@@ -1,0 +1,132 @@
+/**
+ * Where a node reads the feed.
+ *
+ * @since 1.0.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import type { ControlVersion } from "../ControlVersion.js"
+
+/**
+ * Reads a feed.
+ *
+ * A source promises:
+ *
+ * - The events after a position come in the order of their control versions, each once, and none is left out.
+ * - The stream goes on with new events, and ends only by interruption or with a `SourceError`.
+ * - What it cannot give whole (a gap, a feed that ends before the position, text that is no event) is a `SourceError`,
+ *   never silence.
+ * - Reading again from a position gives the same events again.
+ * - A slow reader slows it down: it holds a bounded number of events.
+ *
+ * `SourceConformance` in `controlpublish/testing` checks them.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export class Source extends Context.Tag("controlpublish/Source")<
+  Source,
+  {
+    /** The source's name in settings, logs and metrics. */
+    readonly name: string
+    /** Whether an applier with this source has nothing to do: no query, no fiber, no connection. */
+    readonly inert: boolean
+    /** The feed as it is now. */
+    readonly look: Effect.Effect<Feed, SourceError>
+    /** The events after a position, and then those to come. */
+    readonly events: (after: Position) => Stream.Stream<FeedEvent, SourceError>
+    /**
+     * Says that everything up to the version is applied. The position is the node's to keep, so a source may ignore
+     * this, and nothing is lost with an acknowledgement.
+     */
+    readonly acknowledge: (version: ControlVersion) => Effect.Effect<void, SourceError>
+  }
+>() {}
+
+/**
+ * How far a node is: the control version of the last event it applied, 0 before the first.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Position = number
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Feed {
+  /**
+   * What tells this feed from one that took its place and whose versions began again, `""` where the source cannot tell.
+   */
+  readonly identity: string
+  /** The version of the newest event, 0 where there is none. */
+  readonly newest: Position
+  /** The version of the oldest event that is there, of the next one where there is none. */
+  readonly oldest: Position
+}
+
+/**
+ * An event as it stands in the feed. Its text is not validated: that is for who applies it.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface FeedEvent {
+  readonly version: ControlVersion
+  /** The event's JSON text, with its control version or without. */
+  readonly text: string
+  /** W3C trace context of the append. */
+  readonly traceparent: string | undefined
+}
+
+/**
+ * The feed cannot be read.
+ *
+ * - `unavailable`: it cannot be reached now; a retry can help.
+ * - `misconfigured`: it is missing or refuses to be read, until somebody mends that.
+ * - `gap`: events after the position are gone. The node needs a snapshot, see `AppliedEvents.start`.
+ * - `beyond`: the feed ends before the position: it is another one, or was restored from a backup.
+ * - `replaced`: the feed is another one than the position is of.
+ * - `malformed`: something in the feed is no event. The message says what and why.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class SourceError extends Schema.TaggedError<SourceError>("controlpublish/SourceError")("SourceError", {
+  source: Schema.String,
+  reason: Schema.Literal("unavailable", "misconfigured", "gap", "beyond", "replaced", "malformed"),
+  /** One line: what happened, and what to do. */
+  message: Schema.String,
+  cause: Schema.optionalWith(Schema.Defect, { exact: true })
+}) {}
+
+/**
+ * The error of a feed that ends before a position.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export const beyond = (source: string, after: Position, newest: Position): SourceError =>
+  new SourceError({
+    source,
+    reason: "beyond",
+    message: `This node has applied control version ${after}, and the feed ends at ${newest}: it is another feed, or was restored from a backup. Start anew from a snapshot, or from 0 where the feed holds everything`
+  })
+
+/**
+ * A source of nothing: appliers are inert with it.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerNop: Layer.Layer<Source> = Layer.succeed(Source, {
+  name: "nop",
+  inert: true,
+  look: Effect.succeed({ identity: "", newest: 0, oldest: 1 }),
+  events: () => Stream.never,
+  acknowledge: () => Effect.void
+})

@@ -1,0 +1,18 @@
+/**
+ * The nodes of a fleet: reading the feed, and applying every event exactly once.
+ *
+ * @since 1.0.0
+ */
+export * as Applier from "./Applier.js"
+export * as ApplierMetrics from "./ApplierMetrics.js"
+export * as AppliedEvents from "./AppliedEvents.js"
+export * as Artifacts from "./Artifacts.js"
+export * as ArtifactStore from "./ArtifactStore.js"
+export * as FileArtifactStore from "./FileArtifactStore.js"
+export * as FileSource from "./FileSource.js"
+export * as FleetMigrations from "./FleetMigrations.js"
+export * as Handlers from "./Handlers.js"
+export * as JetStreamSource from "./JetStreamSource.js"
+export * as PostgresAppliedEvents from "./PostgresAppliedEvents.js"
+export * as Snapshot from "./Snapshot.js"
+export * as Source from "./Source.js"

@@ -1,0 +1,110 @@
+/** Rows as an artifact: `{"db": "…", "table": "…", "op": "upsert", "pk": ["id"], "rows": [{…}, …]}`. */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import { CannotApply, make, type Delivered, type Handlers } from "../../fleet/Handlers.js"
+import * as Names from "../../postgres/internal/names.js"
+import { failure, type CliError } from "./CliError.js"
+import { messageOf, quote } from "./text.js"
+
+const Rows = Schema.Struct({
+  /** The PostgreSQL schema. */
+  db: Schema.NonEmptyString,
+  table: Schema.NonEmptyString,
+  op: Schema.Literal("upsert", "delete"),
+  pk: Schema.NonEmptyArray(Schema.NonEmptyString),
+  rows: Schema.Array(Schema.Record({ key: Schema.String, value: Schema.Unknown }))
+})
+
+type Rows = typeof Rows.Type
+
+const decodeRows = ParseResult.decodeUnknown(Schema.parseJson(Rows), { onExcessProperty: "error" })
+
+const columnList = (names: ReadonlyArray<string>): string => names.map(Names.quote).join(", ")
+
+const invalid = (reason: string) => new CannotApply({ reason: `The artifact holds no rows to apply: ${reason}` })
+
+const textOf = (bytes: Uint8Array): Effect.Effect<string, CannotApply> =>
+  Effect.try({
+    try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),
+    catch: () => invalid("it is not UTF-8")
+  })
+
+const parse = (text: string): Effect.Effect<Rows, CannotApply> =>
+  Effect.mapError(decodeRows(text), (issue) => {
+    const [first] = ParseResult.ArrayFormatter.formatIssueSync(issue)
+    const field = first === undefined || first.path.length === 0 ? "it" : quote(first.path.join("."))
+    switch (first?._tag) {
+      case "Missing":
+        return invalid(`${field} is missing`)
+      case "Unexpected":
+        return invalid(`${field} is none of its fields`)
+      default:
+        return invalid(`${field} is not what it has to be`)
+    }
+  })
+
+/** The columns of the rows, which have to be the same in each: one that is absent would be set to NULL. */
+const columnsOf = ({ pk, rows }: Rows): Effect.Effect<ReadonlyArray<string>, CannotApply> => {
+  const columns = Object.keys(rows[0] ?? {})
+  const other = rows.findIndex(
+    (row) => Object.keys(row).length !== columns.length || columns.some((column) => !(column in row))
+  )
+  const missing = pk.find((column) => !columns.includes(column))
+  if (other > 0) return invalid(`"rows.${other}" has other columns than "rows.0"`)
+  return missing === undefined ? Effect.succeed(columns) : invalid(`"rows.0" has no ${quote(missing)}, which pk names`)
+}
+
+/** $1: the artifact. The rows are read from its text, so that numbers keep all of their digits. */
+const statementOf = ({ db, op, pk, table }: Rows, columns: ReadonlyArray<string>): string => {
+  const target = `${Names.quote(db)}.${Names.quote(table)}`
+  const given = `json_populate_recordset(NULL::${target}, $1::json -> 'rows')`
+  if (op === "delete") {
+    return `DELETE FROM ${target} old USING ${given} gone
+      WHERE ${pk.map((column) => `old.${Names.quote(column)} = gone.${Names.quote(column)}`).join(" AND ")}`
+  }
+  const others = Arr.difference(columns, pk)
+  const action =
+    others.length === 0
+      ? "NOTHING"
+      : `UPDATE SET ${others.map((column) => `${Names.quote(column)} = excluded.${Names.quote(column)}`).join(", ")}`
+  // Keys that the admin's database has generated stay what they are.
+  return `INSERT INTO ${target} (${columnList(columns)}) OVERRIDING SYSTEM VALUE SELECT ${columnList(columns)} FROM ${given}
+    ON CONFLICT (${columnList(pk)}) DO ${action}`
+}
+
+/**
+ * PostgreSQL refuses the rows for what they are: the same key twice (21), values that the columns cannot hold (22),
+ * constraints that they break (23). All else is the node's: a table that is missing, a permission, a lost connection.
+ */
+const refused = (target: string, cause: unknown): CannotApply | CliError => {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : ""
+  const message = `${target}: ${messageOf(cause)}`
+  return /^2[123]/.test(code) ? new CannotApply({ reason: message }) : failure(message, cause)
+}
+
+const applyRows = (
+  allowed: ReadonlySet<string>,
+  { artifact }: Delivered
+): Effect.Effect<void, CannotApply | CliError, SqlClient.SqlClient> =>
+  Effect.gen(function* () {
+    // Events without one are none of ours.
+    if (artifact === undefined) return
+    const text = yield* textOf(artifact)
+    const rows = yield* parse(text)
+    const target = `${rows.db}.${rows.table}`
+    // Not for ever: who runs the node can allow it.
+    if (!allowed.has(target)) {
+      return yield* failure(`the table ${quote(target)} may not be changed: add it to APPLY_TABLES (--tables)`)
+    }
+    if (rows.rows.length === 0) return
+    const statement = statementOf(rows, yield* columnsOf(rows))
+    const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+    yield* Effect.mapError(sql.unsafe(statement, [text]), ({ cause }) => refused(target, cause))
+  })
+
+/** Applies every artifact of rows to the tables that are allowed, whatever the type of its event. */
+export const handlers = (allowed: ReadonlySet<string>): Handlers<SqlClient.SqlClient> =>
+  make([], {}, { otherwise: (delivered) => applyRows(allowed, delivered) })

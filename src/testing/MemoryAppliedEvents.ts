@@ -1,0 +1,121 @@
+/**
+ * What a node has applied, in memory, for tests.
+ *
+ * Effects that are applied take part in no transaction here: what one did before it failed stays. The mark and the
+ * cursor are as in PostgreSQL.
+ *
+ * @since 1.0.0
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { AppliedEvents, MarksPruned, type Aside, type Cursor, type Delivery } from "../fleet/AppliedEvents.js"
+
+interface Mark {
+  /** `undefined` for what a snapshot held before the feed did. */
+  readonly version: number | undefined
+  readonly at: number
+  readonly setAside: string | undefined
+}
+
+/**
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* () {
+  const marks = new Map<string, Mark>()
+  const one = yield* Effect.makeSemaphore(1)
+  let cursor: Cursor = { feed: "", position: 0 }
+  let markedAfter = 0
+
+  const move = ({ feed, version }: Delivery) => {
+    cursor = { feed, position: Math.max(cursor.position, version) }
+  }
+
+  const mark = (event: Delivery, setAside: string | undefined) =>
+    Effect.map(Clock.currentTimeMillis, (at) => {
+      marks.set(event.eventId, { version: event.version, at, setAside })
+      move(event)
+    })
+
+  const unlessMarked = <A, E, R>(event: Delivery, effect: Effect.Effect<A, E, R>) =>
+    one.withPermits(1)(
+      Effect.suspend((): Effect.Effect<A | "skipped", E, R> => {
+        if (!marks.has(event.eventId)) return effect
+        move(event)
+        return Effect.succeed("skipped")
+      })
+    )
+
+  const applyOnce = <A, E, R>(event: Delivery, effect: Effect.Effect<A, E, R>) =>
+    unlessMarked(event, Effect.as(Effect.zipRight(effect, mark(event, undefined)), "applied" as const))
+
+  return AppliedEvents.of({
+    cursor: Effect.sync(() => cursor),
+    isApplied: (eventId) => Effect.sync(() => marks.has(eventId)),
+    applyOnce,
+    applyAll: (events) => Effect.forEach(events, ([event, effect]) => applyOnce(event, effect)),
+    isTransactional: false,
+    setAside: (event, reason) => unlessMarked(event, Effect.as(mark(event, reason), "setAside" as const)),
+    asides: (options) =>
+      Effect.sync(() =>
+        Array.from(marks, ([eventId, { at, setAside, version }]): ReadonlyArray<Aside> =>
+          setAside === undefined || version === undefined ? [] : [{ eventId, version, reason: setAside, at }]
+        )
+          .flat()
+          .sort((one, other) => other.at - one.at)
+          .slice(0, options?.limit ?? 100)
+      ),
+    start: ({ feed, pending = [], position }, effect) =>
+      one.withPermits(1)(
+        Effect.tap(effect, () =>
+          Effect.map(Clock.currentTimeMillis, (at) => {
+            const isOther = cursor.feed !== "" && cursor.feed !== feed
+            for (const [eventId, { version }] of marks) {
+              if (isOther || version === undefined || version > position) marks.delete(eventId)
+            }
+            for (const eventId of pending) {
+              if (!marks.has(eventId)) marks.set(eventId, { version: undefined, at, setAside: undefined })
+            }
+            cursor = { feed, position }
+            markedAfter = position
+          })
+        )
+      ),
+    seek: ({ feed, position }) =>
+      one.withPermits(1)(
+        Effect.suspend(() => {
+          if (position < markedAfter || (markedAfter > 0 && feed !== cursor.feed)) {
+            return new MarksPruned({ position, markedAfter })
+          }
+          if (position > cursor.position) markedAfter = position
+          cursor = { feed, position }
+          return Effect.void
+        })
+      ),
+    prune: ({ keep, limit = 10_000, olderThan }) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        const before = now - Duration.toMillis(olderThan)
+        const pruned = Array.from(marks, ([eventId, mark]) => ({ eventId, ...mark, version: mark.version ?? Infinity }))
+          .filter(({ at, setAside, version }) => {
+            return setAside === undefined && version <= cursor.position - keep && at < before
+          })
+          .sort((one, other) => one.version - other.version)
+          .slice(0, limit)
+        for (const { eventId, version } of pruned) {
+          marks.delete(eventId)
+          markedAfter = Math.max(markedAfter, version)
+        }
+        return pruned.length
+      })
+  })
+})
+
+/**
+ * Nothing applied at first.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer: Layer.Layer<AppliedEvents> = Layer.effect(AppliedEvents, make)

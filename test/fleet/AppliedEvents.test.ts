@@ -1,0 +1,290 @@
+import { assert, describe, it, layer } from "@effect/vitest"
+import { SqlClient } from "@effect/sql"
+import { Deferred, Effect, Either, Fiber, Layer } from "effect"
+import { ControlVersion, EventId } from "../../src/index.js"
+import { AppliedEvents, FleetMigrations, PostgresAppliedEvents } from "../../src/fleet/index.js"
+import * as MemoryAppliedEvents from "../../src/testing/MemoryAppliedEvents.js"
+import { layerClient, rawClient } from "../support/postgres.js"
+
+const delivery = (id: string, version: number, feed = "feed"): AppliedEvents.Delivery => ({
+  eventId: EventId.make(id),
+  version: ControlVersion.make(version),
+  feed
+})
+
+/** What both stores do. Each test has events of its own, and versions after those of the others. */
+const laws = (
+  test: (name: string, run: (first: number) => Effect.Effect<void, unknown, AppliedEvents.AppliedEvents>) => void
+) => {
+  test("apply an event once, however often and under whatever version it comes", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      let runs = 0
+      const effect = Effect.sync(() => runs++)
+      assert.strictEqual(yield* applied.applyOnce(delivery(`a-${first}`, first), effect), "applied")
+      assert.strictEqual(yield* applied.applyOnce(delivery(`a-${first}`, first), effect), "skipped")
+      assert.strictEqual(yield* applied.applyOnce(delivery(`a-${first}`, first + 5), effect), "skipped")
+      assert.strictEqual(runs, 1)
+      assert.deepStrictEqual(yield* applied.cursor, { feed: "feed", position: first + 5 })
+      assert.isTrue(yield* applied.isApplied(EventId.make(`a-${first}`)))
+      assert.isFalse(yield* applied.isApplied(EventId.make(`b-${first}`)))
+    }))
+
+  test("move the cursor only forwards", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* applied.applyOnce(delivery(`new-${first}`, first + 2), Effect.void)
+      yield* applied.applyOnce(delivery(`old-${first}`, first + 1), Effect.void)
+      assert.strictEqual((yield* applied.cursor).position, first + 2)
+    }))
+
+  test("mark nothing of an effect that fails, and pass its error", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      const before = yield* applied.cursor
+      const failed = yield* Effect.either(applied.applyOnce(delivery(`f-${first}`, first), Effect.fail("no")))
+      assert.deepStrictEqual(failed, Either.left("no"))
+      assert.isFalse(yield* applied.isApplied(EventId.make(`f-${first}`)))
+      assert.deepStrictEqual(yield* applied.cursor, before)
+    }))
+
+  test("let the second of two appliers wait, and skip", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      const begun = yield* Deferred.make<void>()
+      const goOn = yield* Deferred.make<void>()
+      let runs = 0
+      const one = yield* Effect.fork(
+        applied.applyOnce(
+          delivery(`c-${first}`, first),
+          Deferred.succeed(begun, undefined).pipe(
+            Effect.zipRight(Deferred.await(goOn)),
+            Effect.zipRight(Effect.sync(() => runs++))
+          )
+        )
+      )
+      yield* Deferred.await(begun)
+      const other = yield* Effect.fork(
+        applied.applyOnce(
+          delivery(`c-${first}`, first),
+          Effect.sync(() => runs++)
+        )
+      )
+      yield* Effect.sleep("100 millis")
+      assert.strictEqual(runs, 0)
+      assert.isNull(yield* Fiber.poll(other).pipe(Effect.map((exit) => (exit._tag === "None" ? null : exit))))
+      yield* Deferred.succeed(goOn, undefined)
+      assert.strictEqual(yield* Fiber.join(one), "applied")
+      assert.strictEqual(yield* Fiber.join(other), "skipped")
+      assert.strictEqual(runs, 1)
+    }))
+
+  test("apply what the first of two appliers could not", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      const begun = yield* Deferred.make<void>()
+      const goOn = yield* Deferred.make<void>()
+      const one = yield* Effect.fork(
+        applied.applyOnce(
+          delivery(`d-${first}`, first),
+          Deferred.succeed(begun, undefined).pipe(
+            Effect.zipRight(Deferred.await(goOn)),
+            Effect.zipRight(Effect.fail("no"))
+          )
+        )
+      )
+      yield* Deferred.await(begun)
+      const other = yield* Effect.fork(applied.applyOnce(delivery(`d-${first}`, first), Effect.void))
+      yield* Effect.sleep("50 millis")
+      yield* Deferred.succeed(goOn, undefined)
+      assert.strictEqual(yield* Effect.flip(Fiber.join(one)), "no")
+      assert.strictEqual(yield* Fiber.join(other), "applied")
+    }))
+
+  test("set an event aside with its reason", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      const event = delivery(`s-${first}`, first)
+      assert.strictEqual(yield* applied.setAside(event, "its stack is gone"), "setAside")
+      assert.strictEqual(yield* applied.setAside(event, "again"), "skipped")
+      assert.strictEqual(yield* applied.applyOnce(event, Effect.die("applied")), "skipped")
+      const [newest] = yield* applied.asides({ limit: 1 })
+      assert.deepInclude(newest, { eventId: `s-${first}`, version: first, reason: "its stack is gone" })
+      assert.strictEqual((yield* applied.cursor).position, first)
+    }))
+
+  test("start where a snapshot is, and apply again what it does not hold", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* applied.applyOnce(delivery(`m1-${first}`, first), Effect.void)
+      yield* applied.applyOnce(delivery(`m2-${first}`, first + 1), Effect.void)
+      const snapshot = { feed: "feed", position: first, pending: [EventId.make(`m3-${first}`)] }
+      assert.strictEqual(yield* applied.start(snapshot, Effect.succeed("loaded")), "loaded")
+      assert.deepStrictEqual(yield* applied.cursor, { feed: "feed", position: first })
+      const comes = (id: string, version: number) => applied.applyOnce(delivery(id, version), Effect.void)
+      assert.strictEqual(yield* comes(`m2-${first}`, first + 1), "applied", "the snapshot is older than this event")
+      assert.strictEqual(yield* comes(`m3-${first}`, first + 2), "skipped", "the snapshot holds it")
+      assert.strictEqual(yield* comes(`m1-${first}`, first + 3), "skipped", "a second copy of one that it holds")
+    }))
+
+  test("start with nothing where the snapshot cannot be loaded", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* applied.applyOnce(delivery(`n-${first}`, first + 1), Effect.void)
+      const before = yield* applied.cursor
+      yield* Effect.flip(applied.start({ feed: "third", position: first }, Effect.fail("no snapshot")))
+      assert.deepStrictEqual(yield* applied.cursor, before)
+      assert.isTrue(yield* applied.isApplied(EventId.make(`n-${first}`)))
+    }))
+
+  test("start from a snapshot of another feed, whose marks say nothing of it", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* applied.applyOnce(delivery(`o-${first}`, first), Effect.void)
+      yield* applied.start({ feed: "other", position: first + 1 }, Effect.void)
+      assert.isFalse(yield* applied.isApplied(EventId.make(`o-${first}`)))
+      yield* applied.start({ feed: "feed", position: first + 1 }, Effect.void)
+    }))
+
+  test("go back without applying anything twice, but not behind what has marks", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* applied.start({ feed: "feed", position: first }, Effect.void)
+      const ids = [1, 2, 3].map((n) => delivery(`q${n}-${first}`, first + n))
+      for (const event of ids) yield* applied.applyOnce(event, Effect.void)
+      yield* applied.seek({ feed: "feed", position: first })
+      assert.deepStrictEqual(yield* applied.cursor, { feed: "feed", position: first })
+      for (const event of ids) assert.strictEqual(yield* applied.applyOnce(event, Effect.void), "skipped")
+      yield* Effect.sleep("20 millis")
+      assert.isAtLeast(yield* applied.prune({ keep: 2, olderThan: "10 millis" }), 1)
+      const error = yield* Effect.flip(applied.seek({ feed: "feed", position: first }))
+      assert.deepInclude({ ...error }, { _tag: "MarksPruned", position: first, markedAfter: first + 1 })
+      yield* applied.seek({ feed: "feed", position: first + 1 })
+      // Going forward says that the node has what is passed.
+      yield* applied.seek({ feed: "feed", position: first + 9 })
+      assert.strictEqual((yield* Effect.flip(applied.seek({ feed: "feed", position: first + 8 })))._tag, "MarksPruned")
+      assert.strictEqual((yield* Effect.flip(applied.seek({ feed: "else", position: first + 10 })))._tag, "MarksPruned")
+    }))
+
+  test("prune marks that are far and long behind, and no others", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      for (let index = 0; index < 10; index++) {
+        yield* applied.applyOnce(delivery(`p-${first}-${index}`, first + index), Effect.void)
+      }
+      yield* applied.setAside(delivery(`p-${first}-aside`, first + 10), "kept for people")
+      yield* Effect.sleep("20 millis")
+      const left = Effect.map(
+        Effect.forEach(
+          Array.from({ length: 10 }, (_, index) => `p-${first}-${index}`),
+          (id) => applied.isApplied(EventId.make(id))
+        ),
+        (found) => found.filter(Boolean).length
+      )
+      yield* applied.prune({ keep: 0, olderThan: "1 hour" })
+      assert.strictEqual(yield* left, 10, "the young stay")
+      yield* applied.prune({ keep: 5, olderThan: "10 millis" })
+      assert.strictEqual(yield* left, 4, "those near the cursor stay")
+      assert.strictEqual(yield* applied.prune({ keep: 0, olderThan: "10 millis", limit: 1 }), 1)
+      assert.strictEqual(yield* left, 3)
+      yield* applied.prune({ keep: 0, olderThan: "10 millis" })
+      assert.strictEqual(yield* left, 0)
+      assert.isTrue(yield* applied.isApplied(EventId.make(`p-${first}-aside`)))
+    }))
+}
+
+describe("AppliedEvents in memory", () => {
+  laws((name, run) => {
+    it.live(name, () => Effect.provide(run(100), MemoryAppliedEvents.layer))
+  })
+})
+
+const postgres = PostgresAppliedEvents.layer({ schema: "node" }).pipe(
+  Layer.provideMerge(Layer.orDie(FleetMigrations.layer({ schema: "node" }))),
+  Layer.provideMerge(layerClient)
+)
+
+layer(postgres, { excludeTestServices: true, timeout: "60 seconds" })("AppliedEvents in PostgreSQL", (it) => {
+  let first = 0
+  laws((name, run) => {
+    it.effect(name, () => {
+      first += 1_000
+      return run(first)
+    })
+  })
+
+  it.effect("commits the effect, the mark and the cursor together, or nothing", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* sql`CREATE TABLE things (id int PRIMARY KEY)`
+      const insert = (id: number) => sql`INSERT INTO things ${sql.insert({ id })}`
+      first += 1_000
+      yield* applied.applyOnce(delivery("t-1", first), insert(1))
+      yield* Effect.flip(applied.applyOnce(delivery("t-2", first + 1), Effect.zipRight(insert(2), Effect.fail("late"))))
+      yield* Effect.flip(applied.applyOnce(delivery("t-3", first + 2), Effect.zipRight(insert(3), insert(1))))
+      assert.deepStrictEqual(yield* sql`SELECT id FROM things`, [{ id: 1 }])
+      assert.strictEqual((yield* applied.cursor).position, first)
+      assert.isFalse(yield* applied.isApplied(EventId.make("t-2")))
+    })
+  )
+
+  it.effect("keeps nothing of an effect that is interrupted", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* sql`CREATE TABLE interrupted (id int)`
+      const begun = yield* Deferred.make<void>()
+      first += 1_000
+      const fiber = yield* Effect.fork(
+        applied.applyOnce(
+          delivery("i-1", first),
+          sql`INSERT INTO interrupted VALUES (1)`.pipe(
+            Effect.zipRight(Deferred.succeed(begun, undefined)),
+            Effect.zipRight(Effect.never)
+          )
+        )
+      )
+      yield* Deferred.await(begun)
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(yield* sql`SELECT FROM interrupted`, [])
+      assert.isFalse(yield* applied.isApplied(EventId.make("i-1")))
+      assert.strictEqual(yield* applied.applyOnce(delivery("i-1", first), Effect.void), "applied")
+    })
+  )
+
+  it.effect("says that a retry helps when the connection is lost before the commit", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const applied = yield* AppliedEvents.AppliedEvents
+      const outside = yield* rawClient
+      first += 1_000
+      const error = yield* Effect.flip(
+        applied.applyOnce(
+          delivery("k-1", first),
+          Effect.flatMap(sql<{ pid: number }>`SELECT pg_backend_pid() AS pid`, ([row]) =>
+            Effect.promise(() => outside.query("SELECT pg_terminate_backend($1)", [row!.pid]))
+          ).pipe(Effect.delay("50 millis"))
+        )
+      )
+      assert.strictEqual((error as AppliedEvents.AppliedEventsError)._tag, "AppliedEventsError")
+      assert.isTrue((error as AppliedEvents.AppliedEventsError).retryable)
+      // The pool may give the lost connection once more before it learns of its end.
+      const again = applied.applyOnce(delivery("k-1", first), Effect.void)
+      assert.strictEqual(yield* Effect.retry(again, { times: 5, while: ({ retryable }) => retryable }), "applied")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("migrates once, and prints SQL that makes the same tables", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      assert.deepStrictEqual(yield* FleetMigrations.run({ schema: "node" }), [])
+      yield* sql.unsafe(FleetMigrations.print({ schema: "printed" }))
+      assert.deepStrictEqual(yield* FleetMigrations.run({ schema: "printed" }), [])
+      const columns = (schema: string) =>
+        sql`SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = ${schema}
+          ORDER BY 1, 2`
+      assert.deepStrictEqual(yield* columns("printed"), yield* columns("node"))
+    })
+  )
+})

@@ -1,0 +1,153 @@
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer, Redacted } from "effect"
+import { once } from "node:events"
+import * as Fs from "node:fs/promises"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { AppliedEvents, FleetMigrations, PostgresAppliedEvents } from "../../src/fleet/index.js"
+import { layerClient, TestDatabase } from "../support/postgres.js"
+import { bundle, kill, run } from "../support/processes.js"
+import { eventually } from "../support/pump.js"
+
+const node = PostgresAppliedEvents.layer().pipe(
+  Layer.provideMerge(Layer.orDie(FleetMigrations.layer())),
+  Layer.provideMerge(layerClient)
+)
+
+/** Every tenth event comes again under a later version, as from a pump that did not learn of the first time. */
+const isCopied = (n: number) => n % 10 === 0
+
+const feed = (total: number) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const directory = await Fs.mkdtemp(Path.join(Os.tmpdir(), "crash-feed-"))
+      let version = 0
+      const write = async (n: number, name: string) => {
+        const event = { event_id: `e${n}`, type: "x", control_version: ++version }
+        await Fs.writeFile(Path.join(directory, `${name}.json`), JSON.stringify(event))
+      }
+      for (let n = 1; n <= total; n++) {
+        await write(n, `e${n}`)
+        if (n > 50 && isCopied(n)) await write(n - 50, `e${n - 50}-again`)
+      }
+      return { directory, newest: version }
+    }),
+    ({ directory }) => Effect.promise(() => Fs.rm(directory, { recursive: true }))
+  )
+
+describe("Appliers that crash", () => {
+  it.scopedLive(
+    "apply each event once and in order: killed with -9 in a transaction and after its commit, two at a time, copies among the events",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const applied = yield* AppliedEvents.AppliedEvents
+        const { url } = yield* TestDatabase
+        const program = yield* bundle("applierProcess")
+        const total = 5_000
+        const { directory, newest } = yield* feed(total)
+        yield* sql`CREATE TABLE log (position bigserial, event_id text NOT NULL, version int NOT NULL, applier int NOT NULL)`
+        yield* sql`CREATE TABLE counter (n int NOT NULL)`
+        yield* sql`INSERT INTO counter VALUES (0)`
+        const start = (killAt = "never", n = 0) => run(program, [Redacted.value(url), directory, killAt, String(n)])
+        const position = Effect.map(applied.cursor, ({ position }) => position)
+        const rows = Effect.map(sql<{ n: number }>`SELECT count(*)::int AS n FROM log`, ([row]) => row!.n)
+
+        // Killed with its transaction open: nothing of it is there.
+        const inFirst = yield* start("handler", 1)
+        if (inFirst.signalCode === null) yield* Effect.promise(() => once(inFirst, "exit"))
+        assert.strictEqual(inFirst.signalCode, "SIGKILL")
+        assert.strictEqual(yield* position, 0)
+        assert.strictEqual(yield* rows, 0)
+
+        // Killed after its commit, before the source hears of it: it is applied.
+        const afterFirst = yield* start("acknowledge", 1)
+        if (afterFirst.signalCode === null) yield* Effect.promise(() => once(afterFirst, "exit"))
+        assert.strictEqual(afterFirst.signalCode, "SIGKILL")
+        assert.strictEqual(yield* position, 1)
+        assert.strictEqual(yield* rows, 1)
+
+        // In the middle of transactions of many events, and after them, two at a time.
+        for (const [killAt, n] of [
+          ["handler", 100],
+          ["acknowledge", 4]
+        ] as const) {
+          const children = yield* Effect.all([start(killAt, n), start(killAt, n * 2)], { concurrency: 2 })
+          yield* Effect.forEach(children, (child) =>
+            child.signalCode === null ? Effect.promise(() => once(child, "exit")) : Effect.void
+          )
+          assert.deepStrictEqual(
+            children.map(({ signalCode }) => signalCode),
+            ["SIGKILL", "SIGKILL"]
+          )
+        }
+        assert.isBelow(yield* position, newest)
+
+        // At any moment, from outside.
+        const children = yield* Effect.all([start(), start()], { concurrency: 2 })
+        yield* Effect.sleep("100 millis")
+        yield* Effect.forEach(children, (child) => kill(child, "SIGKILL"))
+
+        const last = yield* Effect.all([start(), start()], { concurrency: 2 })
+        yield* eventually(
+          "everything is applied",
+          Effect.map(position, (position) => position === newest)
+        )
+        assert.deepStrictEqual(yield* Effect.forEach(last, (child) => kill(child, "SIGTERM")), [0, 0])
+
+        const check = Effect.gen(function* () {
+          const log = yield* sql<{
+            event_id: string
+            version: number
+          }>`SELECT event_id, version FROM log ORDER BY position`
+          assert.strictEqual(log.length, total)
+          assert.deepStrictEqual(
+            log.map(({ event_id }) => event_id),
+            Array.from({ length: total }, (_, n) => `e${n + 1}`)
+          )
+          assert.deepStrictEqual(yield* sql`SELECT n FROM counter`, [{ n: total }])
+        })
+        yield* check
+
+        // Everything again.
+        yield* applied.seek({ feed: "", position: 0 })
+        const again = yield* start()
+        yield* eventually(
+          "everything is read again",
+          Effect.map(position, (position) => position === newest)
+        )
+        assert.strictEqual(yield* kill(again, "SIGTERM"), 0)
+        yield* check
+      }).pipe(Effect.provide(node)),
+    120_000
+  )
+
+  it.scopedLive(
+    "stop with 0, what they had in hand applied as a whole",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const applied = yield* AppliedEvents.AppliedEvents
+        const { url } = yield* TestDatabase
+        const program = yield* bundle("applierProcess")
+        const { directory, newest } = yield* feed(1_000)
+        yield* sql`CREATE TABLE log (event_id text NOT NULL, version int NOT NULL, applier int NOT NULL)`
+        yield* sql`CREATE TABLE counter (n int NOT NULL)`
+        yield* sql`INSERT INTO counter VALUES (0)`
+        const child = yield* run(program, [Redacted.value(url), directory, "never", "0"])
+        yield* eventually(
+          "it applies",
+          Effect.map(applied.cursor, ({ position }) => position > 20)
+        )
+        assert.strictEqual(yield* kill(child, "SIGTERM"), 0)
+        const { position } = yield* applied.cursor
+        assert.isBelow(position, newest)
+        const [state] = yield* sql`SELECT count(*)::int AS log, (SELECT n FROM counter) AS counted,
+          (SELECT count(*)::int FROM applied_events) AS marks FROM log`
+        const done = (yield* sql<{ n: number }>`SELECT n FROM counter`)[0]!.n
+        assert.deepStrictEqual(state, { log: done, counted: done, marks: done })
+      }).pipe(Effect.provide(node)),
+    60_000
+  )
+})

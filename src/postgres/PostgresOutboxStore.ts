@@ -5,9 +5,7 @@
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
-import { SqlError } from "@effect/sql/SqlError"
 import * as Arr from "effect/Array"
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -31,7 +29,9 @@ import {
 } from "../OutboxStore.js"
 import * as Names from "./internal/names.js"
 import * as Positions from "./internal/positions.js"
-import { makePool, toOutboxError, type Session } from "./internal/session.js"
+import { toOutboxError } from "./internal/failure.js"
+import { makePool, type Session } from "./internal/session.js"
+import { withTransaction } from "./internal/transaction.js"
 
 /** Rows and bytes that one INSERT takes at most. */
 const insertRows = 5_000
@@ -232,14 +232,6 @@ const integers = (values: ReadonlyArray<string | number>): string => `{${values.
 
 const count = (value: number, limit: number): Count => ({ value, exact: value < limit })
 
-/** An error of the effect that runs in a transaction. */
-class Own<E> {
-  readonly error: E
-  constructor(error: E) {
-    this.error = error
-  }
-}
-
 interface ClaimRow extends Omit<ClaimedRow, "traceparent"> {
   readonly traceparent: string | null
   readonly drawn: string
@@ -323,20 +315,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], nev
             Option.isNone(transaction) ? new NotInTransaction() : insert(rows)
         ),
 
-      withTransaction: (effect) =>
-        // The effect's own errors may be of the database as well, and pass as they are.
-        sql.withTransaction(Effect.mapError(effect, (error) => new Own(error))).pipe(
-          Effect.mapError((error) =>
-            error instanceof Own ? error.error : toOutboxError("begin a transaction")(error.cause)
-          ),
-          // To @effect/sql a commit or rollback that fails is a defect.
-          Effect.catchSomeCause((cause) =>
-            Option.map(
-              Option.filter(Cause.dieOption(cause), (defect) => defect instanceof SqlError),
-              (defect) => toOutboxError("end the transaction")(defect.cause)
-            )
-          )
-        ),
+      withTransaction: withTransaction(sql, toOutboxError),
 
       probe: ({ afterParked, now }) =>
         withSession((session) =>

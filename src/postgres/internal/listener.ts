@@ -5,7 +5,8 @@ import type * as Scope from "effect/Scope"
 import * as Pg from "pg"
 import type { OutboxError } from "../../OutboxStore.js"
 import { quote, type Names } from "./names.js"
-import { connectionOptions, queries, toOutboxError, type Session } from "./session.js"
+import { toOutboxError } from "./failure.js"
+import { connectionOptions, queries, type Session } from "./session.js"
 
 /** A connection that listens. Its statements run one after another, whoever asks for them. */
 export interface Listener extends Pick<Session, "query" | "script"> {

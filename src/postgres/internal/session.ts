@@ -3,7 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Pg from "pg"
-import { OutboxError } from "../../OutboxStore.js"
+import type { OutboxError } from "../../OutboxStore.js"
+import { toOutboxError } from "./failure.js"
 
 /**
  * A connection of the outbox's own. Pumps do not borrow the application's: its pool cannot give a connection up that
@@ -39,25 +40,6 @@ export const connectionOptions = (config: PgClientConfig): Pg.ClientConfig => ({
   connectionTimeoutMillis: connectTimeout,
   query_timeout: queryTimeout
 })
-
-// Transactions that fail with these can succeed when they are tried again: class 40 is rollbacks by the server
-// (deadlock, serialization), 08 and 57P are lost connections and shutdowns, 53 is a lack of resources, 55P03 a lock.
-const isRetryable = (cause: unknown): boolean =>
-  cause instanceof Error &&
-  (!("code" in cause) || typeof cause.code !== "string" || /^(40|08|53|57P|55P03|E)/.test(cause.code))
-
-const codeOf = (cause: unknown): string =>
-  cause instanceof Error && "code" in cause && typeof cause.code === "string" ? ` (${cause.code})` : ""
-
-/** An `OutboxError` for what the driver reported. */
-export const toOutboxError =
-  (doing: string) =>
-  (cause: unknown): OutboxError =>
-    new OutboxError({
-      message: `Could not ${doing}: ${cause instanceof Error && cause.message !== "" ? cause.message : String(cause)}${codeOf(cause)}`,
-      retryable: isRetryable(cause),
-      cause
-    })
 
 /** Runs a query of the driver's, and gives the connection up where it failed or nobody waits any more. */
 const run = (

@@ -119,7 +119,7 @@ const makeInert = (sink: Sink["Type"]): Effect.Effect<Pump["Type"]> =>
 const makeStatus = (sink: Sink["Type"]) =>
   Effect.gen(function* () {
     const ref = yield* SubscriptionRef.make(yield* initialStatus(sink, "idle"))
-    yield* PumpMetrics.setState("idle")
+    yield* Effect.zipRight(PumpMetrics.zero, PumpMetrics.setState("idle"))
     const enter = (state: PumpState) =>
       Effect.flatMap(SubscriptionRef.get(ref), (status) =>
         status.state === state
@@ -148,12 +148,13 @@ const makeStatus = (sink: Sink["Type"]) =>
       Effect.gen(function* () {
         const at = yield* Clock.currentTimeMillis
         const before = yield* SubscriptionRef.get(ref)
+        const error = describe(cause)
         yield* SubscriptionRef.update(ref, (status) => ({
           ...status,
           failures: status.failures + 1,
-          lastError: { at, ...describe(cause) }
+          lastError: { at, ...error }
         }))
-        yield* Metric.increment(PumpMetrics.failures)
+        yield* Metric.increment(PumpMetrics.failures[error.of])
         // Said once an outage, and in full; its retries are said at debug level.
         yield* before.state === "unavailable"
           ? Effect.logDebug("The pump still cannot publish", cause)

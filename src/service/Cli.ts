@@ -23,6 +23,7 @@ import { CliError } from "./internal/CliError.js"
 import { discreet, messageOf, oneLine } from "./internal/text.js"
 import { version } from "./internal/version.js"
 import * as ServiceConfig from "./ServiceConfig.js"
+import * as Telemetry from "./Telemetry.js"
 
 const command = CliCommand.make("controlpublish").pipe(
   CliCommand.withDescription("A transactional outbox: append control events, and publish them once, in order per key."),
@@ -43,13 +44,12 @@ const describe = (cause: Cause.Cause<unknown>): { readonly message: string | und
   return { message: `unexpected: ${messageOf(error)}`, exitCode: 1 }
 }
 
-/**
- * Output for people and programs goes to stdout, and all else to stderr: as logfmt, or pretty on a terminal.
- */
-const logger = Logger.replace(
-  Logger.defaultLogger,
-  process.stderr.isTTY ? Logger.prettyLogger({ stderr: true }) : Logger.withConsoleError(Logger.logfmtLogger)
-)
+/** Output for people and programs goes to stdout, and all else to stderr. */
+const loggers: Readonly<Record<ServiceConfig.LogFormat, Logger.Logger<unknown, void>>> = {
+  json: Logger.withConsoleError(Logger.jsonLogger),
+  logfmt: Logger.withConsoleError(Logger.logfmtLogger),
+  pretty: Logger.prettyLogger({ stderr: true })
+}
 
 /** What @effect/cli says of a command line quotes it, and a URL with a password may have got into the wrong place. */
 const discreetConsole = Effect.consoleWith((console) =>
@@ -75,13 +75,15 @@ const withDashLast = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
 export const run = (argv: ReadonlyArray<string>): Effect.Effect<void, never, CliApp.CliApp.Environment> =>
   Effect.gen(function* () {
     const level = yield* ServiceConfig.logLevel
+    const format = yield* ServiceConfig.logFormat
     const console = yield* discreetConsole
     yield* CliCommand.run(command, { name: "controlpublish", version })(withDashLast(argv)).pipe(
+      Effect.provide(Telemetry.layer),
       Effect.withConsole(console),
+      Effect.provide(Logger.replace(Logger.defaultLogger, loggers[format])),
       Logger.withMinimumLogLevel(level)
     )
   }).pipe(
-    Effect.provide(logger),
     // What comes after an interruption has to run as well.
     (command) => Effect.uninterruptibleMask((restore) => Effect.flatMap(Effect.exit(restore(command)), end))
   )

@@ -166,7 +166,21 @@ const settings = {
     help: `How long a stop waits for publishes in flight; default ${Duration.format(defaults.drainTimeout)}`
   },
   // @effect/cli has a flag of its own for it, which wins.
-  logLevel: { env: "LOG_LEVEL", help: "The least level that is logged; default info" }
+  logLevel: { env: "LOG_LEVEL", help: "The least level that is logged; default info" },
+  logFormat: {
+    env: "LOG_FORMAT",
+    help: "How it is logged: json, logfmt or pretty; default pretty on a terminal, else logfmt"
+  },
+  // Those of OpenTelemetry that decide whether it is loaded. The others are read by its SDK.
+  otelDisabled: { env: "OTEL_SDK_DISABLED", help: "Whether nothing is exported, true or false; default false" },
+  otelEndpoint: { env: "OTEL_EXPORTER_OTLP_ENDPOINT", help: "Where spans and metrics are exported to" },
+  otelTracesEndpoint: { env: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", help: "Where spans are exported to" },
+  otelMetricsEndpoint: { env: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", help: "Where metrics are exported to" },
+  otelProtocol: { env: "OTEL_EXPORTER_OTLP_PROTOCOL", help: "http/protobuf" },
+  otelTraces: { env: "OTEL_TRACES_EXPORTER", help: "otlp or none; default otlp where an endpoint is set" },
+  otelMetrics: { env: "OTEL_METRICS_EXPORTER", help: "otlp or none; default otlp where an endpoint is set" },
+  otelMetricsInterval: { env: "OTEL_METRIC_EXPORT_INTERVAL", help: "Milliseconds; default 60000" },
+  otelSampler: { env: "OTEL_TRACES_SAMPLER", help: "Which traces are exported; default parentbased_always_on" }
 } satisfies Record<string, Setting>
 
 const flag = <A>(setting: Required<Setting>, make: (name: string) => Options.Options<A>) =>
@@ -465,3 +479,84 @@ export const logLevel: Effect.Effect<LogLevel.LogLevel, InvalidSetting> = read(
   parseLogLevel,
   LogLevel.Info
 )
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type LogFormat = "json" | "logfmt" | "pretty"
+
+const oneOf =
+  <A extends string>(...valid: ReadonlyArray<A>): Parse<A> =>
+  (text) =>
+    Either.fromNullable(
+      valid.find((value) => value === text.trim().toLowerCase()),
+      () => `got ${quote(text)}, valid is one of ${valid.join(", ")}`
+    )
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const logFormat: Effect.Effect<LogFormat, InvalidSetting> = read(
+  settings.logFormat,
+  oneOf("json", "logfmt", "pretty"),
+  process.stderr.isTTY ? "pretty" : "logfmt"
+)
+
+/**
+ * What is exported over OTLP. Where to and how is between the environment and OpenTelemetry's SDK.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Telemetry {
+  readonly traces: boolean
+  readonly metrics: boolean
+  readonly metricsInterval: Duration.Duration
+}
+
+const parseEndpoint: Parse<true> = (text) =>
+  URL.canParse(text) && /^https?:/.test(text)
+    ? Either.right(true)
+    : Either.left(`got ${quote(text)}, valid is e.g. "http://127.0.0.1:4318"`)
+
+const parseMilliseconds: Parse<Duration.Duration> = (text) => {
+  const millis = parseInteger(text)
+  return millis === undefined || millis === 0
+    ? Either.left(`got ${quote(text)}, valid is a number of milliseconds`)
+    : Either.right(Duration.millis(millis))
+}
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const telemetry: Effect.Effect<Telemetry, InvalidSetting> = Effect.gen(function* () {
+  const exporter = oneOf("otlp", "none")
+  const disabled = yield* read(settings.otelDisabled, oneOf("true", "false"), "false")
+  const endpoint = yield* read(settings.otelEndpoint, parseEndpoint, false)
+  const toTraces = yield* read(settings.otelTracesEndpoint, parseEndpoint, endpoint)
+  const toMetrics = yield* read(settings.otelMetricsEndpoint, parseEndpoint, endpoint)
+  const traces = yield* read(settings.otelTraces, exporter, toTraces ? "otlp" : "none")
+  const metrics = yield* read(settings.otelMetrics, exporter, toMetrics ? "otlp" : "none")
+  const metricsInterval = yield* read(settings.otelMetricsInterval, parseMilliseconds, Duration.minutes(1))
+  // The SDK would replace what it does not know by its default, and not say so.
+  yield* read(settings.otelProtocol, oneOf("http/protobuf"))
+  yield* read(
+    settings.otelSampler,
+    oneOf(
+      "always_on",
+      "always_off",
+      "traceidratio",
+      "parentbased_always_on",
+      "parentbased_always_off",
+      "parentbased_traceidratio"
+    )
+  )
+  return {
+    traces: disabled === "false" && traces === "otlp",
+    metrics: disabled === "false" && metrics === "otlp",
+    metricsInterval
+  }
+})

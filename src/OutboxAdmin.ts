@@ -22,21 +22,24 @@ import type { OutboxError } from "./OutboxStore.js"
 export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
   OutboxAdmin,
   {
-    /** How much there is to do, in all and in each lane that has something. Counts stop at `limit`. */
+    /**
+     * How much there is to do, in all and in each lane that has something. Counts stop at `limit`, those of a lane at a
+     * 64th of it.
+     */
     readonly overview: (options: { readonly limit: number }) => Effect.Effect<Overview, OutboxError>
 
     /**
      * Events that a filter lets through, newest first. A page looks at a bounded number of rows: it may hold fewer events
      * than asked for, even none, and `next` then says where to go on.
      */
-    readonly events: (filter: EventFilter, page: PageOptions) => Effect.Effect<EventPage, OutboxError>
+    readonly events: (filter: EventFilter, page: PageOptions) => Effect.Effect<EventPage, InvalidCursor | OutboxError>
 
     /** One event with its payload and its attempts. */
     readonly event: (eventId: string) => Effect.Effect<Option.Option<EventDetail>, OutboxError>
 
     /**
      * Makes the parked events of a filter pending again, in their old place and with a fresh count of attempts. Answers
-     * how many. `{}` is all of them.
+     * how many. `{}` is all of them. Where there are many, they go in chunks: a failure leaves those that are done.
      */
     readonly redrive: (filter: EventFilter, by: By) => Effect.Effect<number, OutboxError>
 
@@ -53,12 +56,12 @@ export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
     readonly record: (action: AuditAction, by: By) => Effect.Effect<void, OutboxError>
 
     /** What was done by hand, newest first. */
-    readonly audit: (page: PageOptions) => Effect.Effect<AuditPage, OutboxError>
+    readonly audit: (page: PageOptions) => Effect.Effect<AuditPage, InvalidCursor | OutboxError>
 
     /**
      * Removes the oldest published rows that a retention does not keep, at most `limit` of them, and answers how many were
-     * removed and whether there may be more. Rows that are not published are never removed. Does nothing while another
-     * process is at it.
+     * removed and whether to go on: a look at a bounded number of rows may find none while there are more. Rows that are
+     * not published are never removed. Does nothing while another process is at it.
      */
     readonly prune: (
       retention: Retention,
@@ -213,6 +216,12 @@ export const FailedAttempt = Schema.Struct({
 }).annotations({ identifier: "FailedAttempt" })
 
 /**
+ * @since 1.0.0
+ * @category models
+ */
+export type FailedAttempt = typeof FailedAttempt.Type
+
+/**
  * An event as a whole.
  *
  * @since 1.0.0
@@ -284,8 +293,18 @@ export const AuditEntry = Schema.Struct({
   actor: Schema.String,
   reason: Schema.String,
   /** The event it was done to, where it was one. */
-  eventId: Schema.optional(Schema.String)
+  eventId: Schema.optional(Schema.String),
+  /** The events it was done to, where it may have been several: those parked ones that the filter lets through. */
+  filter: Schema.optional(EventFilter),
+  /** How many those were. */
+  affected: Schema.optional(Schema.Number)
 }).annotations({ identifier: "AuditEntry" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type AuditEntry = typeof AuditEntry.Type
 
 /**
  * @since 1.0.0
@@ -314,6 +333,23 @@ export type Retention =
   | { readonly _tag: "Age"; readonly age: Duration.DurationInput }
   /** The newest, at most this many. */
   | { readonly _tag: "Count"; readonly count: number }
+
+/**
+ * A cursor that no page has given.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class InvalidCursor extends Schema.TaggedError<InvalidCursor>("controlpublish/InvalidCursor")("InvalidCursor", {
+  cursor: Schema.String
+}) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    return `${JSON.stringify(this.cursor)} is no cursor: valid is what the page before gave as "next"`
+  }
+}
 
 /**
  * There is no such event in the outbox.

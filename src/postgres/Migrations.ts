@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import { initial } from "./internal/initial.js"
 import * as Migrator from "./internal/migrator.js"
 import * as Names from "./internal/names.js"
+import { operating } from "./internal/operating.js"
 
 export {
   /**
@@ -36,7 +37,10 @@ export interface Options {
   readonly schema?: string | undefined
 }
 
-const migrations = [{ id: 1, name: "initial", sql: initial }] as const
+const migrations = [
+  { id: 1, name: "initial", sql: initial },
+  { id: 2, name: "operating", sql: operating }
+] as const
 
 const plan = ({ schema = "public" }: Options): Migrator.Plan => {
   const names = Names.make(schema)

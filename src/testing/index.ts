@@ -3,6 +3,7 @@
  *
  * @since 1.0.0
  */
+export * as MemoryOutboxAdmin from "./MemoryOutboxAdmin.js"
 export * as MemoryOutboxStore from "./MemoryOutboxStore.js"
 export * as MemorySink from "./MemorySink.js"
 export * as SinkConformance from "./SinkConformance.js"

@@ -20,9 +20,7 @@ export const withTransaction =
   <Failure>(sql: SqlClient.SqlClient, toFailure: (doing: string) => (cause: unknown) => Failure) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Failure, R> =>
     sql.withTransaction(Effect.mapError(effect, (error) => new Own(error))).pipe(
-      Effect.mapError((error) =>
-        error instanceof Own ? error.error : toFailure("begin a transaction")(error.cause)
-      ),
+      Effect.mapError((error) => (error instanceof Own ? error.error : toFailure("begin a transaction")(error.cause))),
       // To @effect/sql a commit or rollback that fails is a defect.
       Effect.catchSomeCause((cause) =>
         Option.map(

@@ -323,7 +323,9 @@ const makeWith = (options: {
         if (halted()) yield* status.enter("paused")
       }),
       resume: Effect.gen(function* () {
+        if (!paused) return
         paused = false
+        yield* status.enter("idle")
         yield* pausing.close
         yield* running.open
       }),
@@ -356,3 +358,11 @@ export const layer: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, 
  * @category layers
  */
 export const layerManual: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, makeWith({ scheduled: false }))
+
+/**
+ * A pump with nothing to do, for a sink that is inert: it needs no store.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerInert: Layer.Layer<Pump, never, Sink> = Layer.effect(Pump, Effect.flatMap(Sink, makeInert))

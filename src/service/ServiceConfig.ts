@@ -17,7 +17,9 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as PumpConfig from "../PumpConfig.js"
 import * as JetStreamSink from "../sinks/JetStreamSink.js"
+import type * as AdminServer from "./admin/AdminServer.js"
 import * as DatabaseUrl from "./internal/databaseUrl.js"
+import { isLoopback } from "./internal/loopback.js"
 import * as NatsSettings from "./internal/natsSettings.js"
 import { quote } from "./internal/text.js"
 
@@ -165,6 +167,22 @@ const settings = {
     flag: "drain-timeout",
     help: `How long a stop waits for publishes in flight; default ${Duration.format(defaults.drainTimeout)}`
   },
+  adminHost: {
+    env: "ADMIN_HOST",
+    flag: "admin-host",
+    help: "The address of the admin API and the dashboard; any but this machine's own wants ADMIN_TOKEN; default 127.0.0.1"
+  },
+  adminPort: {
+    env: "ADMIN_PORT",
+    flag: "admin-port",
+    help: "Its port, 0 for any that is free, or off; default 7070, or any that is free where that is taken"
+  },
+  adminToken: { env: "ADMIN_TOKEN", help: "What the admin API asks for before it changes anything" },
+  adminUrl: {
+    env: "ADMIN_URL",
+    flag: "admin-url",
+    help: "The admin API of the service that is meant; default http://127.0.0.1:7070"
+  },
   // @effect/cli has a flag of its own for it, which wins.
   logLevel: { env: "LOG_LEVEL", help: "The least level that is logged; default info" },
   logFormat: {
@@ -198,7 +216,15 @@ export const databaseFlags = {
 }
 
 /**
- * The flags of all settings.
+ * The flag of the commands that talk to a service.
+ *
+ * @since 1.0.0
+ * @category flags
+ */
+export const adminClientFlags = { adminUrl: flag(settings.adminUrl, Options.text) }
+
+/**
+ * The flags of all settings of a service.
  *
  * @since 1.0.0
  * @category flags
@@ -217,7 +243,9 @@ export const flags = {
   pollPeriod: flag(settings.pollPeriod, Options.text),
   concurrency: flag(settings.concurrency, Options.text),
   publishTimeout: flag(settings.publishTimeout, Options.text),
-  drainTimeout: flag(settings.drainTimeout, Options.text)
+  drainTimeout: flag(settings.drainTimeout, Options.text),
+  adminHost: flag(settings.adminHost, Options.text),
+  adminPort: flag(settings.adminPort, Options.text)
 }
 
 /**
@@ -226,7 +254,9 @@ export const flags = {
  * @since 1.0.0
  * @category flags
  */
-export type Flags = { readonly [Name in keyof typeof flags]?: Option.Option<string | Redacted.Redacted> }
+export type Flags = {
+  readonly [Name in keyof typeof flags | keyof typeof adminClientFlags]?: Option.Option<string | Redacted.Redacted>
+}
 
 /**
  * Runs an effect with flags before the settings of the environment.
@@ -559,4 +589,63 @@ export const telemetry: Effect.Effect<Telemetry, InvalidSetting> = Effect.gen(fu
     metrics: disabled === "false" && metrics === "otlp",
     metricsInterval
   }
+})
+
+const parsePort: Parse<number | undefined> = (text) => {
+  if (text.trim().toLowerCase() === "off") return Either.right(undefined)
+  const port = parseInteger(text)
+  return port !== undefined && port <= 65_535
+    ? Either.right(port)
+    : Either.left(`got ${quote(text)}, valid is a port from 0 (any that is free) to 65535, or off`)
+}
+
+/** A header carries it. */
+const parseToken: Parse<Redacted.Redacted> = (text) =>
+  /^[\x21-\x7e]+$/.test(text)
+    ? Either.right(Redacted.make(text))
+    : Either.left("has characters that cannot be (not shown here), valid are letters, digits and signs of ASCII")
+
+const adminToken = read(settings.adminToken, parseToken)
+
+const defaultAdminPort = 7070
+
+/**
+ * Absent where it is off.
+ *
+ * @since 1.0.0
+ * @category settings
+ */
+export const admin: Effect.Effect<AdminServer.Options | undefined, InvalidSetting> = Effect.gen(function* () {
+  const given = yield* read(settings.adminPort, (text) => Either.map(parsePort(text), (port) => ({ port })))
+  const host = yield* read(settings.adminHost, Either.right, "127.0.0.1")
+  const token = yield* adminToken
+  if (given !== undefined && given.port === undefined) return undefined
+  if (token === undefined && !isLoopback(host)) {
+    return yield* invalid(
+      settings.adminToken,
+      `is missing, while ADMIN_HOST is ${quote(host)}: others than this machine could change the outbox`
+    )
+  }
+  return { host, port: given?.port ?? defaultAdminPort, orFree: given === undefined, token }
+})
+
+const parseAdminUrl: Parse<string> = (text) => {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  return url !== undefined && /^https?:$/.test(url.protocol) && url.username === "" && url.search === ""
+    ? Either.right(url.href.replace(/\/+$/, ""))
+    : Either.left(`got ${quote(text)}, valid is e.g. http://127.0.0.1:${defaultAdminPort}`)
+}
+
+/**
+ * The service that a command talks to.
+ *
+ * @since 1.0.0
+ * @category settings
+ */
+export const adminClient: Effect.Effect<
+  { readonly url: string; readonly token: Redacted.Redacted | undefined },
+  InvalidSetting
+> = Effect.all({
+  url: read(settings.adminUrl, parseAdminUrl, `http://127.0.0.1:${defaultAdminPort}`),
+  token: adminToken
 })

@@ -12,9 +12,11 @@ import * as HttpApiMiddleware from "@effect/platform/HttpApiMiddleware"
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as HttpApiSecurity from "@effect/platform/HttpApiSecurity"
 import * as OpenApi from "@effect/platform/OpenApi"
+import * as Context from "effect/Context"
 import * as Schema from "effect/Schema"
-import { AuditPage, EventDetail, EventFilter, EventPage, EventState, Overview } from "../../OutboxAdmin.js"
+import { AuditPage, EventDetail, EventPage, EventState, Overview } from "../../OutboxAdmin.js"
 import { PumpStatus } from "../../PumpStatus.js"
+import { version } from "../internal/version.js"
 
 // -----------------------------------------------------------------------------
 // errors
@@ -105,6 +107,12 @@ export const Check = Schema.Struct({
 }).annotations({ identifier: "Check" })
 
 /**
+ * @since 1.0.0
+ * @category models
+ */
+export type Check = typeof Check.Type
+
+/**
  * Whether the service can do its work, and if not, what is in its way.
  *
  * @since 1.0.0
@@ -116,6 +124,12 @@ export const Health = Schema.Struct({
   sink: Check,
   pump: Check
 }).annotations({ identifier: "Health" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type Health = typeof Health.Type
 
 /**
  * Not ready.
@@ -150,8 +164,11 @@ export const Status = Schema.Struct({
     /** Published by this process. */
     published: Schema.optional(Schema.Number)
   }),
-  /** Absent while the database does not answer. */
+  /** The last one that was read: while the database does not answer it is older than `at`. Absent until there is one. */
   outbox: Schema.optional(Overview),
+  /** When `outbox` was read. */
+  outboxAt: Schema.optional(Schema.Number),
+  /** How old the oldest pending event is at `at`. */
   oldestPendingAgeMillis: Schema.optional(Schema.Number),
   retention: Schema.String
 }).annotations({ identifier: "Status" })
@@ -162,7 +179,18 @@ export const Status = Schema.Struct({
  */
 export type Status = typeof Status.Type
 
-const reason = Schema.Trim.pipe(Schema.minLength(1), Schema.maxLength(500))
+// A name that is misspelt must not widen a filter: what is not known is refused. PostgreSQL's text holds no NUL.
+const strict = { parseOptions: { onExcessProperty: "error" } } as const
+
+const text = Schema.String.pipe(
+  Schema.filter((value) => !value.includes("\u0000") && value.isWellFormed(), {
+    message: () => "has a character that no text in the database can have"
+  })
+)
+
+const nonEmpty = text.pipe(Schema.minLength(1))
+
+const reason = Schema.Trim.pipe(Schema.compose(text), Schema.minLength(1), Schema.maxLength(500))
 
 /**
  * Why something is done by hand.
@@ -170,17 +198,42 @@ const reason = Schema.Trim.pipe(Schema.minLength(1), Schema.maxLength(500))
  * @since 1.0.0
  * @category schemas
  */
-export const Reason = Schema.Struct({ reason }).annotations({ identifier: "Reason" })
+export const Reason = Schema.Struct({ reason }).annotations({ identifier: "Reason", ...strict })
 
 const Affected = Schema.Struct({ affected: Schema.Number }).annotations({ identifier: "Affected" })
 
-const limit = Schema.optional(Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, 500)))
+/** The largest page. */
+const largest = 500
 
-const cursor = Schema.optional(Schema.NonEmptyString)
+const page = {
+  limit: Schema.optional(Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, largest))),
+  cursor: Schema.optional(nonEmpty)
+}
 
-const instant = Schema.optional(Schema.NumberFromString.pipe(Schema.nonNegative()))
+/** As far as a Date goes. */
+const instant = Schema.Number.pipe(Schema.between(0, 8.64e15))
 
-const eventPath = Schema.Struct({ eventId: Schema.NonEmptyString })
+const instantFromString = Schema.optional(Schema.NumberFromString.pipe(Schema.compose(instant)))
+
+const eventPath = Schema.Struct({ eventId: nonEmpty })
+
+/** An `EventFilter` of parked events. */
+const ParkedFilter = Schema.Struct({
+  eventId: Schema.optional(nonEmpty),
+  type: Schema.optional(nonEmpty),
+  tenantId: Schema.optional(nonEmpty),
+  orderingKey: Schema.optional(text),
+  since: Schema.optional(instant),
+  until: Schema.optional(instant)
+}).annotations({ identifier: "ParkedFilter", ...strict })
+
+/**
+ * Who asks, as the audit names it.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export class Actor extends Context.Tag("controlpublish/admin/Actor")<Actor, string>() {}
 
 // -----------------------------------------------------------------------------
 // groups
@@ -194,6 +247,7 @@ const eventPath = Schema.Struct({ eventId: Schema.NonEmptyString })
  */
 export class Access extends HttpApiMiddleware.Tag<Access>()("controlpublish/admin/Access", {
   failure: Schema.Union(Unauthorized, Forbidden),
+  provides: Actor,
   security: { token: HttpApiSecurity.bearer }
 }) {}
 
@@ -213,19 +267,28 @@ const health = HttpApiGroup.make("health")
 const outbox = HttpApiGroup.make("outbox")
   .add(HttpApiEndpoint.get("status", "/api/status").addSuccess(Status))
   .add(
+    HttpApiEndpoint.get("stream", "/api/stream")
+      .addSuccess(Schema.String.pipe(HttpApiSchema.withEncoding({ kind: "Text", contentType: "text/event-stream" })))
+      .annotate(
+        OpenApi.Description,
+        "Server-sent events named `status`, each a Status, one a second. Who reads slowly misses some."
+      )
+  )
+  .add(
     HttpApiEndpoint.get("events", "/api/events")
       .setUrlParams(
         Schema.Struct({
-          id: Schema.optional(Schema.NonEmptyString),
-          type: Schema.optional(Schema.NonEmptyString),
-          tenant: Schema.optional(Schema.NonEmptyString),
-          key: Schema.optional(Schema.String),
-          state: Schema.optional(EventState),
-          since: instant,
-          until: instant,
-          limit,
-          cursor
-        })
+          id: Schema.optional(nonEmpty),
+          type: Schema.optional(nonEmpty),
+          tenant: Schema.optional(nonEmpty),
+          key: Schema.optional(text),
+          state: Schema.optional(
+            EventState.annotations({ message: () => "valid is pending, waiting, parked or published" })
+          ),
+          since: instantFromString,
+          until: instantFromString,
+          ...page
+        }).annotations(strict)
       )
       .addSuccess(EventPage)
       .annotate(
@@ -236,10 +299,14 @@ const outbox = HttpApiGroup.make("outbox")
   .add(
     HttpApiEndpoint.get("event", "/api/events/:eventId").setPath(eventPath).addSuccess(EventDetail).addError(NotFound)
   )
-  .add(HttpApiEndpoint.get("audit", "/api/audit").setUrlParams(Schema.Struct({ limit, cursor })).addSuccess(AuditPage))
+  .add(
+    HttpApiEndpoint.get("audit", "/api/audit")
+      .setUrlParams(Schema.Struct(page).annotations(strict))
+      .addSuccess(AuditPage)
+  )
   .add(
     HttpApiEndpoint.post("redrive", "/api/redrive")
-      .setPayload(Schema.Struct({ filter: EventFilter, reason }))
+      .setPayload(Schema.Struct({ filter: ParkedFilter, reason }).annotations(strict))
       .addSuccess(Affected)
       .annotate(OpenApi.Description, "Redrives the parked events of a filter; all of them with an empty one.")
   )
@@ -287,8 +354,8 @@ const pump = HttpApiGroup.make("pump")
   .middleware(Access)
 
 /**
- * The API. Beside it the service answers `GET /api/stream` (server-sent events named `status`, each a `Status`),
- * `GET /metrics` (Prometheus), `GET /docs` and the dashboard at `GET /`.
+ * The API. Beside it the service answers `GET /metrics` (Prometheus), `GET /openapi.json`, `GET /docs` and the dashboard
+ * at `GET /`.
  *
  * @since 1.0.0
  * @category api
@@ -298,4 +365,5 @@ export class AdminApi extends HttpApi.make("controlpublish")
   .add(outbox)
   .add(pump)
   .annotate(OpenApi.Title, "controlpublish")
+  .annotate(OpenApi.Version, version)
   .annotate(OpenApi.Description, "Look into an outbox, and mend it.") {}

@@ -178,6 +178,9 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
     const prune = Pruning.make(names)
     const session = yield* makePool(config, connections, () => {})
 
+    // Whoever waits for a lock leaves the other connection to those who look.
+    const oneWriter = yield* Effect.makeSemaphore(1)
+
     const transaction = <A, E>(
       begin: string,
       use: (session: Session) => Effect.Effect<A, E | OutboxError>
@@ -193,6 +196,11 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
         return result
       }).pipe(Effect.scoped)
 
+    const read = <A>(use: (session: Session) => Effect.Effect<A, OutboxError>) => transaction(reading, use)
+
+    const write = <A, E>(use: (session: Session) => Effect.Effect<A, E | OutboxError>) =>
+      oneWriter.withPermits(1)(transaction(writing, use))
+
     /** What is done to one event, once no publish of it is in flight. */
     const change = (
       eventId: string,
@@ -200,7 +208,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
       values: ReadonlyArray<unknown>,
       refusal: (state: EventState) => string
     ): Effect.Effect<void, EventNotFound | WrongState | OutboxError> =>
-      transaction(writing, (session) =>
+      write((session) =>
         Effect.gen(function* () {
           const [locked] = yield* session.query(text.lockLane, [eventId])
           if (locked === undefined) return yield* new EventNotFound({ eventId })
@@ -220,7 +228,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
         const one = filter.eventId !== undefined
-        const [found] = yield* transaction(writing, (session) =>
+        const [found] = yield* write((session) =>
           session.query<Redriven>(text.redrive(one), [
             after.lane,
             after.id,
@@ -238,7 +246,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
       overview: ({ limit }) => {
         const ofLane = Math.ceil(limit / Lane.count)
         return Effect.map(
-          transaction(reading, (session) => session.query<OverviewRow>(text.overview, [limit, ofLane])),
+          read((session) => session.query<OverviewRow>(text.overview, [limit, ofLane])),
           ([row]): Overview => {
             const { drawn, lanes, parked, pending, waiting } = row!
             const oldest = lanes.flatMap(({ head }) => (head === null ? [] : [head!.createdAt]))
@@ -262,12 +270,12 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
       events: (filter, page) =>
         Effect.zipRight(
           checkCursor(page),
-          transaction(reading, (session) => readPage(session, filter, page))
+          read((session) => readPage(session, filter, page))
         ),
 
       event: (eventId) =>
         Effect.map(
-          transaction(reading, (session) => session.query<EventDetail>(text.event, [eventId])),
+          read((session) => session.query<EventDetail>(text.event, [eventId])),
           ([row]) => Option.map(Option.fromNullable(row), EventPages.defined)
         ),
 
@@ -305,15 +313,13 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
 
       record: (action, by) =>
         Effect.flatMap(Clock.currentTimeMillis, (now) =>
-          Effect.asVoid(
-            transaction(writing, (session) => session.query(text.record, [now, action, by.actor, by.reason]))
-          )
+          Effect.asVoid(write((session) => session.query(text.record, [now, action, by.actor, by.reason])))
         ),
 
       audit: (page) =>
         Effect.zipRight(
           checkCursor(page),
-          transaction(reading, (session) =>
+          read((session) =>
             session.query<AuditEntry & { readonly id: string }>(text.audit, [page.cursor, page.limit + 1])
           )
         ).pipe(
@@ -323,7 +329,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
           })
         ),
 
-      prune: (retention, { limit }) => transaction(writing, (session) => prune(session, retention, limit))
+      prune: (retention, { limit }) => write((session) => prune(session, retention, limit))
     }
   })
 

@@ -88,9 +88,10 @@ export const make = (names: Names) => {
         const [row] = yield* session.query<{ published: number; looked: number; lowest: string | null }>(text.count, [
           String(from)
         ])
-        if (row === undefined || published + row.published > count) break
-        published += row.published
+        if (row === undefined) break
         unpublished += row.looked - row.published
+        if (published + row.published > count) break
+        published += row.published
         if (row.looked < counted) {
           newest = { count, boundary: 0n, until: drawn + BigInt(unpublished > 0 ? 0 : count - published + 1) }
           return 0n

@@ -38,7 +38,7 @@ const resource = Layer.sync(Resource.Resource, () =>
 /** What goes wrong with an export is a line in the log: its message alone, as the rest of the error holds the request. */
 const errors = Layer.scopedDiscard(
   Effect.gen(function* () {
-    const runFork = Runtime.runFork(yield* Effect.runtime<never>())
+    const runFork = Runtime.runFork(yield* Effect.runtime())
     let saidAt = -Infinity
     const say = (error: unknown) =>
       Effect.gen(function* () {

@@ -17,6 +17,8 @@ import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Append from "./commands/append.js"
 import * as Migrate from "./commands/migrate.js"
+import * as Pause from "./commands/pause.js"
+import * as Resume from "./commands/resume.js"
 import * as Serve from "./commands/serve.js"
 import * as Status from "./commands/status.js"
 import { CliError } from "./internal/CliError.js"
@@ -27,7 +29,14 @@ import * as Telemetry from "./Telemetry.js"
 
 const command = CliCommand.make("controlpublish").pipe(
   CliCommand.withDescription("A transactional outbox: append control events, and publish them once, in order per key."),
-  CliCommand.withSubcommands([Serve.command, Append.command, Migrate.command, Status.command]),
+  CliCommand.withSubcommands([
+    Serve.command,
+    Append.command,
+    Migrate.command,
+    Status.command,
+    Pause.command,
+    Resume.command
+  ]),
   // The whole story is for those who ask: --log-level debug.
   CliCommand.transformHandler(Effect.tapErrorCause((cause) => Effect.logDebug("The command failed", cause)))
 )

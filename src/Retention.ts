@@ -42,12 +42,19 @@ export class RetentionOff extends Schema.TaggedError<RetentionOff>("controlpubli
 }
 
 /**
+ * Which published events are kept.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Keep = Kept | "all"
+
+/**
  * @since 1.0.0
  * @category models
  */
 export interface Options {
-  /** Which published events are kept. */
-  readonly keep: Kept | "all"
+  readonly keep: Keep
   /** The time between the end of a run and the next one. Default 1 minute. */
   readonly every?: Duration.DurationInput | undefined
   /** Rows that are removed at a time. Default 1,000. */
@@ -62,12 +69,12 @@ export interface Options {
  * @since 1.0.0
  * @category defaults
  */
-export const defaultKeep: Kept = { _tag: "Age", age: Duration.days(7) }
+export const defaultKeep: Keep = { _tag: "Age", age: Duration.days(7) }
 
 /** From 1 s, doubled up to 1 minute. */
 const backOff = Schedule.exponential("1 second").pipe(Schedule.union(Schedule.spaced("1 minute")), Schedule.jittered)
 
-const describe = (keep: Options["keep"]): string => {
+const describe = (keep: Keep): string => {
   if (keep === "all") return "off"
   return keep._tag === "Age" ? Duration.format(keep.age) : `the newest ${keep.count}`
 }

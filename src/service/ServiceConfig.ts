@@ -16,6 +16,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as PumpConfig from "../PumpConfig.js"
+import * as Retention from "../Retention.js"
 import * as JetStreamSink from "../sinks/JetStreamSink.js"
 import type * as AdminServer from "./admin/AdminServer.js"
 import * as DatabaseUrl from "./internal/databaseUrl.js"
@@ -167,6 +168,11 @@ const settings = {
     flag: "drain-timeout",
     help: `How long a stop waits for publishes in flight; default ${Duration.format(defaults.drainTimeout)}`
   },
+  retention: {
+    env: "RETENTION",
+    flag: "retention",
+    help: 'What is kept of the published events: the last "7 days", the newest "1000000 events", or all of them: off; default 7 days'
+  },
   adminHost: {
     env: "ADMIN_HOST",
     flag: "admin-host",
@@ -216,6 +222,14 @@ export const databaseFlags = {
 }
 
 /**
+ * The flag of the retention.
+ *
+ * @since 1.0.0
+ * @category flags
+ */
+export const retentionFlags = { retention: flag(settings.retention, Options.text) }
+
+/**
  * The flag of the commands that talk to a service.
  *
  * @since 1.0.0
@@ -244,6 +258,7 @@ export const flags = {
   concurrency: flag(settings.concurrency, Options.text),
   publishTimeout: flag(settings.publishTimeout, Options.text),
   drainTimeout: flag(settings.drainTimeout, Options.text),
+  ...retentionFlags,
   adminHost: flag(settings.adminHost, Options.text),
   adminPort: flag(settings.adminPort, Options.text)
 }
@@ -590,6 +605,28 @@ export const telemetry: Effect.Effect<Telemetry, InvalidSetting> = Effect.gen(fu
     metricsInterval
   }
 })
+
+const parseRetention: Parse<Retention.Keep> = (text) => {
+  if (text.trim().toLowerCase() === "off") return Either.right("all")
+  const [, count] = /^(\d+) *events?$/.exec(text.trim()) ?? []
+  if (count !== undefined && Number(count) >= 1 && Number.isSafeInteger(Number(count))) {
+    return Either.right({ _tag: "Count", count: Number(count) })
+  }
+  const age = parseDuration(text)
+  return age !== undefined && Duration.toMillis(age) >= 1 && Duration.isFinite(age)
+    ? Either.right({ _tag: "Age", age })
+    : Either.left(`got ${quote(text)}, valid is a time ("7 days", 12h), a number of events ("1000000 events"), or off`)
+}
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const retention: Effect.Effect<Retention.Keep, InvalidSetting> = read(
+  settings.retention,
+  parseRetention,
+  Retention.defaultKeep
+)
 
 const parsePort: Parse<number | undefined> = (text) => {
   if (text.trim().toLowerCase() === "off") return Either.right(undefined)

@@ -120,6 +120,27 @@ describe("ServiceConfig", () => {
     })
   )
 
+  it.effect("keeps published events for 7 days, another time, a number of them, or all", () =>
+    Effect.gen(function* () {
+      for (const [text, keep] of [
+        ["", { _tag: "Age", age: Duration.days(7) }],
+        ["36h", { _tag: "Age", age: Duration.hours(36) }],
+        ["2 weeks", { _tag: "Age", age: Duration.weeks(2) }],
+        ["1000000 events", { _tag: "Count", count: 1_000_000 }],
+        ["1 event", { _tag: "Count", count: 1 }],
+        ["off", "all"]
+      ] as const) {
+        assert.deepStrictEqual(yield* given({ RETENTION: text })(ServiceConfig.retention), keep, text)
+      }
+      for (const text of ["7", "0 events", "-1 events", "0 days", "never", "Infinity", "1e3 events"]) {
+        assert.strictEqual(
+          yield* messageOf(ServiceConfig.retention, { RETENTION: text }),
+          `RETENTION (--retention): got "${text}", valid is a time ("7 days", 12h), a number of events ("1000000 events"), or off`
+        )
+      }
+    })
+  )
+
   it.effect("exports telemetry only where a variable of OpenTelemetry asks for it", () =>
     Effect.gen(function* () {
       const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:4318" }

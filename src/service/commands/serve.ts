@@ -23,7 +23,7 @@ import * as Retention from "../../Retention.js"
 import { layerNop, type Sink } from "../../Sink.js"
 import * as FileSink from "../../sinks/FileSink.js"
 import * as JetStreamSink from "../../sinks/JetStreamSink.js"
-import * as AdminServer from "../admin/AdminServer.js"
+import type * as AdminServer from "../admin/AdminServer.js"
 import * as Database from "../internal/database.js"
 import * as Inert from "../internal/inert.js"
 import { isLoopback } from "../internal/loopback.js"
@@ -63,8 +63,7 @@ const announce = (lines: Record<string, string>) =>
   )
 
 /** Where the admin API is, and what there is to know about that. */
-const addressOf = (server: HttpServer.HttpServer, admin: AdminServer.Options): string => {
-  const url = AdminServer.urlOf(server)
+const addressOf = (url: string, admin: AdminServer.Options): string => {
   if (!isLoopback(admin.host)) return `${url} (BEYOND THIS MACHINE, with the token of ADMIN_TOKEN)`
   const taken = admin.orFree && !url.endsWith(`:${admin.port}`)
   return `${url} (${taken ? `${admin.port} is taken; ` : ""}this machine only)`
@@ -83,6 +82,8 @@ interface Parts<E> {
  */
 const run = <E>({ admin, lines, outbox, working }: Parts<E>) =>
   Effect.gen(function* () {
+    // Other commands should not wait for a server to be loaded.
+    const AdminServer = yield* Effect.promise(() => import("../admin/AdminServer.js"))
     const scope = yield* Effect.scope
     // What both need, as the database, ends with the last of them.
     const memoMap = yield* Layer.makeMemoMap
@@ -109,7 +110,10 @@ const run = <E>({ admin, lines, outbox, working }: Parts<E>) =>
       )
     }
     yield* Effect.addFinalizer((exit) => Scope.close(pumping, exit))
-    yield* announce({ ...lines, admin: api === undefined ? "off" : addressOf(api.server, api.options) })
+    yield* announce({
+      ...lines,
+      admin: api === undefined ? "off" : addressOf(AdminServer.urlOf(api.server), api.options)
+    })
     return yield* Effect.never
   }).pipe(Effect.scoped)
 
@@ -129,6 +133,7 @@ const serve = (
   database: ServiceConfig.Database,
   sink: NamedSink,
   pump: ServiceConfig.Pump,
+  keep: Retention.Keep,
   admin: AdminServer.Options | undefined
 ) => {
   const { schema } = database
@@ -138,7 +143,7 @@ const serve = (
   // closed first: the pump finishes its publishes while the feed and the database are still there.
   const working = Layer.merge(
     Pump.layer.pipe(Layer.provide(Postgres.layer({ schema })), Layer.provide(PumpConfig.layer(pump))),
-    Layer.provide(Retention.layer({ keep: Retention.defaultKeep }), outbox)
+    Layer.provide(Retention.layer({ keep }), outbox)
   ).pipe(Layer.provide(migrated), Layer.provide(sinkLayer(sink)))
   const same = Database.isEmbedded(database) ? "in this directory" : "with the same DATABASE_URL"
   return run({
@@ -164,8 +169,9 @@ export const command = Command.make("serve", ServiceConfig.flags, (flags) =>
     const database = yield* ServiceConfig.database
     const sink = yield* ServiceConfig.sink
     const pump = yield* ServiceConfig.pump
+    const keep = yield* ServiceConfig.retention
     const admin = yield* ServiceConfig.admin
-    return yield* sink._tag === "nop" ? serveInert(admin) : serve(database, sink, pump, admin)
+    return yield* sink._tag === "nop" ? serveInert(admin) : serve(database, sink, pump, keep, admin)
   }).pipe(
     ServiceConfig.withFlags(flags),
     // To be stopped is how it ends well.

@@ -22,10 +22,12 @@ import { createServer, type Server } from "node:http"
 import type { OutboxAdmin } from "../../OutboxAdmin.js"
 import type { Pump } from "../../Pump.js"
 import type { Retention } from "../../Retention.js"
+import type { Sink } from "../../Sink.js"
 import * as Prometheus from "../Prometheus.js"
 import { isLoopback } from "../internal/loopback.js"
 import { codeOf } from "../internal/processes.js"
 import { AdminApi, Unavailable } from "./AdminApi.js"
+import * as Dashboard from "./Dashboard.js"
 import * as Access from "./internal/access.js"
 import * as Answers from "./internal/answers.js"
 import * as Guard from "./internal/guard.js"
@@ -45,6 +47,8 @@ export interface Options {
   readonly orFree: boolean
   /** Writes need it, and beyond this machine reads do, too. */
   readonly token: Redacted.Redacted | undefined
+  /** Where the files of the dashboard are, if not where the build puts them. */
+  readonly dashboard?: string
 }
 
 /**
@@ -152,9 +156,10 @@ export const urlOf = ({ address }: HttpServer.HttpServer): string => {
  * @category layers
  */
 export const layer = ({
+  dashboard,
   host,
   token
-}: Options): Layer.Layer<never, never, HttpServer.HttpServer | OutboxAdmin | Pump | Retention> => {
+}: Options): Layer.Layer<never, never, HttpServer.HttpServer | OutboxAdmin | Pump | Retention | Sink> => {
   const loopback = isLoopback(host)
   return Layer.unwrapScoped(
     Effect.gen(function* () {
@@ -166,6 +171,7 @@ export const layer = ({
       const routes = Layer.mergeAll(
         HttpApiBuilder.middlewareOpenApi(),
         HttpApiSwagger.layer(),
+        Dashboard.layer({ directory: dashboard }),
         Prometheus.layer,
         HttpApiBuilder.middleware(Answers.explained)
       )

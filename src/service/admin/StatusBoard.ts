@@ -7,17 +7,18 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { OutboxAdmin, type Overview } from "../../OutboxAdmin.js"
-import { OutboxError } from "../../OutboxStore.js"
 import { Pump } from "../../Pump.js"
 import * as PumpMetrics from "../../PumpMetrics.js"
 import type { PumpStatus } from "../../PumpStatus.js"
 import { Retention } from "../../Retention.js"
+import { Sink } from "../../Sink.js"
 import { version } from "../internal/version.js"
 import type { Check, Health, Status } from "./AdminApi.js"
 
@@ -32,7 +33,7 @@ export class StatusBoard extends Context.Tag("controlpublish/admin/StatusBoard")
     readonly status: Effect.Effect<Status>
     /** One a second for as long as it is listened to, shared by all who listen. A slow reader misses some. */
     readonly changes: Stream.Stream<Status>
-    /** The pump as it is now, the database as in `status`. */
+    /** The pump as it is now, database and sink as in `status`. */
     readonly health: Effect.Effect<Health>
   }
 >() {}
@@ -43,7 +44,7 @@ const countLimit = 10_000
 /** Between two readings. */
 const period = Duration.seconds(1)
 
-/** How long a reading waits for the database. */
+/** How long a reading waits for the database and the sink. */
 const patience = Duration.seconds(2)
 
 /** Rates are taken over this. */
@@ -55,25 +56,47 @@ interface Sample {
   readonly published: number
 }
 
-/** What is known of the database. */
+/** What was found out, and why nothing newer could be. */
 interface Reading {
   readonly overview: Overview | undefined
   readonly readAt: number | undefined
-  readonly error: string | undefined
+  readonly databaseError: string | undefined
+  readonly sinkError: string | undefined
 }
 
-const nothingRead: Reading = { overview: undefined, readAt: undefined, error: undefined }
+const nothingRead: Reading = {
+  overview: undefined,
+  readAt: undefined,
+  databaseError: undefined,
+  sinkError: undefined
+}
+
+/** Why an effect failed, or that it takes too long. What hangs is left to end by itself. */
+const inTime = <A>(
+  effect: Effect.Effect<A, { readonly message: string }>,
+  who: string
+): Effect.Effect<Either.Either<A, string>> =>
+  effect.pipe(
+    Effect.disconnect,
+    Effect.timeoutFail({
+      duration: patience,
+      onTimeout: () => ({ message: `${who} did not answer within ${Duration.format(patience)}` })
+    }),
+    Effect.mapError(({ message }) => message),
+    Effect.either
+  )
 
 const databaseCheck = (error: string | undefined, { state }: PumpStatus): Check => {
   if (state === "inert") return { ok: true, message: "not opened: the sink is nop" }
   return error === undefined ? { ok: true, message: "answers" } : { ok: false, message: error }
 }
 
-const sinkCheck = ({ lastError, sink, state }: PumpStatus): Check => {
+const sinkCheck = ({ lastError, sink, state }: PumpStatus, error: string | undefined): Check => {
   if (state === "inert") return { ok: true, message: `${sink}: nothing is published` }
-  return state === "unavailable" && lastError?.of === "sink"
-    ? { ok: false, message: `${sink}: ${lastError.message}` }
-    : { ok: true, message: `${sink}: no publish fails` }
+  const reason = state === "unavailable" && lastError?.of === "sink" ? lastError.message : error
+  return reason === undefined
+    ? { ok: true, message: `${sink}: nothing is known to be in the way` }
+    : { ok: false, message: `${sink}: ${reason}` }
 }
 
 const words: Record<PumpStatus["state"], Check> = {
@@ -92,8 +115,9 @@ const pumpCheck = ({ lastError, state }: PumpStatus): Check =>
     ? { ok: false, message: `${words[state].message}: ${lastError.message}` }
     : words[state]
 
-const healthOf = (database: Check, status: PumpStatus): Health => {
-  const sink = sinkCheck(status)
+const healthOf = ({ databaseError, sinkError }: Reading, status: PumpStatus): Health => {
+  const database = databaseCheck(databaseError, status)
+  const sink = sinkCheck(status, sinkError)
   const pump = pumpCheck(status)
   return { ready: database.ok && sink.ok && pump.ok, database, sink, pump }
 }
@@ -115,45 +139,42 @@ const rate = (samples: ReadonlyArray<Sample>, of: (sample: Sample) => number | u
  * @since 1.0.0
  * @category constructors
  */
-export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump | Retention | Scope.Scope> = Effect.gen(
-  function* () {
+export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump | Retention | Sink | Scope.Scope> =
+  Effect.gen(function* () {
     const admin = yield* OutboxAdmin
     const pump = yield* Pump
     const retention = yield* Retention
+    const sink = yield* Sink
     const startedAt = yield* Clock.currentTimeMillis
     let reading = nothingRead
     let samples: ReadonlyArray<Sample> = []
 
-    const readDatabase = Effect.gen(function* () {
+    const look = Effect.gen(function* () {
       const at = yield* Clock.currentTimeMillis
-      reading = yield* admin.overview({ limit: countLimit }).pipe(
-        // What hangs is left to end by itself.
-        Effect.disconnect,
-        Effect.timeoutFail({
-          duration: patience,
-          onTimeout: () =>
-            new OutboxError({
-              message: `The database did not answer within ${Duration.format(patience)}`,
-              retryable: true
-            })
-        }),
-        Effect.match({
-          onSuccess: (overview): Reading => ({ overview, readAt: at, error: undefined }),
-          onFailure: ({ message }): Reading => ({ ...reading, error: message })
-        })
+      const [database, feed] = yield* Effect.all(
+        [
+          inTime(admin.overview({ limit: countLimit }), "The database"),
+          inTime(sink.check ?? Effect.void, `The sink ${sink.name}`)
+        ],
+        { concurrency: "unbounded" }
       )
+      const sinkError = Option.getOrUndefined(Either.getLeft(feed))
+      reading = Either.isRight(database)
+        ? { overview: database.right, readAt: at, databaseError: undefined, sinkError }
+        : { ...reading, databaseError: database.left, sinkError }
     })
 
     const read: Effect.Effect<Status> = Effect.gen(function* () {
-      if ((yield* pump.status).state !== "inert") yield* readDatabase
+      if (!sink.inert) yield* look
       const at = yield* Clock.currentTimeMillis
       const status = yield* pump.status
-      const { error, overview, readAt } = reading
-      const drawn = error === undefined ? overview?.drawn : undefined
+      const { databaseError, overview, readAt } = reading
+      const isFresh = databaseError === undefined && overview !== undefined
+      const drawn = isFresh ? overview.drawn : undefined
       samples = [...samples.filter((sample) => at - sample.at <= window), { at, drawn, published: status.published }]
       const oldest = overview?.oldestPendingAt
-      const health = healthOf(databaseCheck(error, status), status)
-      if (error === undefined && overview !== undefined) yield* PumpMetrics.setBacklog(overview, at)
+      const health = healthOf(reading, status)
+      if (isFresh) yield* PumpMetrics.setBacklog(overview, at)
       yield* PumpMetrics.setHealthy({ database: health.database.ok, sink: health.sink.ok, pump: health.pump.ok })
       return {
         at,
@@ -177,13 +198,18 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
       Stream.share({ capacity: 1, strategy: "sliding", replay: 1, idleTimeToLive: period })
     )
     const status = Effect.map(Stream.runHead(changes), Option.getOrThrow)
-    const health = Effect.zipWith(status, pump.status, ({ health }, status) => healthOf(health.database, status))
+    const health = Effect.zipRight(
+      status,
+      Effect.map(pump.status, (status) => healthOf(reading, status))
+    )
     return { status, changes, health }
-  }
-)
+  })
 
 /**
  * @since 1.0.0
  * @category layers
  */
-export const layer: Layer.Layer<StatusBoard, never, OutboxAdmin | Pump | Retention> = Layer.scoped(StatusBoard, make)
+export const layer: Layer.Layer<StatusBoard, never, OutboxAdmin | Pump | Retention | Sink> = Layer.scoped(
+  StatusBoard,
+  make
+)

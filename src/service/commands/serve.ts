@@ -72,7 +72,7 @@ const addressOf = (url: string, admin: AdminServer.Options): string => {
 interface Parts<E> {
   readonly admin: AdminServer.Options | undefined
   readonly outbox: Layer.Layer<OutboxAdmin, E>
-  readonly working: Layer.Layer<Pump.Pump | Retention.Retention, E>
+  readonly working: Layer.Layer<Pump.Pump | Retention.Retention | Sink, E>
   readonly lines: Record<string, string>
 }
 
@@ -122,7 +122,7 @@ const serveInert = (admin: AdminServer.Options | undefined) => {
   return run({
     admin,
     outbox,
-    working: Layer.merge(Layer.provide(Pump.layerInert, layerNop), outbox),
+    working: Layer.merge(Layer.provideMerge(Pump.layerInert, layerNop), outbox),
     lines: {
       sink: "nop: nothing will be published, and no database is opened; set FEED_SINK=file or jetstream to publish"
     }
@@ -144,7 +144,7 @@ const serve = (
   const working = Layer.merge(
     Pump.layer.pipe(Layer.provide(Postgres.layer({ schema })), Layer.provide(PumpConfig.layer(pump))),
     Layer.provide(Retention.layer({ keep }), outbox)
-  ).pipe(Layer.provide(migrated), Layer.provide(sinkLayer(sink)))
+  ).pipe(Layer.provide(migrated), Layer.provideMerge(sinkLayer(sink)))
   const same = Database.isEmbedded(database) ? "in this directory" : "with the same DATABASE_URL"
   return run({
     admin,

@@ -111,8 +111,13 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         for (const { headers } of requests()) assert.strictEqual(headers["x-api-key"], "let me in")
         yield* eventually(
           "metrics",
-          Effect.sync(() => metrics().has("controlpublish_published_total"))
+          Effect.sync(() =>
+            ["published_total", "backlog_pending", "publish_duration_seconds"].every((name) =>
+              metrics().has(`controlpublish_${name}`)
+            )
+          )
         )
+        // The backlog is exported before anybody asks for it.
         const scraped = yield* get(`${addressOf(yield* running.printed)}/metrics`)
         assert.strictEqual(scraped.headers.get("content-type"), "text/plain; version=0.0.4; charset=utf-8")
         for (const line of [

@@ -30,6 +30,7 @@ import { AdminApi, Unavailable } from "./AdminApi.js"
 import * as Dashboard from "./Dashboard.js"
 import * as Access from "./internal/access.js"
 import * as Answers from "./internal/answers.js"
+import * as FreshMetrics from "./internal/freshMetrics.js"
 import * as Guard from "./internal/guard.js"
 import * as Handlers from "./internal/handlers.js"
 import * as StatusBoard from "./StatusBoard.js"
@@ -173,6 +174,7 @@ export const layer = ({
         HttpApiSwagger.layer(),
         Dashboard.layer({ directory: dashboard }),
         Prometheus.layer,
+        FreshMetrics.layer,
         HttpApiBuilder.middleware(Answers.explained)
       )
       const serve = Layer.unwrapEffect(

@@ -17,6 +17,7 @@ import * as Schema from "effect/Schema"
 import { AuditPage, EventDetail, EventPage, EventState, Overview } from "../../OutboxAdmin.js"
 import { PumpStatus } from "../../PumpStatus.js"
 import { version } from "../internal/version.js"
+import { withoutDecodeErrors } from "./internal/openApi.js"
 
 // -----------------------------------------------------------------------------
 // errors
@@ -31,7 +32,7 @@ import { version } from "../internal/version.js"
 export class Unauthorized extends Schema.TaggedError<Unauthorized>("controlpublish/admin/Unauthorized")(
   "Unauthorized",
   { message: Schema.String },
-  HttpApiSchema.annotations({ status: 401 })
+  HttpApiSchema.annotations({ status: 401, identifier: "Unauthorized" })
 ) {}
 
 /**
@@ -43,7 +44,7 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>("controlpubli
 export class Forbidden extends Schema.TaggedError<Forbidden>("controlpublish/admin/Forbidden")(
   "Forbidden",
   { message: Schema.String },
-  HttpApiSchema.annotations({ status: 403 })
+  HttpApiSchema.annotations({ status: 403, identifier: "Forbidden" })
 ) {}
 
 /**
@@ -55,7 +56,7 @@ export class Forbidden extends Schema.TaggedError<Forbidden>("controlpublish/adm
 export class BadRequest extends Schema.TaggedError<BadRequest>("controlpublish/admin/BadRequest")(
   "BadRequest",
   { field: Schema.String, message: Schema.String },
-  HttpApiSchema.annotations({ status: 400 })
+  HttpApiSchema.annotations({ status: 400, identifier: "BadRequest" })
 ) {}
 
 /**
@@ -65,7 +66,7 @@ export class BadRequest extends Schema.TaggedError<BadRequest>("controlpublish/a
 export class NotFound extends Schema.TaggedError<NotFound>("controlpublish/admin/NotFound")(
   "NotFound",
   { message: Schema.String },
-  HttpApiSchema.annotations({ status: 404 })
+  HttpApiSchema.annotations({ status: 404, identifier: "NotFound" })
 ) {}
 
 /**
@@ -77,7 +78,7 @@ export class NotFound extends Schema.TaggedError<NotFound>("controlpublish/admin
 export class Conflict extends Schema.TaggedError<Conflict>("controlpublish/admin/Conflict")(
   "Conflict",
   { message: Schema.String },
-  HttpApiSchema.annotations({ status: 409 })
+  HttpApiSchema.annotations({ status: 409, identifier: "Conflict" })
 ) {}
 
 /**
@@ -89,7 +90,7 @@ export class Conflict extends Schema.TaggedError<Conflict>("controlpublish/admin
 export class Unavailable extends Schema.TaggedError<Unavailable>("controlpublish/admin/Unavailable")(
   "Unavailable",
   { message: Schema.String },
-  HttpApiSchema.annotations({ status: 503 })
+  HttpApiSchema.annotations({ status: 503, identifier: "Unavailable" })
 ) {}
 
 // -----------------------------------------------------------------------------
@@ -140,7 +141,7 @@ export type Health = typeof Health.Type
 export class NotReady extends Schema.TaggedError<NotReady>("controlpublish/admin/NotReady")(
   "NotReady",
   Health.fields,
-  HttpApiSchema.annotations({ status: 503 })
+  HttpApiSchema.annotations({ status: 503, identifier: "NotReady" })
 ) {}
 
 /**
@@ -366,4 +367,5 @@ export class AdminApi extends HttpApi.make("controlpublish")
   .add(pump)
   .annotate(OpenApi.Title, "controlpublish")
   .annotate(OpenApi.Version, version)
+  .annotate(OpenApi.Transform, withoutDecodeErrors)
   .annotate(OpenApi.Description, "Look into an outbox, and mend it.") {}

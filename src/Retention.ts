@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import { OutboxAdmin, type By, type Retention as Kept } from "./OutboxAdmin.js"
 import type { OutboxError } from "./OutboxStore.js"
 
@@ -79,13 +80,13 @@ const describe = (keep: Keep): string => {
   return keep._tag === "Age" ? Duration.format(keep.age) : `the newest ${keep.count}`
 }
 
-/**
- * Prunes while the scope is open. Closing it waits for the batch that is being removed, and begins no other.
- *
- * @since 1.0.0
- * @category constructors
- */
-export const make = ({ batchSize = 1_000, every = "1 minute", keep, pause = "20 millis" }: Options) =>
+const makeWith = (
+  { batchSize = 1_000, every = "1 minute", keep, pause = "20 millis" }: Options,
+  how: {
+    /** Whether it runs by itself, or only when it is told to. */
+    readonly scheduled: boolean
+  }
+) =>
   Effect.gen(function* () {
     const admin = yield* OutboxAdmin
     const description = describe(keep)
@@ -107,29 +108,38 @@ export const make = ({ batchSize = 1_000, every = "1 minute", keep, pause = "20 
     const scheduled = run.pipe(
       Effect.tap((removed) => {
         failing = false
-        return removed > 0
-          ? Effect.logInfo(`Removed ${removed} published events, kept are ${description}`)
-          : Effect.void
+        return removed > 0 ? Effect.logInfo(`Removed ${removed} published events; kept: ${description}`) : Effect.void
       }),
       Effect.tapError((error) => {
         // Said once an outage.
         const log = failing ? Effect.logDebug : Effect.logWarning
         failing = true
-        return log("Could not remove published events; it is tried again", error)
+        return log("Published events could not be removed; this is tried again", error)
       }),
       Effect.retry(backOff)
     )
-    yield* scheduled.pipe(
-      Effect.repeat(Schedule.spaced(every)),
-      Effect.annotateLogs({ package: "controlpublish", module: "Retention" }),
-      Effect.interruptible,
-      Effect.forkScoped
-    )
+    if (how.scheduled) {
+      yield* scheduled.pipe(
+        Effect.repeat(Schedule.spaced(every)),
+        Effect.annotateLogs({ package: "controlpublish", module: "Retention" }),
+        Effect.interruptible,
+        Effect.forkScoped
+      )
+    }
     return Retention.of({
       description,
       runNow: (by) => Effect.zipRight(admin.record("prune", by), run)
     })
   })
+
+/**
+ * Prunes while the scope is open. Closing it waits for the batch that is being removed, and begins no other.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (options: Options): Effect.Effect<Retention["Type"], never, OutboxAdmin | Scope.Scope> =>
+  makeWith(options, { scheduled: true })
 
 /**
  * Prunes as long as the layer lives, see {@link make}.
@@ -139,3 +149,12 @@ export const make = ({ batchSize = 1_000, every = "1 minute", keep, pause = "20 
  */
 export const layer = (options: Options): Layer.Layer<Retention, never, OutboxAdmin> =>
   Layer.scoped(Retention, make(options))
+
+/**
+ * Prunes only when it is told to.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerManual = (options: Options): Layer.Layer<Retention, never, OutboxAdmin> =>
+  Layer.scoped(Retention, makeWith(options, { scheduled: false }))

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import * as Struct from "effect/Struct"
 import * as Lane from "../Lane.js"
 import {
   EventNotFound,
@@ -324,7 +325,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
           )
         ).pipe(
           Effect.map((rows) => {
-            const entries = rows.slice(0, page.limit).map(({ id: _id, ...entry }) => EventPages.defined(entry))
+            const entries = rows.slice(0, page.limit).map((row) => EventPages.defined(Struct.omit(row, "id")))
             return rows.length > page.limit ? { entries, next: rows[page.limit - 1]!.id } : { entries }
           })
         ),

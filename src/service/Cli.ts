@@ -1,9 +1,10 @@
 /**
  * The command `controlpublish`.
  *
- * Exit codes: 0 it did what it is there for, also a `serve` that was stopped; 1 it could not, or a setting has a value
- * that cannot be; 2 the command line makes no sense; 130 it was interrupted. What ends it is one line on stderr, but for
- * unknown flags and commands, where @effect/cli explains.
+ * Exit codes: 0 it did what it is there for, also a `serve` or `status --watch` that was stopped; 1 it could not, or a
+ * setting has a value that cannot be; 2 the command line makes no sense; 3 there is no such event; 4 the event is in a
+ * state in which this cannot be done to it; 130 it was interrupted. What ends it is one line on stderr, but for unknown
+ * flags and commands, where @effect/cli explains.
  *
  * @since 1.0.0
  */
@@ -16,10 +17,17 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Append from "./commands/append.js"
+import * as Audit from "./commands/audit.js"
+import * as Discard from "./commands/discard.js"
+import * as Events from "./commands/events.js"
 import * as Migrate from "./commands/migrate.js"
+import * as Park from "./commands/park.js"
 import * as Pause from "./commands/pause.js"
+import * as Prune from "./commands/prune.js"
+import * as Redrive from "./commands/redrive.js"
 import * as Resume from "./commands/resume.js"
 import * as Serve from "./commands/serve.js"
+import * as Show from "./commands/show.js"
 import * as Status from "./commands/status.js"
 import { CliError } from "./internal/CliError.js"
 import { discreet, messageOf, oneLine } from "./internal/text.js"
@@ -34,6 +42,13 @@ const command = CliCommand.make("controlpublish").pipe(
     Append.command,
     Migrate.command,
     Status.command,
+    Events.command,
+    Show.command,
+    Redrive.command,
+    Park.command,
+    Discard.command,
+    Prune.command,
+    Audit.command,
     Pause.command,
     Resume.command
   ]),

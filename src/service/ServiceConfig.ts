@@ -361,7 +361,13 @@ const units = {
   d: Duration.days
 }
 
-const parseDuration = (text: string): Duration.Duration | undefined => {
+/**
+ * What a text stands for as a time: `10 seconds`, `500ms`, `7d`. Nothing where it stands for none.
+ *
+ * @since 1.0.0
+ * @category settings
+ */
+export const parseDuration = (text: string): Duration.Duration | undefined => {
   const short = /^(\d+(?:\.\d+)?) *(ms|s|m|min|h|d)$/.exec(text.trim())
   return short === null
     ? Option.getOrUndefined(Duration.decodeUnknown(text.trim()))

@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Struct from "effect/Struct"
 import { truncate } from "../internal/text.js"
 import * as Lane from "../Lane.js"
 import {
@@ -220,7 +221,7 @@ const make = Effect.gen(function* () {
       Effect.gen(function* () {
         yield* store.check
         const [page, next] = yield* pageOf(entries, options)
-        return { entries: page.map(({ id: _id, ...entry }) => entry), ...next }
+        return { entries: page.map((entry) => Struct.omit(entry, "id")), ...next }
       }),
 
     prune: (retention, { limit }) =>

@@ -1,4 +1,5 @@
 import * as Effect from "effect/Effect"
+import * as Struct from "effect/Struct"
 import * as Lane from "../../Lane.js"
 import type { EventFilter, EventPage, EventSummary, PageOptions } from "../../OutboxAdmin.js"
 import type { OutboxError } from "../../OutboxStore.js"
@@ -140,7 +141,7 @@ export const make =
     return Effect.map(rows, (rows) => {
       const horizon = rows[0]?.horizon ?? "0"
       const found = rows.filter(({ id }) => id !== null)
-      const events = found.slice(0, limit).map(({ horizon: _horizon, id: _id, ...event }) => defined(event))
+      const events = found.slice(0, limit).map((row) => defined(Struct.omit(row, "horizon", "id")))
       const next = found.length > limit ? found[limit - 1]!.id! : horizon
       return next === "0" ? { events } : { events, next }
     })

@@ -366,7 +366,7 @@ describe("AdminServer", () => {
       const gone = new OutboxStore.OutboxError({ message: "The database is gone", retryable: true })
       const { post, pump } = yield* start(
         {},
-        Context.make(OutboxAdmin.OutboxAdmin, { ...admin, record: () => gone }) as Context.Context<never>
+        Context.make(OutboxAdmin.OutboxAdmin, { ...admin, record: () => gone })
       )
       const { json, status } = yield* post("/api/pump/pause", reason)
       assert.deepStrictEqual([status, json], [503, { _tag: "Unavailable", message: "The database is gone" }])
@@ -382,7 +382,7 @@ describe("AdminServer", () => {
         Context.make(OutboxAdmin.OutboxAdmin, {
           ...admin,
           audit: () => Effect.die(new Error("s3cret"))
-        }) as Context.Context<never>
+        })
       )
       const { json, status, text } = yield* get("/api/audit")
       assert.deepStrictEqual([status, json._tag], [500, "InternalError"])

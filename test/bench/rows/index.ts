@@ -2,6 +2,7 @@ import type { Row } from "../support/row.js"
 import { appending } from "./append.js"
 import { competition } from "./competition.js"
 import { memory, oneKey, tableSize } from "./limits.js"
+import { pruning, status } from "./operating.js"
 import { idle, latency, slowSink } from "./running.js"
 import { core, oldSnapshot, throughput } from "./throughput.js"
 
@@ -13,6 +14,8 @@ export const rows: ReadonlyArray<Row> = [
   idle,
   oldSnapshot,
   tableSize,
+  status,
+  pruning,
   memory,
   slowSink,
   oneKey,

@@ -86,14 +86,20 @@ const inTime = <A>(
     Effect.either
   )
 
-const databaseCheck = (error: string | undefined, { state }: PumpStatus): Check => {
-  if (state === "inert") return { ok: true, message: "not opened: the sink is nop" }
-  return error === undefined ? { ok: true, message: "answers" } : { ok: false, message: error }
+/** Why the pump backs off, where that is because of this part. */
+const outageOf = (part: "database" | "sink", { lastError, state }: PumpStatus): string | undefined =>
+  state === "unavailable" && lastError?.of === part ? lastError.message : undefined
+
+const databaseCheck = (error: string | undefined, status: PumpStatus): Check => {
+  if (status.state === "inert") return { ok: true, message: "not opened: the sink is nop" }
+  const reason = error ?? outageOf("database", status)
+  return reason === undefined ? { ok: true, message: "answers" } : { ok: false, message: reason }
 }
 
-const sinkCheck = ({ lastError, sink, state }: PumpStatus, error: string | undefined): Check => {
+const sinkCheck = (error: string | undefined, status: PumpStatus): Check => {
+  const { sink, state } = status
   if (state === "inert") return { ok: true, message: `${sink}: nothing is published` }
-  const reason = state === "unavailable" && lastError?.of === "sink" ? lastError.message : error
+  const reason = outageOf("sink", status) ?? error
   return reason === undefined
     ? { ok: true, message: `${sink}: nothing is known to be in the way` }
     : { ok: false, message: `${sink}: ${reason}` }
@@ -117,7 +123,7 @@ const pumpCheck = ({ lastError, state }: PumpStatus): Check =>
 
 const healthOf = ({ databaseError, sinkError }: Reading, status: PumpStatus): Health => {
   const database = databaseCheck(databaseError, status)
-  const sink = sinkCheck(status, sinkError)
+  const sink = sinkCheck(sinkError, status)
   const pump = pumpCheck(status)
   return { ready: database.ok && sink.ok && pump.ok, database, sink, pump }
 }

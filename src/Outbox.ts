@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as ControlEvent from "./ControlEvent.js"
 import type { EventId } from "./EventId.js"
+import * as Traceparent from "./internal/traceparent.js"
 import * as OrderingKey from "./OrderingKey.js"
 import {
   OutboxStore,
@@ -102,7 +103,7 @@ const currentTraceparent: Effect.Effect<string | undefined> = Effect.map(
   Effect.option(Effect.currentSpan),
   Option.match({
     onNone: () => undefined,
-    onSome: (span) => `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
+    onSome: Traceparent.encode
   })
 )
 

@@ -24,7 +24,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Batch from "./internal/batch.js"
 import type { Lane } from "./Lane.js"
-import { crowd, OutboxStore, type OutboxError, type Settlement } from "./OutboxStore.js"
+import { crowd, OutboxError, OutboxStore, type Settlement } from "./OutboxStore.js"
 import { PumpConfig } from "./PumpConfig.js"
 import * as PumpMetrics from "./PumpMetrics.js"
 import type { PumpState, PumpStatus } from "./PumpStatus.js"
@@ -96,16 +96,19 @@ const reportOf = (settlement: Settlement): DrainReport => ({
 /** How long a pump leaves lanes alone that others hold. */
 const contention = Duration.millis(50)
 
-const describe = (cause: Cause.Cause<PumpError>): string => {
+const describe = (cause: Cause.Cause<PumpError>) => {
   const error = Cause.squash(cause)
-  return error instanceof Error ? error.message : String(error)
+  return {
+    of: error instanceof SinkUnavailable ? "sink" : error instanceof OutboxError ? "database" : "pump",
+    message: error instanceof Error ? error.message : String(error)
+  } as const
 }
 
 const initialStatus = (sink: Sink["Type"], state: PumpState): Effect.Effect<PumpStatus> =>
   Effect.map(Clock.currentTimeMillis, (since) => ({ state, since, sink: sink.name, failures: 0, ...nothing }))
 
 const makeInert = (sink: Sink["Type"]): Effect.Effect<Pump["Type"]> =>
-  Effect.map(initialStatus(sink, "inert"), (status) => ({
+  Effect.map(Effect.zipLeft(initialStatus(sink, "inert"), PumpMetrics.setState("inert")), (status) => ({
     drain: Effect.succeed(nothing),
     pause: Effect.void,
     resume: Effect.void,
@@ -116,13 +119,14 @@ const makeInert = (sink: Sink["Type"]): Effect.Effect<Pump["Type"]> =>
 const makeStatus = (sink: Sink["Type"]) =>
   Effect.gen(function* () {
     const ref = yield* SubscriptionRef.make(yield* initialStatus(sink, "idle"))
+    yield* Effect.zipRight(PumpMetrics.zero, PumpMetrics.setState("idle"))
     const enter = (state: PumpState) =>
       Effect.flatMap(SubscriptionRef.get(ref), (status) =>
         status.state === state
           ? Effect.void
           : Effect.flatMap(Clock.currentTimeMillis, (since) =>
               SubscriptionRef.update(ref, (status) => ({ ...status, state, since }))
-            )
+            ).pipe(Effect.zipRight(PumpMetrics.setState(state)))
       )
     // Until something was published, an outage is not over.
     const working = Effect.flatMap(SubscriptionRef.get(ref), (status) =>
@@ -144,12 +148,13 @@ const makeStatus = (sink: Sink["Type"]) =>
       Effect.gen(function* () {
         const at = yield* Clock.currentTimeMillis
         const before = yield* SubscriptionRef.get(ref)
+        const error = describe(cause)
         yield* SubscriptionRef.update(ref, (status) => ({
           ...status,
           failures: status.failures + 1,
-          lastError: { at, message: describe(cause) }
+          lastError: { at, ...error }
         }))
-        yield* Metric.increment(PumpMetrics.failures)
+        yield* Metric.increment(PumpMetrics.failures[error.of])
         // Said once an outage, and in full; its retries are said at debug level.
         yield* before.state === "unavailable"
           ? Effect.logDebug("The pump still cannot publish", cause)
@@ -188,17 +193,20 @@ const makeWith = (options: {
     const publishLanes = (lanes: Arr.NonEmptyReadonlyArray<Lane>): Effect.Effect<DrainReport, PumpError> =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
-        const claim = yield* store.claim({
-          lanes,
-          now,
-          limit: config.batchSize,
-          maxBytes: config.batchBytes,
-          holdFor: Duration.toMillis(config.publishTimeout),
-          afterParked: config.afterParked
-        })
+        const claim = yield* store
+          .claim({
+            lanes,
+            now,
+            limit: config.batchSize,
+            maxBytes: config.batchBytes,
+            holdFor: Duration.toMillis(config.publishTimeout),
+            afterParked: config.afterParked
+          })
+          .pipe(Metric.trackDurationWith(PumpMetrics.claimDuration, Duration.toSeconds))
         if (claim._tag !== "Claim") return nothing
+        yield* Metric.update(PumpMetrics.batchSize, claim.rows.length)
         const settlement = yield* Batch.run(sink, config, claim.rows, now)
-        yield* claim.settle(settlement)
+        yield* Metric.trackDurationWith(claim.settle(settlement), PumpMetrics.writeBackDuration, Duration.toSeconds)
         const report = reportOf(settlement)
         yield* status.settled(report, settlement.now)
         return report
@@ -257,19 +265,21 @@ const makeWith = (options: {
       Effect.flatMap(pass, ({ report }) => (isProgress(report) ? drainFrom(add(total, report)) : Effect.succeed(total)))
 
     const untilPublishable = Effect.gen(function* () {
-      const woken = yield* wakeUp.arm
+      const woken = Effect.zipRight(yield* wakeUp.arm, Metric.increment(PumpMetrics.wakeUps.notify))
+      let waitedFor: "poll" | "retry" | undefined
       const lookAndWait = Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
         const probe = yield* store.probe({ now, afterParked: config.afterParked })
-        if (probe.lanes.length > 0) return true
+        if (probe.lanes.length > 0) {
+          if (waitedFor !== undefined) yield* Metric.increment(PumpMetrics.wakeUps[waitedFor])
+          return true
+        }
         yield* status.enter("idle")
         const poll = Duration.toMillis(config.pollPeriod)
+        const due = Math.max((probe.nextAttemptAt ?? Infinity) - now, 1)
+        waitedFor = due <= poll ? "retry" : "poll"
         return yield* Effect.raceFirst(woken, pausing.await).pipe(
-          Effect.timeoutTo({
-            duration: Math.min(poll, Math.max((probe.nextAttemptAt ?? Infinity) - now, 1)),
-            onSuccess: () => true,
-            onTimeout: () => false
-          })
+          Effect.timeoutTo({ duration: Math.min(poll, due), onSuccess: () => true, onTimeout: () => false })
         )
       })
       yield* Effect.repeat(lookAndWait, { until: (wanted) => wanted })
@@ -290,7 +300,8 @@ const makeWith = (options: {
       Effect.tapError((cause) => status.failed(cause)),
       Effect.retry(Schedule.andThen(config.retry, Schedule.spaced("30 seconds"))),
       Effect.forever,
-      annotated
+      annotated,
+      (loop) => Effect.zipRight(Metric.increment(PumpMetrics.wakeUps.start), loop)
     )
     // Not in the scope, which would wait for it without a deadline: the finalizer sees to it.
     const looping = options.scheduled ? yield* Effect.forkDaemon(Effect.interruptible(loop)) : Fiber.void
@@ -312,7 +323,9 @@ const makeWith = (options: {
         if (halted()) yield* status.enter("paused")
       }),
       resume: Effect.gen(function* () {
+        if (!paused) return
         paused = false
+        yield* status.enter("idle")
         yield* pausing.close
         yield* running.open
       }),
@@ -345,3 +358,11 @@ export const layer: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, 
  * @category layers
  */
 export const layerManual: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, makeWith({ scheduled: false }))
+
+/**
+ * A pump with nothing to do, for a sink that is inert: it needs no store.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerInert: Layer.Layer<Pump, never, Sink> = Layer.effect(Pump, Effect.flatMap(Sink, makeInert))

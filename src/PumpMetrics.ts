@@ -1,46 +1,248 @@
 /**
- * What the pumps of a process count. The names are stable.
+ * What the pumps of a process measure. The names are stable.
+ *
+ * Nothing is measured for each event, all of it for each batch or less often. What the outbox holds is said by
+ * whoever looks at it anyway, with {@link setBacklog}: a scrape asks the database nothing.
  *
  * @since 1.0.0
  */
+import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import * as MetricBoundaries from "effect/MetricBoundaries"
+import type { Count } from "./OutboxStore.js"
+import { PumpState } from "./PumpStatus.js"
 
 /**
  * Events published, duplicates included.
  *
  * @since 1.0.0
- * @category metrics
+ * @category counters
  */
-export const published = Metric.counter("controlpublish_published_total", { incremental: true })
+export const published = Metric.counter("controlpublish_published_total", {
+  description: "Events published, duplicates included",
+  incremental: true
+})
 
 /**
  * Attempts that failed for one event alone.
  *
  * @since 1.0.0
- * @category metrics
+ * @category counters
  */
-export const failed = Metric.counter("controlpublish_failed_total", { incremental: true })
+export const failed = Metric.counter("controlpublish_failed_total", {
+  description: "Attempts that failed for one event alone, which waits for its retry",
+  incremental: true
+})
 
 /**
  * Events parked.
  *
  * @since 1.0.0
- * @category metrics
+ * @category counters
  */
-export const parked = Metric.counter("controlpublish_parked_total", { incremental: true })
+export const parked = Metric.counter("controlpublish_parked_total", {
+  description: "Events that failed for good and were parked",
+  incremental: true
+})
 
 /**
- * Passes that failed as a whole: the sink or the database was unavailable, or something broke.
+ * A part without which nothing is published.
  *
  * @since 1.0.0
- * @category metrics
+ * @category models
  */
-export const failures = Metric.counter("controlpublish_pass_failures_total", { incremental: true })
+export type Part = "database" | "sink" | "pump"
+
+const allFailures = Metric.counter("controlpublish_pass_failures_total", {
+  description: "Passes that failed as a whole, by the part that could not do its work: database, sink or pump",
+  incremental: true
+})
+
+/**
+ * Passes that failed as a whole, by the part that could not do its work. No event was charged.
+ *
+ * @since 1.0.0
+ * @category counters
+ */
+export const failures: Readonly<Record<Part, Metric.Metric.Counter<number>>> = {
+  database: Metric.tagged(allFailures, "part", "database"),
+  sink: Metric.tagged(allFailures, "part", "sink"),
+  pump: Metric.tagged(allFailures, "part", "pump")
+}
 
 /**
  * Defects of sinks.
  *
  * @since 1.0.0
- * @category metrics
+ * @category counters
  */
-export const sinkDefects = Metric.counter("controlpublish_sink_defects_total", { incremental: true })
+export const sinkDefects = Metric.counter("controlpublish_sink_defects_total", {
+  description: "Publishes in which the sink died",
+  incremental: true
+})
+
+/**
+ * What sends a pump to work that had nothing to do: its `start` · a commit that announced itself, `notify` · a look of its
+ * own, `poll` · the time of an event that waited for its `retry`.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type WakeUpReason = "start" | "notify" | "poll" | "retry"
+
+const allWakeUps = Metric.counter("controlpublish_wake_ups_total", {
+  description: "Times an idle pump went to work, by what told it to: start, notify, poll or retry",
+  incremental: true
+})
+
+/**
+ * Times that a pump went to work, by what told it to. A `poll` that finds something means that appends cannot wake it.
+ *
+ * @since 1.0.0
+ * @category counters
+ */
+export const wakeUps: Readonly<Record<WakeUpReason, Metric.Metric.Counter<number>>> = {
+  start: Metric.tagged(allWakeUps, "reason", "start"),
+  notify: Metric.tagged(allWakeUps, "reason", "notify"),
+  poll: Metric.tagged(allWakeUps, "reason", "poll"),
+  retry: Metric.tagged(allWakeUps, "reason", "retry")
+}
+
+/**
+ * Says that nothing was counted yet: a counter that is not there does not grow for those who read it.
+ *
+ * @since 1.0.0
+ * @category counters
+ */
+export const zero: Effect.Effect<void> = Effect.forEach(
+  [published, failed, parked, sinkDefects, ...Object.values(failures), ...Object.values(wakeUps)],
+  (counter) => Metric.incrementBy(counter, 0),
+  { discard: true }
+)
+
+/**
+ * Events of a batch.
+ *
+ * @since 1.0.0
+ * @category histograms
+ */
+export const batchSize = Metric.histogram(
+  "controlpublish_batch_size",
+  MetricBoundaries.fromIterable([1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000]),
+  "Events of a batch"
+)
+
+const seconds = MetricBoundaries.fromIterable([
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
+])
+
+/**
+ * Seconds that it took to claim the rows of a batch.
+ *
+ * @since 1.0.0
+ * @category histograms
+ */
+export const claimDuration = Metric.histogram(
+  "controlpublish_claim_duration_seconds",
+  seconds,
+  "How long it took to claim the rows of a batch"
+)
+
+/**
+ * Seconds that the sink took to answer for a batch. Calls that failed as a whole are not in it.
+ *
+ * @since 1.0.0
+ * @category histograms
+ */
+export const publishDuration = Metric.histogram(
+  "controlpublish_publish_duration_seconds",
+  seconds,
+  "How long the sink took to answer for a batch"
+)
+
+/**
+ * Seconds that it took to write back what became of a batch.
+ *
+ * @since 1.0.0
+ * @category histograms
+ */
+export const writeBackDuration = Metric.histogram(
+  "controlpublish_write_back_duration_seconds",
+  seconds,
+  "How long it took to write back what became of a batch"
+)
+
+const pumpState = Metric.gauge("controlpublish_pump_state", {
+  description: "1 for the state that the pump is in, 0 for the others"
+})
+
+const states = PumpState.literals.map((state) => [state, Metric.tagged(pumpState, "state", state)] as const)
+
+/**
+ * Says which state the pump of the process is in: 1 for it, and 0 for the others.
+ *
+ * @since 1.0.0
+ * @category gauges
+ */
+export const setState = (current: PumpState): Effect.Effect<void> =>
+  Effect.forEach(states, ([state, gauge]) => Metric.set(gauge, state === current ? 1 : 0), { discard: true })
+
+const pending = Metric.gauge("controlpublish_backlog_pending", {
+  description:
+    "Events that are neither published nor parked, the waiting ones included; a lower bound where it is large"
+})
+
+const waiting = Metric.gauge("controlpublish_backlog_waiting", {
+  description: "Pending events that wait for a retry"
+})
+
+const parkedNow = Metric.gauge("controlpublish_backlog_parked", {
+  description: "Events that are parked now"
+})
+
+const oldestPendingAge = Metric.gauge("controlpublish_oldest_pending_age_seconds", {
+  description: "For how long the oldest pending event has been waiting to be published; 0 where there is none"
+})
+
+/**
+ * Says what the outbox holds. A count that stopped at its limit is said as the limit.
+ *
+ * @since 1.0.0
+ * @category gauges
+ */
+export const setBacklog = (
+  backlog: {
+    readonly pending: Count
+    readonly waiting: Count
+    readonly parked: Count
+    readonly oldestPendingAt?: number | undefined
+  },
+  now: number
+): Effect.Effect<void> =>
+  Effect.all(
+    [
+      Metric.set(pending, backlog.pending.value),
+      Metric.set(waiting, backlog.waiting.value),
+      Metric.set(parkedNow, backlog.parked.value),
+      Metric.set(oldestPendingAge, Math.max(now - (backlog.oldestPendingAt ?? now), 0) / 1_000)
+    ],
+    { discard: true }
+  )
+
+const healthy = Metric.gauge("controlpublish_healthy", {
+  description: "1 where the part (database, sink, pump) can do its work, 0 where it cannot"
+})
+
+const parts = (["database", "sink", "pump"] as const).map((part): readonly [Part, Metric.Metric.Gauge<number>] => [
+  part,
+  Metric.tagged(healthy, "part", part)
+])
+
+/**
+ * Says which parts can do their work.
+ *
+ * @since 1.0.0
+ * @category gauges
+ */
+export const setHealthy = (health: Readonly<Record<Part, boolean>>): Effect.Effect<void> =>
+  Effect.forEach(parts, ([part, gauge]) => Metric.set(gauge, health[part] ? 1 : 0), { discard: true })

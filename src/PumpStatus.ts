@@ -43,7 +43,15 @@ export const PumpStatus = Schema.Struct({
   failures: Schema.Number,
   lastPublishedAt: Schema.optionalWith(Schema.Number, { exact: true }),
   /** Why the last pass that failed did so. */
-  lastError: Schema.optionalWith(Schema.Struct({ at: Schema.Number, message: Schema.String }), { exact: true })
+  lastError: Schema.optionalWith(
+    Schema.Struct({
+      at: Schema.Number,
+      /** What was unavailable, or broke its contract. */
+      of: Schema.Literal("sink", "database", "pump"),
+      message: Schema.String
+    }),
+    { exact: true }
+  )
 }).annotations({ identifier: "PumpStatus" })
 
 /**

@@ -44,6 +44,11 @@ export class Sink extends Context.Tag("controlpublish/Sink")<
      * rest. An interruption is a publish whose outcome is unknown: the events will come again.
      */
     readonly publish: (batch: Batch) => Effect.Effect<ReadonlyArray<Outcome>, SinkUnavailable>
+    /**
+     * Whether a publish could succeed now, for those who ask while there is none. A sink that only a publish can tell
+     * about has none.
+     */
+    readonly check?: Effect.Effect<void, SinkUnavailable>
   }
 >() {}
 

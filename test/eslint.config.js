@@ -17,7 +17,10 @@ export default tseslint.config(
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: {
-      parserOptions: { project: "./tsconfig.json", tsconfigRootDir: new URL("..", import.meta.url).pathname }
+      parserOptions: {
+        project: ["./tsconfig.json", "./src/service/admin/dashboard/tsconfig.json"],
+        tsconfigRootDir: new URL("..", import.meta.url).pathname
+      }
     },
     rules: {
       // Template literals hold numbers, and Effect's constructors are called in expression position.

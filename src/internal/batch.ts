@@ -5,6 +5,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import * as FiberRef from "effect/FiberRef"
+import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
 import * as ControlEvent from "../ControlEvent.js"
 import * as ControlVersion from "../ControlVersion.js"
@@ -14,6 +16,7 @@ import type { PumpConfig } from "../PumpConfig.js"
 import * as PumpMetrics from "../PumpMetrics.js"
 import * as Sink from "../Sink.js"
 import * as EventRetry from "./eventRetry.js"
+import { withPublishSpan } from "./publishSpan.js"
 import { truncate } from "./text.js"
 
 type SinkService = Sink.Sink["Type"]
@@ -169,6 +172,8 @@ const settlementOf = (
     const published: Array<Settlement["published"][number]> = []
     const failed: Array<Settlement["failed"][number]> = []
     const parked = yield* Effect.forEach(invalid, ({ reason, row }) => park(row, reason))
+    // Asked once, so that it costs the events nothing where nobody wants to read of each.
+    const inDetail = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Debug)
     for (const [index, { row }] of valid.entries()) {
       const outcome = outcomes[index]!
       switch (outcome._tag) {
@@ -176,6 +181,17 @@ const settlementOf = (
           break
         case "Published":
           published.push({ id: row.id, version: outcome.version })
+          if (inDetail) {
+            yield* Effect.logDebug(
+              outcome.duplicate ? "The feed held a control event" : "Published a control event"
+            ).pipe(
+              Effect.annotateLogs({
+                event_id: row.eventId,
+                ordering_key: row.orderingKey,
+                control_version: outcome.version
+              })
+            )
+          }
           break
         case "EventRejected":
           parked.push(yield* park(row, outcome.message))
@@ -225,6 +241,9 @@ export const run = (
     const deadline = from + publishTimeout * sending
     // A holder that was frozen after its claim has lost its lane: whatever it sent now could overtake others.
     if (now >= deadline) return yield* late()
-    const outcomes = yield* publish(sink, { events, deadline, givenUpAt: from + publishTimeout })
+    const outcomes = yield* publish(sink, { events, deadline, givenUpAt: from + publishTimeout }).pipe(
+      Metric.trackDurationWith(PumpMetrics.publishDuration, Duration.toSeconds),
+      withPublishSpan(sink.name, events)
+    )
     return yield* settlementOf(config, valid, outcomes, invalid)
   })

@@ -6,11 +6,13 @@
  */
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type * as SqlError from "@effect/sql/SqlError"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import { initial } from "./internal/initial.js"
 import * as Migrator from "./internal/migrator.js"
 import * as Names from "./internal/names.js"
+import { operating } from "./internal/operating.js"
 
 export {
   /**
@@ -36,7 +38,10 @@ export interface Options {
   readonly schema?: string | undefined
 }
 
-const migrations = [{ id: 1, name: "initial", sql: initial }] as const
+const migrations = [
+  { id: 1, name: "initial", sql: initial },
+  { id: 2, name: "operating", sql: operating }
+] as const
 
 const plan = ({ schema = "public" }: Options): Migrator.Plan => {
   const names = Names.make(schema)
@@ -57,16 +62,75 @@ const plan = ({ schema = "public" }: Options): Migrator.Plan => {
 export const latest: Migrator.Migration = migrations[migrations.length - 1]!
 
 /**
+ * This version cannot work with the tables as they are.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("controlpublish/SchemaMismatch")(
+  "SchemaMismatch",
+  {
+    schema: Schema.String,
+    /** The newest migration that the database has, 0 where it has none. */
+    current: Schema.Number
+  }
+) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    const schema = `the schema ${JSON.stringify(this.schema)}`
+    if (this.current === 0) return `${schema} has no outbox: run "controlpublish migrate" first`
+    return this.current < latest.id
+      ? `${schema} has migration ${this.current}, and this version needs ${latest.id}: run "controlpublish migrate" first`
+      : `${schema} has migration ${this.current}, and this version, which knows ${latest.id}, cannot work with it: use a later version`
+  }
+}
+
+/** Migrations of one generation leave everything as it was for versions that do not know them. */
+const generation = (id: number): number => Math.floor(id / 1_000)
+
+/** Newer tables of the same generation are worth a line, but no obstacle: an old version has to run on while a new one comes. */
+const accept = (schema: string, current: number): Effect.Effect<void, SchemaMismatch> => {
+  if (current === latest.id) return Effect.void
+  return current > latest.id && generation(current) === generation(latest.id)
+    ? Effect.logWarning(
+        `The schema ${JSON.stringify(schema)} has migration ${current}, made by a later version; this one knows ${latest.id}, and can work with it`
+      )
+    : new SchemaMismatch({ schema, current })
+}
+
+/**
+ * Fails with a `SchemaMismatch` where this version cannot work with the tables: they are older than it needs, or so much
+ * newer that they break it. Tables that are newer and break nothing are said in a warning.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const check = (
+  options: Options = {}
+): Effect.Effect<void, SchemaMismatch | SqlError.SqlError, SqlClient.SqlClient> =>
+  Effect.flatMap(current(options), (found) => accept(options.schema ?? "public", found))
+
+/**
  * Runs the migrations that are missing, in one transaction, and answers them. Processes that run it at the same time
- * wait for each other.
+ * wait for each other. Pumps and appends of versions before go on meanwhile, and after. Tables that are newer are left as
+ * they are, or refused, see {@link check}.
  *
  * @since 1.0.0
  * @category constructors
  */
 export const run = (
   options: Options = {}
-): Effect.Effect<ReadonlyArray<Migrator.Migration>, Migrator.MigrationFailed, SqlClient.SqlClient> =>
-  Migrator.run(plan(options))
+): Effect.Effect<ReadonlyArray<Migrator.Migration>, Migrator.MigrationFailed, SqlClient.SqlClient> => {
+  const { schema, ...planned } = plan(options)
+  const failed = (cause: Error) => new Migrator.MigrationFailed({ schema, message: cause.message, cause })
+  return Effect.flatMap(Effect.mapError(current(options), Migrator.failed(schema)), (found) =>
+    found > latest.id
+      ? Effect.as(Effect.mapError(accept(schema, found), failed), [])
+      : Migrator.run({ schema, ...planned })
+  )
+}
 
 /**
  * The SQL that `run` executes on an empty database, for teams that run migrations otherwise.

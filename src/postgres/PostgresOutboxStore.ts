@@ -27,10 +27,12 @@ import {
   type Probe,
   type Settlement
 } from "../OutboxStore.js"
+import * as Columns from "./internal/columns.js"
+import { instant, milliseconds, parked, pending, waiting } from "./internal/columns.js"
 import * as Names from "./internal/names.js"
 import * as Positions from "./internal/positions.js"
 import { toOutboxError } from "./internal/failure.js"
-import { makePool, type Session } from "./internal/session.js"
+import { makePool, rollback, type Session } from "./internal/session.js"
 import { withTransaction } from "./internal/transaction.js"
 
 /** Rows and bytes that one INSERT takes at most. */
@@ -43,20 +45,17 @@ const holdMargin = 5_000
 /** A bound only: the pump's concurrency decides. */
 const connections = 2 * Lane.count
 
-const pending = "published_at IS NULL AND parked_at IS NULL"
-
-const milliseconds = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
-
-const instant = (parameter: string) => `to_timestamp(${parameter}::float8 / 1000)`
+/** Failed attempts that are kept of an event. */
+const keptAttempts = 20
 
 const appended = `event_id, event_type, tenant_id, stack_id, version, base_version, artifact_ref, checksum,
   payload_json, ordering_key, traceparent, created_at`
 
 const statements = (names: Names.Names) => {
-  const { outbox } = names
+  const { attempts, outbox } = names
   const into = `INSERT INTO ${outbox} (${appended})`
   const unlessThere = "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
-  const drawn = `(SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ${names.sequence})::text`
+  const drawn = `${Columns.drawn(names.sequence)}::text`
   // Keys behind a row that waits for its retry.
   const waitingKeys = (now: string) =>
     `SELECT ordering_key FROM ${outbox} WHERE ${pending} AND next_attempt_at > ${instant(now)}`
@@ -108,7 +107,7 @@ const statements = (names: Names.Names) => {
           ORDER BY id LIMIT 1
         ) first ON true
         LEFT JOIN LATERAL (
-          SELECT id FROM ${outbox} WHERE published_at IS NULL AND parked_at IS NOT NULL AND lane = position - 1
+          SELECT id FROM ${outbox} WHERE ${parked} AND lane = position - 1
           ORDER BY id LIMIT 1
         ) parked ON true
         WHERE first.id IS NOT NULL OR parked.id IS NOT NULL
@@ -161,19 +160,29 @@ const statements = (names: Names.Names) => {
 
     // $1 ids, $2 errors, $3 next attempts or NULL to park, $4 now
     writeFailed: `
-      UPDATE ${outbox} SET last_error = result.error, attempt_count = attempt_count + 1,
-        last_attempt_at = ${instant("$4")}, next_attempt_at = ${instant("result.next_attempt_at")},
-        parked_at = CASE WHEN result.next_attempt_at IS NULL THEN ${instant("$4")} END
-      FROM unnest($1::bigint[], $2::text[], $3::float8[]) AS result (id, error, next_attempt_at)
-      WHERE ${outbox}.id = result.id`,
+      WITH result AS (
+        SELECT id, error, ${instant("next_attempt_at")} AS next_attempt_at
+        FROM unnest($1::bigint[], $2::text[], $3::float8[]) AS result (id, error, next_attempt_at)
+      ), written AS (
+        UPDATE ${outbox} SET last_error = result.error, attempt_count = attempt_count + 1,
+          last_attempt_at = ${instant("$4")}, next_attempt_at = result.next_attempt_at,
+          parked_at = CASE WHEN result.next_attempt_at IS NULL THEN ${instant("$4")} END
+        FROM result WHERE ${outbox}.id = result.id
+      ), forgotten AS (
+        DELETE FROM ${attempts} USING result
+        WHERE ${attempts}.outbox_id = result.id AND ${attempts}.id < (SELECT kept.id FROM ${attempts} kept
+          WHERE kept.outbox_id = result.id ORDER BY kept.id DESC OFFSET ${keptAttempts - 2} LIMIT 1)
+      )
+      INSERT INTO ${attempts} (outbox_id, at, error, next_attempt_at)
+      SELECT id, ${instant("$4")}, error, next_attempt_at FROM result`,
 
     // $1 limit
     backlog: `
       SELECT
         (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${pending} LIMIT $1) rows) AS pending,
-        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${pending} AND next_attempt_at IS NOT NULL LIMIT $1) rows)
+        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${waiting} LIMIT $1) rows)
           AS waiting,
-        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE published_at IS NULL AND parked_at IS NOT NULL LIMIT $1)
+        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${parked} LIMIT $1)
           rows) AS parked,
         (SELECT ${milliseconds("min(created_at)")} FROM generate_series(0, ${Lane.count - 1}) AS lanes (lane)
           CROSS JOIN LATERAL (SELECT created_at FROM ${outbox} WHERE ${pending} AND lane = lanes.lane ORDER BY id LIMIT 1)
@@ -181,12 +190,12 @@ const statements = (names: Names.Names) => {
 
     parked: `SELECT event_id AS "eventId", event_type AS type, ordering_key AS "orderingKey",
         attempt_count AS "attemptCount", ${milliseconds("parked_at")} AS "parkedAt", coalesce(last_error, '') AS error
-      FROM ${outbox} WHERE published_at IS NULL AND parked_at IS NOT NULL ORDER BY id LIMIT $1`,
+      FROM ${outbox} WHERE ${parked} ORDER BY id LIMIT $1`,
 
     redrive: `
       WITH redriven AS (
         UPDATE ${outbox} SET parked_at = NULL, next_attempt_at = NULL, attempt_count = 0
-        WHERE event_id = ANY ($1::text[]) AND published_at IS NULL AND parked_at IS NOT NULL
+        WHERE event_id = ANY ($1::text[]) AND ${parked}
         RETURNING event_id
       ), announced AS (
         SELECT pg_notify(${Names.literal(names.channel)}, 'redrive') WHERE EXISTS (SELECT FROM redriven)
@@ -284,10 +293,6 @@ export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], nev
         }
       })
 
-    // A server that does not answer ends the transaction with the connection, which the interruption costs.
-    const rollback = (session: Session) =>
-      Effect.ignore(session.query("ROLLBACK")).pipe(Effect.interruptible, Effect.timeoutOption(1_000))
-
     const writeBack = (session: Session, drawn: string): Claim["settle"] =>
       Effect.fnUntraced(function* ({ failed, now, parked, published }) {
         const unpublished = [...failed, ...parked.map((row) => ({ ...row, nextAttemptAt: null }))]
@@ -345,7 +350,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], nev
         Effect.gen(function* () {
           const connection = yield* session
           let open = true
-          yield* Effect.addFinalizer(() => (open && !connection.isBroken() ? rollback(connection) : Effect.void))
+          yield* Effect.addFinalizer(() => (open ? rollback(connection) : Effect.void))
           const results = yield* connection.script(text.claim(options, options.lanes.map(positions.startOf)))
           const [[lock], claimed] = results.slice(-2) as [[{ readonly taken: boolean }], ReadonlyArray<ClaimRow>]
           if (!lock.taken) return { _tag: "LanesHeld" }

@@ -3,3 +3,4 @@
  */
 export * as Migrations from "./Migrations.js"
 export * as Postgres from "./Postgres.js"
+export * as PostgresOutboxAdmin from "./PostgresOutboxAdmin.js"

@@ -1,9 +1,10 @@
 /**
  * The command `controlpublish`.
  *
- * Exit codes: 0 it did what it is there for, also a `serve` that was stopped; 1 it could not, or a setting has a value
- * that cannot be; 2 the command line makes no sense; 130 it was interrupted. What ends it is one line on stderr, but for
- * unknown flags and commands, where @effect/cli explains.
+ * Exit codes: 0 it did what it is there for, also a `serve` or `status --watch` that was stopped; 1 it could not, or a
+ * setting has a value that cannot be; 2 the command line makes no sense; 3 there is no such event; 4 the event is in a
+ * state in which this cannot be done to it; 130 it was interrupted. What ends it is one line on stderr, but for unknown
+ * flags and commands, where @effect/cli explains.
  *
  * @since 1.0.0
  */
@@ -17,14 +18,24 @@ import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Append from "./commands/append.js"
 import * as Apply from "./commands/apply.js"
+import * as Audit from "./commands/audit.js"
+import * as Discard from "./commands/discard.js"
+import * as Events from "./commands/events.js"
 import * as Migrate from "./commands/migrate.js"
+import * as Park from "./commands/park.js"
+import * as Pause from "./commands/pause.js"
+import * as Prune from "./commands/prune.js"
+import * as Redrive from "./commands/redrive.js"
+import * as Resume from "./commands/resume.js"
 import * as Serve from "./commands/serve.js"
+import * as Show from "./commands/show.js"
 import * as Status from "./commands/status.js"
 import * as Tail from "./commands/tail.js"
 import { CliError } from "./internal/CliError.js"
 import { discreet, messageOf, oneLine } from "./internal/text.js"
 import { version } from "./internal/version.js"
 import * as ServiceConfig from "./ServiceConfig.js"
+import * as Telemetry from "./Telemetry.js"
 
 const command = CliCommand.make("controlpublish").pipe(
   CliCommand.withDescription("A transactional outbox: append control events, and publish them once, in order per key."),
@@ -34,7 +45,16 @@ const command = CliCommand.make("controlpublish").pipe(
     Migrate.command,
     Status.command,
     Apply.command,
-    Tail.command
+    Tail.command,
+    Events.command,
+    Show.command,
+    Redrive.command,
+    Park.command,
+    Discard.command,
+    Prune.command,
+    Audit.command,
+    Pause.command,
+    Resume.command
   ]),
   // The whole story is for those who ask: --log-level debug.
   CliCommand.transformHandler(Effect.tapErrorCause((cause) => Effect.logDebug("The command failed", cause)))
@@ -52,13 +72,12 @@ const describe = (cause: Cause.Cause<unknown>): { readonly message: string | und
   return { message: `unexpected: ${messageOf(error)}`, exitCode: 1 }
 }
 
-/**
- * Output for people and programs goes to stdout, and all else to stderr: as logfmt, or pretty on a terminal.
- */
-const logger = Logger.replace(
-  Logger.defaultLogger,
-  process.stderr.isTTY ? Logger.prettyLogger({ stderr: true }) : Logger.withConsoleError(Logger.logfmtLogger)
-)
+/** Output for people and programs goes to stdout, and all else to stderr. */
+const loggers: Readonly<Record<ServiceConfig.LogFormat, Logger.Logger<unknown, void>>> = {
+  json: Logger.withConsoleError(Logger.jsonLogger),
+  logfmt: Logger.withConsoleError(Logger.logfmtLogger),
+  pretty: Logger.prettyLogger({ stderr: true })
+}
 
 /** What @effect/cli says of a command line quotes it, and a URL with a password may have got into the wrong place. */
 const discreetConsole = Effect.consoleWith((console) =>
@@ -84,13 +103,15 @@ const withDashLast = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
 export const run = (argv: ReadonlyArray<string>): Effect.Effect<void, never, CliApp.CliApp.Environment> =>
   Effect.gen(function* () {
     const level = yield* ServiceConfig.logLevel
+    const format = yield* ServiceConfig.logFormat
     const console = yield* discreetConsole
     yield* CliCommand.run(command, { name: "controlpublish", version })(withDashLast(argv)).pipe(
+      Effect.provide(Telemetry.layer),
       Effect.withConsole(console),
+      Effect.provide(Logger.replace(Logger.defaultLogger, loggers[format])),
       Logger.withMinimumLogLevel(level)
     )
   }).pipe(
-    Effect.provide(logger),
     // What comes after an interruption has to run as well.
     (command) => Effect.uninterruptibleMask((restore) => Effect.flatMap(Effect.exit(restore(command)), end))
   )

@@ -17,8 +17,11 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as JetStreamSource from "../fleet/JetStreamSource.js"
 import * as PumpConfig from "../PumpConfig.js"
+import * as Retention from "../Retention.js"
 import * as JetStreamSink from "../sinks/JetStreamSink.js"
+import type * as AdminServer from "./admin/AdminServer.js"
 import * as DatabaseUrl from "./internal/databaseUrl.js"
+import { isLoopback } from "./internal/loopback.js"
 import * as NatsSettings from "./internal/natsSettings.js"
 import { quote } from "./internal/text.js"
 
@@ -217,8 +220,43 @@ const settings = {
     flag: "cannot-apply",
     help: "What becomes of an event that can never be applied: halt (everything after it waits) or set-aside; default halt"
   },
+  retention: {
+    env: "RETENTION",
+    flag: "retention",
+    help: 'What is kept of the published events: the last "7 days", the newest "1000000 events", or all of them: off; default 7 days'
+  },
+  adminHost: {
+    env: "ADMIN_HOST",
+    flag: "admin-host",
+    help: "The address of the admin API and the dashboard; any but this machine's own wants ADMIN_TOKEN; default 127.0.0.1"
+  },
+  adminPort: {
+    env: "ADMIN_PORT",
+    flag: "admin-port",
+    help: "Its port, 0 for any that is free, or off; default 7070, or any that is free where that is taken"
+  },
+  adminToken: { env: "ADMIN_TOKEN", help: "What the admin API asks for before it changes anything" },
+  adminUrl: {
+    env: "ADMIN_URL",
+    flag: "admin-url",
+    help: "The admin API of the service that is meant; default http://127.0.0.1:7070"
+  },
   // @effect/cli has a flag of its own for it, which wins.
-  logLevel: { env: "LOG_LEVEL", help: "The least level that is logged; default info" }
+  logLevel: { env: "LOG_LEVEL", help: "The least level that is logged; default info" },
+  logFormat: {
+    env: "LOG_FORMAT",
+    help: "How it is logged: json, logfmt or pretty; default pretty on a terminal, else logfmt"
+  },
+  // Those of OpenTelemetry that decide whether it is loaded. The others are read by its SDK.
+  otelDisabled: { env: "OTEL_SDK_DISABLED", help: "Whether nothing is exported, true or false; default false" },
+  otelEndpoint: { env: "OTEL_EXPORTER_OTLP_ENDPOINT", help: "Where spans and metrics are exported to" },
+  otelTracesEndpoint: { env: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", help: "Where spans are exported to" },
+  otelMetricsEndpoint: { env: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", help: "Where metrics are exported to" },
+  otelProtocol: { env: "OTEL_EXPORTER_OTLP_PROTOCOL", help: "http/protobuf" },
+  otelTraces: { env: "OTEL_TRACES_EXPORTER", help: "otlp or none; default otlp where an endpoint is set" },
+  otelMetrics: { env: "OTEL_METRICS_EXPORTER", help: "otlp or none; default otlp where an endpoint is set" },
+  otelMetricsInterval: { env: "OTEL_METRIC_EXPORT_INTERVAL", help: "Milliseconds; default 60000" },
+  otelSampler: { env: "OTEL_TRACES_SAMPLER", help: "Which traces are exported; default parentbased_always_on" }
 } satisfies Record<string, Setting>
 
 const flag = <A>(setting: Required<Setting>, make: (name: string) => Options.Options<A>) =>
@@ -239,6 +277,22 @@ const natsFlags = {
   natsUrl: flag(settings.natsUrl, Options.redacted),
   natsStream: flag(settings.natsStream, Options.text)
 }
+
+/**
+ * The flag of the retention.
+ *
+ * @since 1.0.0
+ * @category flags
+ */
+export const retentionFlags = { retention: flag(settings.retention, Options.text) }
+
+/**
+ * The flag of the commands that talk to a service.
+ *
+ * @since 1.0.0
+ * @category flags
+ */
+export const adminClientFlags = { adminUrl: flag(settings.adminUrl, Options.text) }
 
 /**
  * The flags of the settings of the source.
@@ -285,7 +339,10 @@ export const serveFlags = {
   pollPeriod: flag(settings.pollPeriod, Options.text),
   concurrency: flag(settings.concurrency, Options.text),
   publishTimeout: flag(settings.publishTimeout, Options.text),
-  drainTimeout: flag(settings.drainTimeout, Options.text)
+  drainTimeout: flag(settings.drainTimeout, Options.text),
+  ...retentionFlags,
+  adminHost: flag(settings.adminHost, Options.text),
+  adminPort: flag(settings.adminPort, Options.text)
 }
 
 /**
@@ -384,7 +441,13 @@ const units = {
   d: Duration.days
 }
 
-const parseDuration = (text: string): Duration.Duration | undefined => {
+/**
+ * What a text stands for as a time: `10 seconds`, `500ms`, `7d`. Nothing where it stands for none.
+ *
+ * @since 1.0.0
+ * @category settings
+ */
+export const parseDuration = (text: string): Duration.Duration | undefined => {
   const short = /^(\d+(?:\.\d+)?) *(ms|s|m|min|h|d)$/.exec(text.trim())
   return short === null
     ? Option.getOrUndefined(Duration.decodeUnknown(text.trim()))
@@ -593,3 +656,165 @@ export const logLevel: Effect.Effect<LogLevel.LogLevel, InvalidSetting> = read(
   parseLogLevel,
   LogLevel.Info
 )
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type LogFormat = "json" | "logfmt" | "pretty"
+
+const oneOf =
+  <A extends string>(...valid: ReadonlyArray<A>): Parse<A> =>
+  (text) =>
+    Either.fromNullable(
+      valid.find((value) => value === text.trim().toLowerCase()),
+      () => `got ${quote(text)}, valid is one of ${valid.join(", ")}`
+    )
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const logFormat: Effect.Effect<LogFormat, InvalidSetting> = read(
+  settings.logFormat,
+  oneOf("json", "logfmt", "pretty"),
+  process.stderr.isTTY ? "pretty" : "logfmt"
+)
+
+/**
+ * What is exported over OTLP. Where to and how is between the environment and OpenTelemetry's SDK.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Telemetry {
+  readonly traces: boolean
+  readonly metrics: boolean
+  readonly metricsInterval: Duration.Duration
+}
+
+const parseEndpoint: Parse<true> = (text) =>
+  URL.canParse(text) && /^https?:/.test(text)
+    ? Either.right(true)
+    : Either.left(`got ${quote(text)}, valid is e.g. "http://127.0.0.1:4318"`)
+
+const parseMilliseconds: Parse<Duration.Duration> = (text) => {
+  const millis = parseInteger(text)
+  return millis === undefined || millis === 0
+    ? Either.left(`got ${quote(text)}, valid is a number of milliseconds`)
+    : Either.right(Duration.millis(millis))
+}
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const telemetry: Effect.Effect<Telemetry, InvalidSetting> = Effect.gen(function* () {
+  const exporter = oneOf("otlp", "none")
+  const disabled = yield* read(settings.otelDisabled, oneOf("true", "false"), "false")
+  const endpoint = yield* read(settings.otelEndpoint, parseEndpoint, false)
+  const toTraces = yield* read(settings.otelTracesEndpoint, parseEndpoint, endpoint)
+  const toMetrics = yield* read(settings.otelMetricsEndpoint, parseEndpoint, endpoint)
+  const traces = yield* read(settings.otelTraces, exporter, toTraces ? "otlp" : "none")
+  const metrics = yield* read(settings.otelMetrics, exporter, toMetrics ? "otlp" : "none")
+  const metricsInterval = yield* read(settings.otelMetricsInterval, parseMilliseconds, Duration.minutes(1))
+  // The SDK would replace what it does not know by its default, and not say so.
+  yield* read(settings.otelProtocol, oneOf("http/protobuf"))
+  yield* read(
+    settings.otelSampler,
+    oneOf(
+      "always_on",
+      "always_off",
+      "traceidratio",
+      "parentbased_always_on",
+      "parentbased_always_off",
+      "parentbased_traceidratio"
+    )
+  )
+  return {
+    traces: disabled === "false" && traces === "otlp",
+    metrics: disabled === "false" && metrics === "otlp",
+    metricsInterval
+  }
+})
+
+const parseRetention: Parse<Retention.Keep> = (text) => {
+  if (text.trim().toLowerCase() === "off") return Either.right("all")
+  const [, count] = /^(\d+) *events?$/.exec(text.trim()) ?? []
+  if (count !== undefined && Number(count) >= 1 && Number.isSafeInteger(Number(count))) {
+    return Either.right({ _tag: "Count", count: Number(count) })
+  }
+  const age = parseDuration(text)
+  return age !== undefined && Duration.toMillis(age) >= 1 && Duration.isFinite(age)
+    ? Either.right({ _tag: "Age", age })
+    : Either.left(`got ${quote(text)}, valid is a time ("7 days", 12h), a number of events ("1000000 events"), or off`)
+}
+
+/**
+ * @since 1.0.0
+ * @category settings
+ */
+export const retention: Effect.Effect<Retention.Keep, InvalidSetting> = read(
+  settings.retention,
+  parseRetention,
+  Retention.defaultKeep
+)
+
+const parsePort: Parse<number | undefined> = (text) => {
+  if (text.trim().toLowerCase() === "off") return Either.right(undefined)
+  const port = parseInteger(text)
+  return port !== undefined && port <= 65_535
+    ? Either.right(port)
+    : Either.left(`got ${quote(text)}, valid is a port from 0 (any that is free) to 65535, or off`)
+}
+
+/** A header carries it. */
+const parseToken: Parse<Redacted.Redacted> = (text) =>
+  /^[\x21-\x7e]+$/.test(text)
+    ? Either.right(Redacted.make(text))
+    : Either.left("has characters that cannot be (not shown here), valid are letters, digits and signs of ASCII")
+
+const adminToken = read(settings.adminToken, parseToken)
+
+const defaultAdminPort = 7070
+
+/**
+ * Absent where it is off.
+ *
+ * @since 1.0.0
+ * @category settings
+ */
+export const admin: Effect.Effect<AdminServer.Options | undefined, InvalidSetting> = Effect.gen(function* () {
+  const given = yield* read(settings.adminPort, (text) => Either.map(parsePort(text), (port) => ({ port })))
+  const host = yield* read(settings.adminHost, Either.right, "127.0.0.1")
+  const token = yield* adminToken
+  if (given !== undefined && given.port === undefined) return undefined
+  if (token === undefined && !isLoopback(host)) {
+    return yield* invalid(
+      settings.adminToken,
+      `is missing, while ADMIN_HOST is ${quote(host)}: others than this machine could change the outbox`
+    )
+  }
+  return { host, port: given?.port ?? defaultAdminPort, orFree: given === undefined, token }
+})
+
+const parseAdminUrl: Parse<string> = (text) => {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  return url !== undefined && /^https?:$/.test(url.protocol) && url.username === "" && url.search === ""
+    ? Either.right(url.href.replace(/\/+$/, ""))
+    : Either.left(`got ${quote(text)}, valid is e.g. http://127.0.0.1:${defaultAdminPort}`)
+}
+
+/**
+ * The service that a command talks to.
+ *
+ * @since 1.0.0
+ * @category settings
+ */
+export const adminClient: Effect.Effect<
+  { readonly url: string; readonly token: Redacted.Redacted | undefined },
+  InvalidSetting
+> = Effect.all({
+  url: read(settings.adminUrl, parseAdminUrl, `http://127.0.0.1:${defaultAdminPort}`),
+  token: adminToken
+})

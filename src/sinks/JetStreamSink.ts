@@ -299,7 +299,12 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
             : Effect.logWarning(`Nothing can be published yet. ${error.message}`)
       })
     )
-    return Sink.of({ name: "jetstream", inert: false, publish })
+    return Sink.of({
+      name: "jetstream",
+      inert: false,
+      publish,
+      check: Effect.asVoid(ready).pipe(Effect.annotateLogs(annotations))
+    })
   }).pipe(Effect.annotateLogs(annotations))
 
 /**

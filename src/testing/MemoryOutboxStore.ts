@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { EventId } from "../EventId.js"
 import * as Lane from "../Lane.js"
+import type { FailedAttempt } from "../OutboxAdmin.js"
 import type { OutboxError } from "../OutboxStore.js"
 import {
   crowd,
@@ -39,8 +40,20 @@ export class MemoryOutboxStore extends Context.Tag("controlpublish/testing/Memor
       readonly payload: string
       readonly orderingKey?: string
     }) => Effect.Effect<void>
+    /**
+     * Changes a committed row, or removes it where it is changed to `undefined`. Waits for the claim that holds its lane,
+     * and answers whether there is such a row.
+     */
+    readonly change: (
+      eventId: string,
+      change: (row: MemoryRow) => MemoryRow | undefined
+    ) => Effect.Effect<boolean, OutboxError>
     /** Makes the store fail from now on, as a database that is gone, until it is given `undefined`. */
     readonly breakWith: (error: OutboxError | undefined) => Effect.Effect<void>
+    /** Fails while the store is made to. */
+    readonly check: Effect.Effect<void, OutboxError>
+    /** Ids that were drawn. */
+    readonly drawn: Effect.Effect<number>
   }
 >() {}
 
@@ -53,12 +66,17 @@ export interface MemoryRow {
   readonly lane: Lane.Lane
   readonly eventId: string
   readonly type: string
+  readonly tenantId: string | undefined
+  readonly stackId: string | undefined
   readonly orderingKey: string
   readonly payload: string
   readonly traceparent: string | undefined
   readonly createdAt: number
   readonly attemptCount: number
+  /** The last 20, newest first. */
+  readonly failedAttempts: ReadonlyArray<FailedAttempt>
   readonly lastError: string | undefined
+  readonly lastAttemptAt: number | undefined
   readonly nextAttemptAt: number | undefined
   readonly parkedAt: number | undefined
   readonly version: number | undefined
@@ -88,34 +106,52 @@ const isParked = (row: MemoryRow) => row.publishedAt === undefined && row.parked
 const isWaiting = (row: MemoryRow, now: number) => isPending(row) && (row.nextAttemptAt ?? -Infinity) > now
 
 const make = Effect.sync(() => {
-  const rows: Array<MemoryRow> = []
+  const rows = new Map<number, MemoryRow>()
   const reserved = new Set<string>()
   const heldLanes = new Set<Lane.Lane>()
   const latches = new Set<Effect.Latch>()
+  const released = new Set<Effect.Latch>()
+  let drawn = 0
   let broken: OutboxError | undefined
 
   const wakeAll = () => latches.forEach((latch) => latch.unsafeOpen())
   const check = Effect.suspend(() => broken ?? Effect.void)
-  const find = (eventId: string) => rows.find((row) => row.eventId === eventId)
+  const all = () => Array.from(rows.values())
+  const find = (eventId: string) => all().find((row) => row.eventId === eventId)
   const replace = (row: MemoryRow) => {
-    rows[row.id - 1] = row
+    rows.set(row.id, row)
   }
 
   const commitRow = (
-    row: Pick<MemoryRow, "eventId" | "type" | "orderingKey" | "payload" | "traceparent" | "createdAt">
+    row: Pick<
+      MemoryRow,
+      "eventId" | "type" | "tenantId" | "stackId" | "orderingKey" | "payload" | "traceparent" | "createdAt"
+    >
   ) => {
-    rows.push({
+    replace({
       ...row,
-      id: rows.length + 1,
+      id: ++drawn,
       lane: laneOf(row.orderingKey),
       attemptCount: 0,
+      failedAttempts: [],
       lastError: undefined,
+      lastAttemptAt: undefined,
       nextAttemptAt: undefined,
       parkedAt: undefined,
       version: undefined,
       publishedAt: undefined
     })
   }
+
+  const untilReleased = Effect.acquireUseRelease(
+    Effect.sync(() => {
+      const latch = Effect.unsafeMakeLatch(false)
+      released.add(latch)
+      return latch
+    }),
+    (latch) => latch.await,
+    (latch) => Effect.sync(() => released.delete(latch))
+  )
 
   const truncate = (transaction: Transaction, length: number) =>
     transaction.buffer.splice(length).forEach(({ event }) => reserved.delete(event.event_id))
@@ -133,23 +169,38 @@ const make = Effect.sync(() => {
       Effect.sync(() => {
         for (const { event, orderingKey, payload, traceparent } of transaction.buffer) {
           const createdAt = Date.parse(event.created_at ?? "")
-          commitRow({ eventId: event.event_id, type: event.type, orderingKey, payload, traceparent, createdAt })
+          commitRow({
+            eventId: event.event_id,
+            type: event.type,
+            tenantId: event.tenant_id,
+            stackId: event.stack_id,
+            orderingKey,
+            payload,
+            traceparent,
+            createdAt
+          })
         }
         if (transaction.buffer.length > 0) wakeAll()
       })
   })
 
   const publishable = (now: number, afterParked: AfterParked) => {
-    const waiting = new Set(rows.filter((row) => isWaiting(row, now)).map((row) => row.orderingKey))
+    const waiting = new Set(
+      all()
+        .filter((row) => isWaiting(row, now))
+        .map((row) => row.orderingKey)
+    )
     const parked = new Set<string>()
-    return rows.filter((row) => {
+    return all().filter((row) => {
       if (isParked(row)) parked.add(row.orderingKey)
       return isPending(row) && !waiting.has(row.orderingKey) && (afterParked === "pass" || !parked.has(row.orderingKey))
     })
   }
 
   const crowdedLanes = () => {
-    const pending = rows.filter(isPending).map((row) => row.lane)
+    const pending = all()
+      .filter(isPending)
+      .map((row) => row.lane)
     return new Set(pending.filter((lane) => pending.filter((other) => other === lane).length >= crowd))
   }
 
@@ -183,7 +234,7 @@ const make = Effect.sync(() => {
       Effect.map(check, () => ({
         lanes: Array.from(new Set(publishable(now, afterParked).map((row) => row.lane))),
         crowded: crowdedLanes(),
-        nextAttemptAt: rows
+        nextAttemptAt: all()
           .filter((row) => isWaiting(row, now))
           .reduce<number | undefined>((least, row) => Math.min(least ?? Infinity, row.nextAttemptAt!), undefined)
       })),
@@ -195,7 +246,11 @@ const make = Effect.sync(() => {
         if (taken.length === 0) return { _tag: "LanesHeld" }
         yield* Effect.acquireRelease(
           Effect.sync(() => taken.forEach((lane) => heldLanes.add(lane))),
-          () => Effect.sync(() => taken.forEach((lane) => heldLanes.delete(lane)))
+          () =>
+            Effect.sync(() => {
+              taken.forEach((lane) => heldLanes.delete(lane))
+              released.forEach((latch) => latch.unsafeOpen())
+            })
         )
         let bytes = 0
         const claimed = publishable(now, afterParked)
@@ -214,17 +269,22 @@ const make = Effect.sync(() => {
           settle: ({ failed, now, parked, published }) =>
             Effect.map(check, () => {
               const attempted = (id: string) => {
-                const row = rows[Number(id) - 1]!
-                return { ...row, attemptCount: row.attemptCount + 1 }
+                const row = rows.get(Number(id))!
+                return { ...row, attemptCount: row.attemptCount + 1, lastAttemptAt: now }
+              }
+              const failedOnce = (id: string, attempt: FailedAttempt) => {
+                const row = attempted(id)
+                const failedAttempts = [attempt, ...row.failedAttempts].slice(0, 20)
+                return { ...row, lastError: attempt.error, failedAttempts }
               }
               for (const { id, version } of published) {
                 replace({ ...attempted(id), version, publishedAt: now, nextAttemptAt: undefined, parkedAt: undefined })
               }
               for (const { error, id, nextAttemptAt } of failed) {
-                replace({ ...attempted(id), lastError: error, nextAttemptAt })
+                replace({ ...failedOnce(id, { at: now, error, nextAttemptAt }), nextAttemptAt })
               }
               for (const { error, id } of parked) {
-                replace({ ...attempted(id), lastError: error, nextAttemptAt: undefined, parkedAt: now })
+                replace({ ...failedOnce(id, { at: now, error }), nextAttemptAt: undefined, parkedAt: now })
               }
             })
         }
@@ -232,12 +292,12 @@ const make = Effect.sync(() => {
 
     backlog: ({ limit }) =>
       Effect.map(check, () => {
-        const pending = rows.filter(isPending)
+        const pending = all().filter(isPending)
         const count = (value: number) => ({ value: Math.min(value, limit), exact: value < limit })
         return {
           pending: count(pending.length),
           waiting: count(pending.filter((row) => row.nextAttemptAt !== undefined).length),
-          parked: count(rows.filter(isParked).length),
+          parked: count(all().filter(isParked).length),
           oldestPendingAt: pending.reduce<number | undefined>(
             (least, row) => Math.min(least ?? Infinity, row.createdAt),
             undefined
@@ -247,7 +307,7 @@ const make = Effect.sync(() => {
 
     parked: ({ limit }) =>
       Effect.map(check, () =>
-        rows
+        all()
           .filter(isParked)
           .slice(0, limit)
           .map((row) => ({
@@ -284,7 +344,7 @@ const make = Effect.sync(() => {
       ).pipe(Effect.map((latch) => latch.await))
     }),
     Context.add(MemoryOutboxStore, {
-      rows: Effect.sync(() => rows.slice()),
+      rows: Effect.sync(all),
       insert: ({ eventId, orderingKey, payload }) =>
         Effect.clockWith((clock) =>
           Effect.sync(() => {
@@ -292,6 +352,8 @@ const make = Effect.sync(() => {
             commitRow({
               eventId,
               type: "inserted",
+              tenantId: undefined,
+              stackId: undefined,
               orderingKey: orderingKey ?? "",
               payload,
               traceparent: undefined,
@@ -300,6 +362,25 @@ const make = Effect.sync(() => {
             wakeAll()
           })
         ),
+      change: (eventId, change) =>
+        Effect.gen(function* () {
+          for (;;) {
+            yield* check
+            const row = find(eventId)
+            if (row === undefined) return false
+            if (heldLanes.has(row.lane)) {
+              yield* untilReleased
+              continue
+            }
+            const changed = change(row)
+            if (changed === undefined) rows.delete(row.id)
+            else replace(changed)
+            wakeAll()
+            return true
+          }
+        }),
+      check,
+      drawn: Effect.sync(() => drawn),
       breakWith: (error) =>
         Effect.sync(() => {
           broken = error

@@ -1,10 +1,11 @@
 /**
- * What tests of an application need: an outbox, a sink, a source and a node's marks in memory, and the laws that every sink
+ * What tests of an application need: an outbox and those who operate it, a sink, a source and a node's marks in memory, and the laws that every sink
  * and every source keep.
  *
  * @since 1.0.0
  */
 export * as MemoryAppliedEvents from "./MemoryAppliedEvents.js"
+export * as MemoryOutboxAdmin from "./MemoryOutboxAdmin.js"
 export * as MemoryOutboxStore from "./MemoryOutboxStore.js"
 export * as MemorySink from "./MemorySink.js"
 export * as MemorySource from "./MemorySource.js"

@@ -1,7 +1,9 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
-import { Migrations } from "../../src/postgres/index.js"
+import { Context, Effect, Layer, type Array as Arr } from "effect"
+import { Outbox, OutboxStore, Pump, PumpConfig } from "../../src/index.js"
+import { Migrations, Postgres } from "../../src/postgres/index.js"
+import { MemorySink } from "../../src/testing/index.js"
 import { layerClient, rawClient } from "../support/postgres.js"
 
 /** What the catalogue says of a schema: columns, indexes, triggers and functions. */
@@ -23,7 +25,10 @@ describe("Migrations", () => {
   it.effect("runs what is missing, once", () =>
     Effect.gen(function* () {
       assert.strictEqual(yield* Migrations.current({ schema: "s" }), 0)
-      assert.deepStrictEqual(yield* Migrations.run({ schema: "s" }), [{ id: 1, name: "initial" }])
+      assert.deepStrictEqual(yield* Migrations.run({ schema: "s" }), [
+        { id: 1, name: "initial" },
+        { id: 2, name: "operating" }
+      ])
       assert.deepStrictEqual(yield* Migrations.run({ schema: "s" }), [])
       assert.strictEqual(yield* Migrations.current({ schema: "s" }), Migrations.latest.id)
     }).pipe(Effect.provide(layerClient))
@@ -45,7 +50,7 @@ describe("Migrations", () => {
         Array.from({ length: 5 }, () => Migrations.run({ schema: "s" })),
         { concurrency: "unbounded" }
       )
-      assert.deepStrictEqual(runs.map((ran) => ran.length).sort(), [0, 0, 0, 0, 1])
+      assert.deepStrictEqual(runs.map((ran) => ran.length).sort(), [0, 0, 0, 0, 2])
     }).pipe(Effect.provide(layerClient))
   )
 
@@ -73,6 +78,86 @@ describe("Migrations", () => {
         JSON.parse(JSON.stringify(yield* describeSchema("migrated")).replaceAll("migrated", ""))
       )
       assert.deepStrictEqual(yield* Migrations.run({ schema: "printed" }), [])
+    }).pipe(Effect.provide(layerClient))
+  )
+
+  it.effect("tells tables that are older or newer than this version needs", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const needs = `and this version needs ${Migrations.latest.id}: run "controlpublish migrate" first`
+      const none = yield* Effect.flip(Migrations.check({ schema: "s" }))
+      assert.strictEqual(none.message, 'the schema "s" has no outbox: run "controlpublish migrate" first')
+      yield* Migrations.run({ schema: "s" })
+      yield* Migrations.check({ schema: "s" })
+      // A later version that breaks nothing, and one that does.
+      const { latest } = Migrations
+      yield* sql`UPDATE s.controlpublish_migrations SET migration_id = 999 WHERE migration_id = ${latest.id}`
+      yield* Migrations.check({ schema: "s" })
+      assert.deepStrictEqual(yield* Migrations.run({ schema: "s" }), [])
+      yield* sql`UPDATE s.controlpublish_migrations SET migration_id = 1000 WHERE migration_id = 999`
+      const newer = `the schema "s" has migration 1000, and this version, which knows ${latest.id}, cannot work with it: use a later version`
+      assert.strictEqual((yield* Effect.flip(Migrations.check({ schema: "s" }))).message, newer)
+      assert.strictEqual((yield* Effect.flip(Migrations.run({ schema: "s" }))).message, newer)
+      yield* sql`DELETE FROM s.controlpublish_migrations WHERE migration_id > 1`
+      const older = yield* Effect.flip(Migrations.check({ schema: "s" }))
+      assert.strictEqual(older.message, `the schema "s" has migration 1, ${needs}`)
+    }).pipe(Effect.provide(layerClient))
+  )
+
+  it.scopedLive("waits for no append and no pump of the version before, which go on", () =>
+    Effect.gen(function* () {
+      const psql = yield* rawClient
+      const query = (text: string, values: ReadonlyArray<unknown> = []) =>
+        Effect.promise(() => psql.query(text, values as Array<unknown>))
+      yield* query(`${Migrations.print().split("-- Migration 2")[0]!}COMMIT;`)
+      assert.strictEqual(yield* Migrations.current(), 1)
+      const context = yield* Layer.build(
+        Layer.merge(Outbox.layer, Pump.layerManual).pipe(
+          Layer.provideMerge(Postgres.layer()),
+          Layer.provideMerge(MemorySink.layer),
+          Layer.provide(PumpConfig.layerDefaults)
+        )
+      )
+      const outbox = Context.get(context, Outbox.Outbox)
+      const store = Context.get(context, OutboxStore.OutboxStore)
+      const append = (id: string) => outbox.append({ event_id: id, type: "x", tenant_id: id })
+      yield* outbox.withTransaction(append("claimed"))
+      const { lanes } = yield* store.probe({ now: 0, afterParked: "pass" })
+      // What holds locks on the table: a transaction that has appended, a claim, and a write-back of a failure.
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const claim = yield* store.claim({
+            lanes: lanes as Arr.NonEmptyReadonlyArray<number>,
+            now: 0,
+            limit: 1,
+            maxBytes: 1_000,
+            holdFor: 10_000,
+            afterParked: "pass"
+          })
+          assert.strictEqual(claim._tag, "Claim")
+          yield* query("BEGIN")
+          yield* query(
+            `INSERT INTO control_events_outbox (event_id, event_type, tenant_id, payload_json) VALUES ('open', 'x', 'open', '{"event_id":"open","type":"x"}')`
+          )
+          // As version 1 writes it.
+          const failed = `UPDATE control_events_outbox SET last_error = result.error, attempt_count = attempt_count + 1,
+            last_attempt_at = now(), next_attempt_at = to_timestamp(result.next_attempt_at::float8 / 1000),
+            parked_at = CASE WHEN result.next_attempt_at IS NULL THEN now() END
+            FROM unnest($1::bigint[], $2::text[], $3::float8[]) AS result (id, error, next_attempt_at)
+            WHERE control_events_outbox.id = result.id`
+          yield* query(failed, [[1], ["no"], [1]])
+          const ran = yield* Migrations.run().pipe(Effect.timeout("10 seconds"))
+          assert.deepStrictEqual(
+            ran.map(({ id }) => id),
+            [2]
+          )
+          yield* query(failed, [[1], ["no"], [1]])
+          yield* query("COMMIT")
+        })
+      )
+      yield* outbox.withTransaction(append("after"))
+      const report = yield* Context.get(context, Pump.Pump).drain
+      assert.deepInclude({ ...report }, { published: 3, parked: 0 })
     }).pipe(Effect.provide(layerClient))
   )
 })

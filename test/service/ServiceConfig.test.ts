@@ -160,6 +160,64 @@ describe("ServiceConfig", () => {
     })
   )
 
+  it.effect("keeps published events for 7 days, another time, a number of them, or all", () =>
+    Effect.gen(function* () {
+      for (const [text, keep] of [
+        ["", { _tag: "Age", age: Duration.days(7) }],
+        ["36h", { _tag: "Age", age: Duration.hours(36) }],
+        ["2 weeks", { _tag: "Age", age: Duration.weeks(2) }],
+        ["1000000 events", { _tag: "Count", count: 1_000_000 }],
+        ["1 event", { _tag: "Count", count: 1 }],
+        ["off", "all"]
+      ] as const) {
+        assert.deepStrictEqual(yield* given({ RETENTION: text })(ServiceConfig.retention), keep, text)
+      }
+      for (const text of ["7", "0 events", "-1 events", "0 days", "never", "Infinity", "1e3 events"]) {
+        assert.strictEqual(
+          yield* messageOf(ServiceConfig.retention, { RETENTION: text }),
+          `RETENTION (--retention): got "${text}", valid is a time ("7 days", 12h), a number of events ("1000000 events"), or off`
+        )
+      }
+    })
+  )
+
+  it.effect("exports telemetry only where a variable of OpenTelemetry asks for it", () =>
+    Effect.gen(function* () {
+      const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:4318" }
+      for (const [environment, traces, metrics] of [
+        [{}, false, false],
+        [endpoint, true, true],
+        [{ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "https://there/v1/traces" }, true, false],
+        [{ OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: "https://there/v1/metrics" }, false, true],
+        [{ OTEL_TRACES_EXPORTER: "otlp" }, true, false],
+        [{ ...endpoint, OTEL_TRACES_EXPORTER: "none" }, false, true],
+        [{ ...endpoint, OTEL_METRICS_EXPORTER: "none" }, true, false],
+        [{ ...endpoint, OTEL_SDK_DISABLED: "true" }, false, false]
+      ] as const) {
+        const found = yield* given(environment)(ServiceConfig.telemetry)
+        assert.deepStrictEqual([found.traces, found.metrics], [traces, metrics], JSON.stringify(environment))
+      }
+    })
+  )
+
+  it.effect("refuses of OpenTelemetry's variables what its SDK would replace without a word", () =>
+    Effect.gen(function* () {
+      for (const [name, value] of [
+        ["OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"],
+        ["OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"],
+        ["OTEL_TRACES_SAMPLER", "sometimes"],
+        ["OTEL_METRICS_EXPORTER", "prometheus"],
+        ["OTEL_METRIC_EXPORT_INTERVAL", "1s"],
+        ["OTEL_SDK_DISABLED", "perhaps"]
+      ] as const) {
+        const message = yield* messageOf(ServiceConfig.telemetry, { [name]: value })
+        assert.match(message, new RegExp(`^${name}: got "${value}", valid is `))
+      }
+      const message = yield* messageOf(ServiceConfig.logFormat, { LOG_FORMAT: "xml" })
+      assert.strictEqual(message, 'LOG_FORMAT: got "xml", valid is one of json, logfmt, pretty')
+    })
+  )
+
   it.effect("accepts what the driver accepts as a URL", () =>
     Effect.gen(function* () {
       const urls = [

@@ -57,6 +57,16 @@ const describe = (error: unknown): string => {
   return inner ?? (error instanceof Error ? error.message : String(error))
 }
 
+/** A `MigrationFailed` for what the driver reported. */
+export const failed =
+  (schema: string) =>
+  (cause: unknown): MigrationFailed =>
+    new MigrationFailed({
+      schema,
+      message: `Could not migrate schema ${JSON.stringify(schema)}: ${describe(cause)}`,
+      cause
+    })
+
 /** Runs the migrations that are missing, in one transaction, and answers them. */
 export const run = (plan: Plan): Effect.Effect<ReadonlyArray<Migration>, MigrationFailed, SqlClient.SqlClient> =>
   Effect.gen(function* () {
@@ -78,13 +88,7 @@ export const run = (plan: Plan): Effect.Effect<ReadonlyArray<Migration>, Migrati
       sql.withTransaction,
       // A migration that fails, and a commit that does, are defects to @effect/sql.
       Effect.catchAllCause((cause) =>
-        Cause.isInterruptedOnly(cause)
-          ? Effect.interrupt
-          : new MigrationFailed({
-              schema: plan.schema,
-              message: `Could not migrate schema ${JSON.stringify(plan.schema)}: ${describe(Cause.squash(cause))}`,
-              cause: Cause.squash(cause)
-            })
+        Cause.isInterruptedOnly(cause) ? Effect.interrupt : failed(plan.schema)(Cause.squash(cause))
       )
     )
     return ran.map(([id, name]) => ({ id, name }))

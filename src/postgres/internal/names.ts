@@ -20,9 +20,11 @@ export interface Names {
   /** Qualified and quoted. */
   readonly outbox: string
   readonly sequence: string
+  readonly attempts: string
+  readonly audit: string
   /** Locks a lane for one pump; the second key is the lane. */
   readonly laneLock: number
-  /** Orders the transactions of a key; the second key is its bucket, see `buckets`. */
+  /** Orders the transactions of a key; the second key is its bucket, see `buckets`; -1 for a migration, -2 for a prune. */
   readonly orderLock: number
   /** Held exclusively by the pump that waits for a wake-up, shared by appends that need not notify; second key 0. */
   readonly armLock: number
@@ -42,6 +44,8 @@ export const make = (schema: string): Names => {
     table: "control_events_outbox",
     outbox: `${quote(schema)}.control_events_outbox`,
     sequence: `${quote(schema)}.control_events_outbox_id_seq`,
+    attempts: `${quote(schema)}.control_events_attempts`,
+    audit: `${quote(schema)}.control_events_audit`,
     laneLock: lockClass("lane", schema),
     orderLock: lockClass("order", schema),
     armLock,

@@ -22,6 +22,12 @@ export interface Session {
   readonly isBroken: () => boolean
 }
 
+/** A server that does not answer ends the transaction with the connection, which the interruption costs. */
+export const rollback = (session: Session): Effect.Effect<void> =>
+  session.isBroken()
+    ? Effect.void
+    : Effect.ignore(session.query("ROLLBACK")).pipe(Effect.interruptible, Effect.timeoutOption(1_000), Effect.asVoid)
+
 /** Milliseconds until a connection that cannot be made, or a statement that is not answered, is given up. */
 const connectTimeout = 5_000
 export const queryTimeout = 15_000

@@ -15,7 +15,6 @@ import type * as Stream from "effect/Stream"
 import { createReadStream } from "node:fs"
 import { stat } from "node:fs/promises"
 import * as Outbox from "../../Outbox.js"
-import * as Migrations from "../../postgres/Migrations.js"
 import * as Postgres from "../../postgres/Postgres.js"
 import * as AppendLines from "../internal/appendLines.js"
 import { failure, usage, type CliError } from "../internal/CliError.js"
@@ -64,11 +63,10 @@ const open = (file: string): Effect.Effect<Source, CliError> => {
   })
 }
 
-/** The embedded database is made by whoever comes first. Any other is its owner's to migrate. */
 const outbox = (database: ServiceConfig.Database) =>
   Outbox.layer.pipe(
     Layer.provide(Postgres.layer(database)),
-    Layer.provide(Database.isEmbedded(database) ? Migrations.layer(database) : Layer.empty),
+    Layer.provide(Database.checked(database)),
     Layer.provide(Database.layer(database))
   )
 

@@ -5,59 +5,66 @@
  */
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { OutboxStore, type Backlog, type Count, type ParkedEvent } from "../../OutboxStore.js"
+import { OutboxAdmin, type EventSummary, type Overview } from "../../OutboxAdmin.js"
+import type { Count } from "../../OutboxStore.js"
 import * as Migrations from "../../postgres/Migrations.js"
-import * as Postgres from "../../postgres/Postgres.js"
-import { failure } from "../internal/CliError.js"
+import * as PostgresOutboxAdmin from "../../postgres/PostgresOutboxAdmin.js"
+import type { CliError } from "../internal/CliError.js"
 import * as Database from "../internal/database.js"
-import { oneLine, quote } from "../internal/text.js"
+import * as Operating from "../internal/operating.js"
+import * as Table from "../internal/table.js"
+import { quote } from "../internal/text.js"
 import * as ServiceConfig from "../ServiceConfig.js"
 
 /** Counts go no further than this, so that a status costs the same whatever the backlog. */
 const countLimit = 100_000
 
-const parkedLimit = 5
+/** Events and lanes that are listed. */
+const listed = 5
+
+/** The time between two looks. */
+const period = Duration.seconds(2)
 
 interface Status {
+  readonly at: number
   readonly database: string
   readonly schema: string
   readonly migration: { readonly current: number; readonly latest: number }
   /** Absent where there is no outbox. */
-  readonly backlog: (Backlog & { readonly oldestPendingAgeMillis: number | undefined }) | undefined
-  /** The oldest of them. */
-  readonly parked: ReadonlyArray<ParkedEvent>
+  readonly overview: Overview | undefined
+  /** The newest of them. */
+  readonly parked: ReadonlyArray<EventSummary>
 }
 
-const read = (database: ServiceConfig.Database) =>
+const read = (database: ServiceConfig.Database): Effect.Effect<Status, CliError, OutboxAdmin | SqlClient.SqlClient> =>
   Effect.gen(function* () {
     const current = yield* Migrations.current(database)
     const known = {
+      at: yield* Clock.currentTimeMillis,
       database: Database.describe(database),
       schema: database.schema,
       migration: { current, latest: Migrations.latest.id }
     }
-    if (current === 0) return { ...known, backlog: undefined, parked: [] } satisfies Status
-    return yield* Effect.gen(function* () {
-      const store = yield* OutboxStore
-      const backlog = yield* store.backlog({ limit: countLimit })
-      const parked = yield* store.parked({ limit: parkedLimit })
-      const { oldestPendingAt } = backlog
-      const now = yield* Clock.currentTimeMillis
-      const oldestPendingAgeMillis =
-        oldestPendingAt === undefined ? undefined : Math.max(Math.round(now - oldestPendingAt), 0)
-      return { ...known, backlog: { ...backlog, oldestPendingAgeMillis }, parked } satisfies Status
-    }).pipe(Effect.provide(Postgres.layer(database)))
+    if (current === 0) return { ...known, overview: undefined, parked: [] }
+    const admin = yield* OutboxAdmin
+    const overview = yield* admin.overview({ limit: countLimit })
+    const parked = yield* admin.events({ state: "parked" }, { limit: listed })
+    return { ...known, overview, parked: parked.events }
   }).pipe(
     Effect.catchTags({
       OutboxError: (error) => Database.explain(database, error),
-      SqlError: (error) => Database.explain(database, error)
-    }),
-    Effect.provide(Database.layer(database))
+      SqlError: (error) => Database.explain(database, error),
+      InvalidCursor: (defect) => Effect.die(defect)
+    })
   )
+
+const oldestAge = ({ at, overview }: Status): number | undefined =>
+  overview?.oldestPendingAt === undefined ? undefined : Math.max(Math.round(at - overview.oldestPendingAt), 0)
 
 const showCount = ({ exact, value }: Count): string => (exact ? String(value) : `at least ${value}`)
 
@@ -65,53 +72,119 @@ const showMigration = ({ current, latest }: Status["migration"]): string => {
   if (current === 0) return `none: run "controlpublish migrate"`
   if (current < latest) return `${current}, this version needs ${latest}: run "controlpublish migrate"`
   return current > latest
-    ? `${current}, made by a newer version than this, which knows ${latest}`
+    ? `${current}, made by a later version than this, which knows ${latest}`
     : `${current} (latest)`
 }
 
 const showAge = (millis: number | undefined): string =>
   millis === undefined ? "" : `, the oldest for ${Duration.format(Duration.seconds(Math.floor(millis / 1000)))}`
 
-const show = ({ backlog, database, migration, parked, schema }: Status): string => {
+/** Heads that were tried and failed: their keys wait with them. */
+const failing = ({ lanes }: Overview) =>
+  lanes.flatMap(({ head, lane }) => (head === undefined || head.attemptCount === 0 ? [] : [{ lane, ...head }]))
+
+const indented = (table: string): ReadonlyArray<string> => table.split("\n").map((line) => `  ${line}`)
+
+const show = (status: Status): string => {
+  const { database, migration, overview, parked, schema } = status
   const lines = [
     ["database", database],
     ["schema", quote(schema)],
     ["migration", showMigration(migration)],
-    ...(backlog === undefined
+    ...(overview === undefined
       ? []
       : [
-          ["pending", `${showCount(backlog.pending)}${showAge(backlog.oldestPendingAgeMillis)}`],
-          ["waiting", `${showCount(backlog.waiting)} of them for a retry`],
-          ["parked", showCount(backlog.parked)]
+          ["pending", `${showCount(overview.pending)}${showAge(oldestAge(status))}`],
+          ["waiting", `${showCount(overview.waiting)} of them for a retry`],
+          ["parked", showCount(overview.parked)]
         ])
   ].map(([name = "", value = ""]) => `${name.padEnd(9)} ${value}`)
-  const events = parked.map(
-    ({ attemptCount, error, eventId, parkedAt, type }) =>
-      `  ${oneLine(eventId)}  ${oneLine(type)}  ${new Date(parkedAt).toISOString()}  attempt ${attemptCount}: ${oneLine(error)}`
-  )
-  const more = backlog !== undefined && backlog.parked.value > parked.length && parked.length > 0 ? ["  …"] : []
-  return [...lines, ...events, ...more].join("\n")
+  const heads = overview === undefined ? [] : failing(overview)
+  return [
+    ...lines,
+    ...(heads.length === 0
+      ? []
+      : [
+          "at the head of a lane and failing:",
+          ...indented(
+            Table.render(
+              ["LANE", "EVENT", "TYPE", "KEY", "ATTEMPTS", "NEXT", "ERROR"],
+              heads
+                .slice(0, listed)
+                .map(({ attemptCount, eventId, lane, lastError, nextAttemptAt, orderingKey, type }) => [
+                  String(lane),
+                  eventId,
+                  type,
+                  orderingKey,
+                  String(attemptCount),
+                  nextAttemptAt === undefined ? "" : Operating.time(nextAttemptAt),
+                  lastError ?? ""
+                ])
+            )
+          )
+        ]),
+    ...(parked.length === 0
+      ? []
+      : [
+          "parked last:",
+          ...indented(
+            Table.render(
+              ["EVENT", "TYPE", "KEY", "PARKED", "ATTEMPTS", "ERROR"],
+              parked.map(({ attemptCount, eventId, lastError, orderingKey, parkedAt, type }) => [
+                eventId,
+                type,
+                orderingKey,
+                Operating.time(parkedAt!),
+                String(attemptCount),
+                lastError ?? ""
+              ])
+            )
+          )
+        ])
+  ].join("\n")
 }
 
-const iso = (millis: number | undefined) => (millis === undefined ? null : new Date(millis).toISOString())
+const toJson = (status: Status) => {
+  const { overview, parked, ...known } = status
+  return {
+    ...known,
+    backlog:
+      overview === undefined
+        ? null
+        : {
+            ...overview,
+            oldestPendingAt: overview.oldestPendingAt ?? null,
+            oldestPendingAgeMillis: oldestAge(status) ?? null
+          },
+    parked
+  }
+}
 
-const toJson = ({ backlog, parked, ...known }: Status): string =>
-  JSON.stringify(
-    {
-      ...known,
-      backlog:
-        backlog === undefined
-          ? null
-          : {
-              ...backlog,
-              oldestPendingAt: iso(backlog.oldestPendingAt),
-              oldestPendingAgeMillis: backlog.oldestPendingAgeMillis ?? null
-            },
-      parked: parked.map((event) => ({ ...event, parkedAt: iso(event.parkedAt) }))
-    },
-    null,
-    2
+const isTerminal = () => process.stdout.isTTY
+
+const clear = "\u001b[H\u001b[2J"
+
+/** Until it is interrupted. On a terminal the last look replaces the one before; with JSON each is a line. */
+const watch = (database: ServiceConfig.Database, json: boolean) => {
+  const print = (text: string) => Console.log(isTerminal() && !json ? `${clear}${text}` : text)
+  const look = Effect.flatMap(read(database), (status) =>
+    json
+      ? print(Operating.toJson(toJson(status)))
+      : print(`${Operating.time(status.at)}\n${show(status)}${isTerminal() ? "\nCtrl-C ends this." : "\n"}`)
   )
+  return look.pipe(
+    // What is watched may well be an outage.
+    Effect.catchAll((error) => Console.error(`controlpublish: ${error.message}`)),
+    Effect.delay(period),
+    Effect.forever,
+    (next) => Effect.zipRight(look, next),
+    Effect.onInterrupt(() =>
+      Effect.sync(() => {
+        process.exitCode = 0
+      })
+    )
+  )
+}
 
 /**
  * @since 1.0.0
@@ -121,17 +194,20 @@ export const command = Command.make(
   "status",
   {
     ...ServiceConfig.databaseFlags,
-    json: Options.boolean("json").pipe(Options.withDescription("Print JSON, for scripts"))
+    watch: Options.boolean("watch").pipe(
+      Options.withDescription("Look again every two seconds, until Ctrl-C; with --json a line each")
+    ),
+    json: Operating.json
   },
-  ({ json, ...flags }) =>
+  ({ json, watch: watching, ...flags }) =>
     Effect.gen(function* () {
-      const database = yield* ServiceConfig.database
-      if (Database.isEmbedded(database) && !(yield* Database.exists)) {
-        return yield* failure(
-          `there is no embedded database in ${Database.directory}/ here; serve, append and migrate make one, DATABASE_URL names another`
-        )
-      }
-      const status = yield* read(database)
-      yield* Console.log(json ? toJson(status) : show(status))
+      const database = yield* Operating.database
+      const once = Effect.flatMap(read(database), (status) =>
+        Console.log(json ? Operating.printJson(toJson(status)) : show(status))
+      )
+      yield* (watching ? watch(database, json) : once).pipe(
+        Effect.provide(PostgresOutboxAdmin.layer(database)),
+        Effect.provide(Database.layer(database))
+      )
     }).pipe(ServiceConfig.withFlags(flags))
-).pipe(Command.withDescription("Show the backlog and the parked events."))
+).pipe(Command.withDescription("Show the backlog, what fails, and the parked events."))

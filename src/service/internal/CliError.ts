@@ -12,3 +12,9 @@ export const failure = (message: string, cause?: unknown): CliError => new CliEr
 
 /** The command line makes no sense. */
 export const usage = (message: string): CliError => new CliError({ message, exitCode: 2 })
+
+/** There is no such event. */
+export const notFound = (message: string, cause?: unknown): CliError => new CliError({ message, exitCode: 3, cause })
+
+/** The event is in a state in which this cannot be done to it. */
+export const wrongState = (message: string, cause?: unknown): CliError => new CliError({ message, exitCode: 4, cause })

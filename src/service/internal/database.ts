@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import { stat } from "node:fs/promises"
 import * as Path from "node:path"
 import type { OutboxError } from "../../OutboxStore.js"
+import * as Migrations from "../../postgres/Migrations.js"
 import * as EmbeddedPostgres from "../EmbeddedPostgres.js"
 import type { Database } from "../ServiceConfig.js"
 import { failure, type CliError } from "./CliError.js"
@@ -43,6 +44,22 @@ export const explain = (database: Database, error: OutboxError | SqlError): CliE
 
 export const noOutbox = ({ schema }: Database): string =>
   `the schema ${quote(schema)} has no outbox: run "controlpublish migrate" first`
+
+/**
+ * Fails where this version cannot work with the outbox that is there. The embedded one is made, or brought up to date, by
+ * whoever comes first; any other is its owner's to migrate.
+ */
+export const checked = (
+  database: Database
+): Layer.Layer<never, CliError | Migrations.MigrationFailed, SqlClient.SqlClient> =>
+  isEmbedded(database)
+    ? Migrations.layer(database)
+    : Layer.effectDiscard(
+        Effect.catchTags(Migrations.check(database), {
+          SchemaMismatch: (error) => failure(error.message, error),
+          SqlError: (error) => explain(database, error)
+        })
+      )
 
 /** Connects once, so that a database that cannot be used is told of at once. */
 export const layer = (

@@ -5,11 +5,11 @@ const longest = 100
 /** Without the credentials of anything that looks like a URL, also of one that is none for its special characters. */
 export const discreet = (text: string): string => text.replace(/:\/\/\S*@/g, "://***@")
 
-/** Without control characters and line breaks. */
+/** Without control characters, line breaks and marks that turn the direction of text. */
 export const oneLine = (text: string): string =>
   text
     .replace(/\s+/g, " ")
-    .replace(/[\u0000-\u001f\u007f-\u009f]/g, "\u{fffd}")
+    .replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\u{fffd}")
     .trim()
 
 /** What was given, in quotes, for an error. */

@@ -1,9 +1,9 @@
 // The pump of this project, on one process.
 import * as PgClient from "@effect/sql-pg/PgClient"
-import { Layer, Logger, LogLevel, ManagedRuntime, Redacted } from "effect"
+import { Effect, Layer, Logger, LogLevel, ManagedRuntime, Redacted } from "effect"
 import { setFlagsFromString } from "node:v8"
-import { Pump, PumpConfig } from "../../../src/index.js"
-import { Postgres } from "../../../src/postgres/index.js"
+import { Pump, PumpConfig, Retention } from "../../../src/index.js"
+import { Postgres, PostgresOutboxAdmin } from "../../../src/postgres/index.js"
 import { JetStreamSink } from "../../../src/sinks/index.js"
 import { MemorySink } from "../../../src/testing/index.js"
 import { contestant } from "../support/contestant.js"
@@ -13,7 +13,10 @@ setFlagsFromString("--heap-growing-percent=100")
 
 contestant(async ({ databaseUrl, natsUrl, options, schema, stream }) => {
   const runtime = ManagedRuntime.make(
-    Pump.layerManual.pipe(
+    Layer.merge(
+      Pump.layerManual,
+      Retention.layerManual({ keep: Retention.defaultKeep }).pipe(Layer.provide(PostgresOutboxAdmin.layer({ schema })))
+    ).pipe(
       Layer.provide(
         options?.sink === "memory"
           ? MemorySink.layerWith({ keepFeed: false })
@@ -31,11 +34,17 @@ contestant(async ({ databaseUrl, natsUrl, options, schema, stream }) => {
     )
   )
   const pump = await runtime.runPromise(Pump.Pump)
+  const retention = await runtime.runPromise(Retention.Retention)
+  const pruning = options?.prune === 1 ? retention.runNow({ actor: "benchmark", reason: "benchmark" }) : Effect.void
   return {
-    work: async () => {
-      const { published } = await runtime.runPromise(pump.drain)
-      return { published }
-    },
+    work: () =>
+      runtime.runPromise(
+        Effect.forkScoped(pruning).pipe(
+          Effect.zipRight(pump.drain),
+          Effect.map(({ published }) => ({ published })),
+          Effect.scoped
+        )
+      ),
     close: () => runtime.dispose()
   }
 })

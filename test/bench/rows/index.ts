@@ -3,6 +3,7 @@ import { appending } from "./append.js"
 import { applied, applying } from "./apply.js"
 import { competition } from "./competition.js"
 import { memory, oneKey, tableSize } from "./limits.js"
+import { pruning, status } from "./operating.js"
 import { idle, latency, slowSink } from "./running.js"
 import { core, deduplication, oldSnapshot, throughput } from "./throughput.js"
 
@@ -15,6 +16,8 @@ export const rows: ReadonlyArray<Row> = [
   idle,
   oldSnapshot,
   tableSize,
+  status,
+  pruning,
   memory,
   slowSink,
   oneKey,

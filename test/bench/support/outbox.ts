@@ -54,6 +54,7 @@ export const fill = (
     readonly events: number
     readonly keys: number
     readonly note?: number
+    /** Whether they were published, more than a week ago. */
     readonly published?: boolean
     /** The number of the first one. Default 1. */
     readonly first?: number
@@ -69,7 +70,7 @@ export const fill = (
       await client.query(
         `INSERT INTO ${outbox} (event_id, event_type, tenant_id, payload_json, ordering_key${marks})
           SELECT 'e-' || n, 'tenant.created', 't' || n % ${keys}, (${payloadSql(keys, note)})::json, 't' || n % ${keys}
-            ${published ? ", n, now()" : ""}
+            ${published ? ", n, now() - interval '8 days'" : ""}
           FROM generate_series(${from}, ${Math.min(last, from + 99_999)}) n`
       )
     }

@@ -75,6 +75,8 @@ export interface Running {
   readonly waitFor: (pattern: RegExp) => Effect.Effect<void>
   /** What it has printed to stdout. */
   readonly printed: Effect.Effect<string>
+  /** What it has printed to stderr. */
+  readonly logged: Effect.Effect<string>
   readonly end: Effect.Effect<Result>
   readonly stop: (signal: NodeJS.Signals) => Effect.Effect<Result>
 }
@@ -129,6 +131,7 @@ export const start = (
         process: child,
         waitFor: (pattern: RegExp) => Effect.promise(() => waitFor(pattern)),
         printed: Effect.sync(() => printed.stdout),
+        logged: Effect.sync(() => printed.stderr),
         end: Effect.promise(() => end),
         stop: (signal: NodeJS.Signals) =>
           Effect.promise(() => {

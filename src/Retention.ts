@@ -1,0 +1,160 @@
+/**
+ * Removes published events from the outbox once they need not be kept, a little at a time.
+ *
+ * @since 1.0.0
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { OutboxAdmin, type By, type Retention as Kept } from "./OutboxAdmin.js"
+import type { OutboxError } from "./OutboxStore.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export class Retention extends Context.Tag("controlpublish/Retention")<
+  Retention,
+  {
+    /** What is kept, for people: `7 days`, `the newest 100000`, or `off`. */
+    readonly description: string
+    /** Removes at once what need not be kept, answers how many events that were, and writes to the audit who wanted it. */
+    readonly runNow: (by: By) => Effect.Effect<number, RetentionOff | OutboxError>
+  }
+>() {}
+
+/**
+ * Everything is kept: there is nothing to run.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class RetentionOff extends Schema.TaggedError<RetentionOff>("controlpublish/RetentionOff")("RetentionOff", {}) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    return "The retention is off: every published event is kept"
+  }
+}
+
+/**
+ * Which published events are kept.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Keep = Kept | "all"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options {
+  readonly keep: Keep
+  /** The time between the end of a run and the next one. Default 1 minute. */
+  readonly every?: Duration.DurationInput | undefined
+  /** Rows that are removed at a time. Default 1,000. */
+  readonly batchSize?: number | undefined
+  /** The time between two batches, for others to work in. Default 20 milliseconds. */
+  readonly pause?: Duration.DurationInput | undefined
+}
+
+/**
+ * What is kept where nothing is said: 7 days.
+ *
+ * @since 1.0.0
+ * @category defaults
+ */
+export const defaultKeep: Keep = { _tag: "Age", age: Duration.days(7) }
+
+/** From 1 s, doubled up to 1 minute. */
+const backOff = Schedule.exponential("1 second").pipe(Schedule.union(Schedule.spaced("1 minute")), Schedule.jittered)
+
+const describe = (keep: Keep): string => {
+  if (keep === "all") return "off"
+  return keep._tag === "Age" ? Duration.format(keep.age) : `the newest ${keep.count}`
+}
+
+const makeWith = (
+  { batchSize = 1_000, every = "1 minute", keep, pause = "20 millis" }: Options,
+  how: {
+    /** Whether it runs by itself, or only when it is told to. */
+    readonly scheduled: boolean
+  }
+) =>
+  Effect.gen(function* () {
+    const admin = yield* OutboxAdmin
+    const description = describe(keep)
+    if (keep === "all") return Retention.of({ description, runNow: () => new RetentionOff() })
+
+    const oneRun = yield* Effect.makeSemaphore(1)
+    const batch = Effect.uninterruptible(admin.prune(keep, { limit: batchSize }))
+    const run = Effect.gen(function* () {
+      let total = 0
+      for (;;) {
+        const { more, removed } = yield* batch
+        total += removed
+        if (!more) return total
+        yield* Effect.sleep(pause)
+      }
+    }).pipe(oneRun.withPermits(1))
+
+    let failing = false
+    const scheduled = run.pipe(
+      Effect.tap((removed) => {
+        failing = false
+        return removed > 0 ? Effect.logInfo(`Removed ${removed} published events; kept: ${description}`) : Effect.void
+      }),
+      Effect.tapError((error) => {
+        // Said once an outage.
+        const log = failing ? Effect.logDebug : Effect.logWarning
+        failing = true
+        return log("Published events could not be removed; this is tried again", error)
+      }),
+      Effect.retry(backOff)
+    )
+    if (how.scheduled) {
+      yield* scheduled.pipe(
+        Effect.repeat(Schedule.spaced(every)),
+        Effect.annotateLogs({ package: "controlpublish", module: "Retention" }),
+        Effect.interruptible,
+        Effect.forkScoped
+      )
+    }
+    return Retention.of({
+      description,
+      runNow: (by) => Effect.zipRight(admin.record("prune", by), run)
+    })
+  })
+
+/**
+ * Prunes while the scope is open. Closing it waits for the batch that is being removed, and begins no other.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (options: Options): Effect.Effect<Retention["Type"], never, OutboxAdmin | Scope.Scope> =>
+  makeWith(options, { scheduled: true })
+
+/**
+ * Prunes as long as the layer lives, see {@link make}.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer = (options: Options): Layer.Layer<Retention, never, OutboxAdmin> =>
+  Layer.scoped(Retention, make(options))
+
+/**
+ * Prunes only when it is told to.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerManual = (options: Options): Layer.Layer<Retention, never, OutboxAdmin> =>
+  Layer.scoped(Retention, makeWith(options, { scheduled: false }))

@@ -1,0 +1,71 @@
+import type * as Arr from "effect/Array"
+import * as Context from "effect/Context"
+import * as DefaultServices from "effect/DefaultServices"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+import type { OutboundEvent, Outcome } from "../Sink.js"
+import * as Traceparent from "./traceparent.js"
+
+type Events = Arr.NonEmptyReadonlyArray<OutboundEvent>
+
+/** As many links as OpenTelemetry's SDKs keep. */
+const maxLinks = 128
+
+/** The tracer of a program that has none: its spans go nowhere. */
+const untraced = Context.get(DefaultServices.liveServices, Tracer.Tracer)
+
+const spanOf = (traceparent: string | undefined): Option.Option<Tracer.ExternalSpan> =>
+  traceparent === undefined ? Option.none() : Traceparent.decode(traceparent)
+
+/** What was appended together is published in the append's trace. Other batches have a trace of their own, and links. */
+const placeOf = (events: Events): Pick<Tracer.SpanOptions, "parent" | "root" | "links"> => {
+  const [first] = events
+  if (events.every(({ traceparent }) => traceparent === first.traceparent)) {
+    return Option.match(spanOf(first.traceparent), {
+      onNone: () => ({ root: true }),
+      onSome: (parent) => ({ parent })
+    })
+  }
+  const links: Array<Tracer.SpanLink> = []
+  for (const traceparent of new Set(events.map((event) => event.traceparent))) {
+    if (links.length === maxLinks) break
+    const span = spanOf(traceparent)
+    if (Option.isSome(span)) links.push({ _tag: "SpanLink", span: span.value, attributes: {} })
+  }
+  return { root: true, links }
+}
+
+const describe = (span: Tracer.Span, outcomes: ReadonlyArray<Outcome>) => {
+  const counts: Record<Outcome["_tag"], number> = { Published: 0, EventRejected: 0, EventFailed: 0, NotAttempted: 0 }
+  for (const { _tag } of outcomes) counts[_tag]++
+  span.attribute("controlpublish.published", counts.Published)
+  span.attribute("controlpublish.rejected", counts.EventRejected)
+  span.attribute("controlpublish.failed", counts.EventFailed)
+  span.attribute("controlpublish.not_attempted", counts.NotAttempted)
+}
+
+/** A span for the publish of a batch, where somebody traces. It says how many events, and nothing that they hold. */
+export const withPublishSpan =
+  (sink: string, events: Events) =>
+  <E, R>(publish: Effect.Effect<ReadonlyArray<Outcome>, E, R>): Effect.Effect<ReadonlyArray<Outcome>, E, R> =>
+    Effect.flatMap(Effect.tracer, (tracer) => {
+      if (tracer === untraced) return publish
+      const options: Tracer.SpanOptions = {
+        ...placeOf(events),
+        kind: "producer",
+        captureStackTrace: false,
+        attributes: {
+          "controlpublish.sink": sink,
+          "messaging.operation.name": "publish",
+          "messaging.batch.message_count": events.length
+        }
+      }
+      return Effect.useSpan("Pump.publish", options, (span) =>
+        publish.pipe(
+          Effect.tap((outcomes) => Effect.sync(() => describe(span, outcomes))),
+          Effect.withParentSpan(span),
+          Effect.annotateLogs({ trace_id: span.traceId, span_id: span.spanId })
+        )
+      )
+    })

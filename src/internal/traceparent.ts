@@ -1,0 +1,19 @@
+/** W3C trace context, as rows and messages carry it. */
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+
+const format = /^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})/
+
+/** Nothing for a span that nobody else could name, such as one made while tracing is disabled. */
+export const encode = (span: Tracer.AnySpan): string | undefined => {
+  const traceparent = `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
+  return format.test(traceparent) ? traceparent : undefined
+}
+
+/** The span that a traceparent names. None where it names none, or one that is not recorded. */
+export const decode = (traceparent: string): Option.Option<Tracer.ExternalSpan> => {
+  const [, traceId = "", spanId = "", flags = "0"] = format.exec(traceparent) ?? []
+  return (Number.parseInt(flags, 16) & 1) === 0
+    ? Option.none()
+    : Option.some(Tracer.externalSpan({ traceId, spanId, sampled: true }))
+}

@@ -1,0 +1,109 @@
+/** A chart over time of the last minutes, with the same in words. */
+import { useEffect, useRef } from "preact/hooks"
+import UPlot from "uplot"
+import * as Words from "./words.js"
+
+export interface Series {
+  readonly name: string
+  /** The class that gives it its colour. */
+  readonly colour: string
+  /** Beside its colour. */
+  readonly dashed?: boolean
+  readonly values: ReadonlyArray<number | null>
+}
+
+const height = 150
+
+const colourOf = (element: Element): string => getComputedStyle(element).color
+
+const compact = new Intl.NumberFormat("en", { notation: "compact" })
+
+const range = (_: UPlot, _min: number | null, max: number | null): UPlot.Range.MinMax => [
+  0,
+  Math.max(4, (max ?? 0) * 1.1)
+]
+
+const summary = ({ name, values }: Series): string => {
+  const known = values.filter((value) => value !== null)
+  const latest = known[known.length - 1]
+  return latest === undefined
+    ? `${name}: not known`
+    : `${name}: now ${Words.rate(latest)}, lowest ${Words.rate(Math.min(...known))}, highest ${Words.rate(Math.max(...known))}`
+}
+
+export const Chart = (props: {
+  readonly title: string
+  readonly unit: string
+  readonly times: ReadonlyArray<number>
+  readonly series: ReadonlyArray<Series>
+  /** Changes when the colours do. */
+  readonly theme: string
+}) => {
+  const { series, theme, times, title, unit } = props
+  const figure = useRef<HTMLElement>(null)
+  const area = useRef<HTMLDivElement>(null)
+  const plot = useRef<UPlot>(null)
+  const data: UPlot.AlignedData = [times.map((at) => at / 1000), ...series.map(({ values }) => [...values])]
+
+  useEffect(() => {
+    const swatch = (name: string): string => colourOf(figure.current!.querySelector(`.${name}`)!)
+    const axis = { stroke: () => colourOf(area.current!), font: "11px system-ui", ticks: { show: false } }
+    const grid = { stroke: () => swatch("grid-colour"), width: 1 }
+    const made = new UPlot(
+      {
+        width: area.current!.clientWidth,
+        height,
+        padding: [8, 4, 0, 0],
+        legend: { show: false },
+        cursor: { show: false },
+        scales: { y: { range } },
+        axes: [
+          { ...axis, grid: { show: false }, size: 24, space: 70 },
+          { ...axis, grid, size: 44, values: (_, ticks) => ticks.map((tick) => compact.format(tick)) }
+        ],
+        series: [
+          {},
+          ...series.map(({ colour, dashed }): UPlot.Series => ({
+            stroke: () => swatch(colour),
+            width: 2,
+            spanGaps: false,
+            points: { show: false },
+            ...(dashed === true ? { dash: [6, 4] } : {})
+          }))
+        ]
+      },
+      data,
+      area.current!
+    )
+    plot.current = made
+    const resized = new ResizeObserver(() => made.setSize({ width: area.current!.clientWidth, height }))
+    resized.observe(area.current!)
+    return () => {
+      resized.disconnect()
+      made.destroy()
+    }
+  }, [])
+
+  useEffect(() => plot.current?.setData(data), [times])
+  useEffect(() => plot.current?.redraw(), [theme])
+
+  return (
+    <figure ref={figure} class="panel chart">
+      <figcaption>
+        <h2>
+          {title} <span class="dim">{unit}</span>
+        </h2>
+        <span class="legend">
+          {series.map(({ colour, dashed, name }) => (
+            <span key={name}>
+              <span class={`swatch ${colour} ${dashed === true ? "dashed" : ""}`} aria-hidden="true" /> {name}
+            </span>
+          ))}
+          <span class="grid-colour" />
+        </span>
+      </figcaption>
+      <div class="plot" role="img" aria-label={`${title}, ${unit}. ${series.map(summary).join(". ")}`} ref={area} />
+      <p class="dim small">{series.map(summary).join(" · ")}</p>
+    </figure>
+  )
+}

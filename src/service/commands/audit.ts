@@ -1,0 +1,53 @@
+/**
+ * `controlpublish audit`: what was done by hand.
+ *
+ * @since 1.0.0
+ */
+import * as Command from "@effect/cli/Command"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import { OutboxAdmin, type AuditEntry } from "../../OutboxAdmin.js"
+import * as Operating from "../internal/operating.js"
+import * as Table from "../internal/table.js"
+import { count } from "../internal/text.js"
+import * as ServiceConfig from "../ServiceConfig.js"
+
+/** What it was done to. */
+const objectOf = ({ affected, eventId, filter }: AuditEntry): string => {
+  if (eventId !== undefined) return eventId
+  if (filter === undefined) return ""
+  const which = Object.keys(filter).length === 0 ? "" : ` ${JSON.stringify(filter)}`
+  return `${count(affected ?? 0, "parked event")}${which}`
+}
+
+/**
+ * @since 1.0.0
+ * @category commands
+ */
+export const command = Command.make(
+  "audit",
+  { ...ServiceConfig.databaseFlags, ...Operating.pageFlags, json: Operating.json },
+  ({ cursor, json, limit, ...flags }) =>
+    Effect.gen(function* () {
+      const options = yield* Operating.toPage({ limit, cursor })
+      const page = yield* Operating.operate(Effect.flatMap(OutboxAdmin, (admin) => admin.audit(options)))
+      if (json) return yield* Console.log(Operating.printJson(page))
+      const { entries, next } = page
+      const found =
+        entries.length === 0
+          ? "Nothing was done by hand."
+          : Table.render(
+              ["AT", "ACTION", "TO", "BY", "REASON"],
+              entries.map((entry) => [
+                Operating.time(entry.at),
+                entry.action,
+                objectOf(entry),
+                entry.actor,
+                entry.reason
+              ])
+            )
+      return yield* Console.log(`${found}${Operating.more(next)}`)
+    }).pipe(ServiceConfig.withFlags(flags))
+).pipe(
+  Command.withDescription("List what was done by hand, newest first: when, what, to which event, by whom and why.")
+)

@@ -1,0 +1,48 @@
+/**
+ * `controlpublish events`: the events that a filter lets through, newest first.
+ *
+ * @since 1.0.0
+ */
+import * as Command from "@effect/cli/Command"
+import * as Options from "@effect/cli/Options"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import { OutboxAdmin } from "../../OutboxAdmin.js"
+import * as Operating from "../internal/operating.js"
+import * as ServiceConfig from "../ServiceConfig.js"
+
+/**
+ * @since 1.0.0
+ * @category commands
+ */
+export const command = Command.make(
+  "events",
+  {
+    ...ServiceConfig.databaseFlags,
+    ...Operating.filterFlags,
+    state: Options.text("state").pipe(
+      Options.withDescription("Events that are pending (those that wait included), waiting, parked or published"),
+      Options.optional
+    ),
+    ...Operating.pageFlags,
+    json: Operating.json
+  },
+  ({ cursor, databaseSchema, databaseUrl, json, limit, state, ...filterFlags }) =>
+    Effect.gen(function* () {
+      const wanted = yield* Effect.transposeMapOption(state, Operating.parseState)
+      const filter = {
+        ...(yield* Operating.toFilter(filterFlags)),
+        ...(wanted._tag === "None" ? {} : { state: wanted.value })
+      }
+      const options = yield* Operating.toPage({ limit, cursor })
+      const page = yield* Operating.operate(Effect.flatMap(OutboxAdmin, (admin) => admin.events(filter, options)))
+      const { events, next } = page
+      if (json) return yield* Console.log(Operating.printJson(page))
+      const found = events.length === 0 ? "No events found." : Operating.showEvents(events)
+      return yield* Console.log(`${found}${Operating.more(next)}`)
+    }).pipe(ServiceConfig.withFlags({ databaseUrl, databaseSchema }))
+).pipe(
+  Command.withDescription(
+    "List events, newest first. A page looks at a bounded number of rows: it may be short, even empty, and say where to go on."
+  )
+)

@@ -1,0 +1,16 @@
+/**
+ * `controlpublish park`: takes a pending event out of the pumps' way until it is redriven.
+ *
+ * @since 1.0.0
+ */
+import * as Mending from "../internal/mending.js"
+
+/**
+ * @since 1.0.0
+ * @category commands
+ */
+export const command = Mending.make("park", {
+  done: "Parked",
+  description:
+    "Park a pending event by hand, until it is redriven. Waits a moment for a publish of it that is in flight."
+})

@@ -1,0 +1,15 @@
+/**
+ * `controlpublish resume`: ends a pause.
+ *
+ * @since 1.0.0
+ */
+import * as PumpCommand from "../internal/pumpCommand.js"
+
+/**
+ * @since 1.0.0
+ * @category commands
+ */
+export const command = PumpCommand.make("resume", {
+  done: "Resumed.",
+  description: "End a pause of the pump of a running service."
+})

@@ -1,0 +1,85 @@
+/**
+ * `controlpublish show`: one event, with its payload and its failed attempts.
+ *
+ * @since 1.0.0
+ */
+import * as Args from "@effect/cli/Args"
+import * as Command from "@effect/cli/Command"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import { EventNotFound, OutboxAdmin, type EventDetail } from "../../OutboxAdmin.js"
+import * as Operating from "../internal/operating.js"
+import * as Table from "../internal/table.js"
+import { oneLine } from "../internal/text.js"
+import * as ServiceConfig from "../ServiceConfig.js"
+
+/** For people: a payload that is JSON is laid out, and nothing in it can move the cursor. */
+const showPayload = (payload: string): string =>
+  Either.try(() => JSON.stringify(JSON.parse(payload), null, 2)).pipe(
+    Either.getOrElse(() => payload),
+    (text) => text.split("\n").map((line) => `  ${/^ */.exec(line)![0]}${oneLine(line)}`),
+    (lines) => lines.join("\n")
+  )
+
+const show = (event: EventDetail): string => {
+  const at = (millis: number | undefined) => (millis === undefined ? undefined : Operating.time(millis))
+  const lines = [
+    ["event", event.eventId],
+    ["type", event.type],
+    ["tenant", event.tenantId],
+    ["stack", event.stackId],
+    ["key", JSON.stringify(event.orderingKey)],
+    ["lane", String(event.lane)],
+    ["state", Operating.stateOf(event)],
+    ["created", at(event.createdAt)],
+    ["published", at(event.publishedAt)],
+    ["parked", at(event.parkedAt)],
+    ["attempts", String(event.attemptCount)],
+    ["error", event.lastError],
+    ["trace", event.traceparent]
+  ].flatMap(([name = "", value]) => (value === undefined ? [] : [`${name.padEnd(10)}${oneLine(value)}`]))
+  const attempts =
+    event.failedAttempts.length === 0
+      ? []
+      : [
+          "failed attempts",
+          ...Table.render(
+            ["  AT", "NEXT", "ERROR"],
+            event.failedAttempts.map(({ at, error, nextAttemptAt }) => [
+              Operating.time(at),
+              nextAttemptAt === undefined ? "parked" : Operating.time(nextAttemptAt),
+              error
+            ])
+          )
+            .split("\n")
+            .map((line, index) => (index === 0 ? line : `  ${line}`))
+        ]
+  return [...lines, ...attempts, "payload", showPayload(event.payload)].join("\n")
+}
+
+/**
+ * @since 1.0.0
+ * @category commands
+ */
+export const command = Command.make(
+  "show",
+  {
+    ...ServiceConfig.databaseFlags,
+    json: Operating.json,
+    id: Args.text({ name: "id" }).pipe(Args.withDescription("The event's id"))
+  },
+  ({ id, json, ...flags }) =>
+    Effect.gen(function* () {
+      const event = yield* Operating.operate(
+        Effect.flatMap(OutboxAdmin, (admin) =>
+          Effect.flatMap(
+            admin.event(id),
+            Option.match({ onNone: () => new EventNotFound({ eventId: id }), onSome: Effect.succeed })
+          )
+        )
+      )
+      yield* Console.log(json ? Operating.printJson(event) : show(event))
+    }).pipe(ServiceConfig.withFlags(flags))
+).pipe(Command.withDescription("Show one event with its payload and its last failed attempts."))

@@ -1,0 +1,211 @@
+/** What the commands have in common that look into an outbox and mend it. */
+import * as Options from "@effect/cli/Options"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import { hostname, userInfo } from "node:os"
+import {
+  type By,
+  type EventFilter,
+  type EventNotFound,
+  type EventState,
+  type EventSummary,
+  type InvalidCursor,
+  type WrongState
+} from "../../OutboxAdmin.js"
+import type { OutboxError } from "../../OutboxStore.js"
+import * as PostgresOutboxAdmin from "../../postgres/PostgresOutboxAdmin.js"
+import * as ServiceConfig from "../ServiceConfig.js"
+import { failure, notFound, usage, wrongState, type CliError } from "./CliError.js"
+import * as Database from "./database.js"
+import * as Table from "./table.js"
+import { quote } from "./text.js"
+
+/** The database that there is: none is made to be looked into. */
+export const database: Effect.Effect<ServiceConfig.Database, CliError | ServiceConfig.InvalidSetting> = Effect.tap(
+  ServiceConfig.database,
+  (database) =>
+    Effect.gen(function* () {
+      if (Database.isEmbedded(database) && !(yield* Database.exists)) {
+        return yield* failure(
+          `there is no embedded database in ${Database.directory}/ here; serve, append and migrate make one, DATABASE_URL names another`
+        )
+      }
+    })
+)
+
+type Failure = OutboxError | EventNotFound | WrongState | InvalidCursor
+
+const explain =
+  (database: ServiceConfig.Database) =>
+  (error: Failure): CliError => {
+    switch (error._tag) {
+      case "OutboxError":
+        return Database.explain(database, error)
+      case "EventNotFound":
+        return notFound(error.message, error)
+      case "WrongState":
+        return wrongState(`${quote(error.eventId)}: ${error.message}`, error)
+      case "InvalidCursor":
+        return usage(`--cursor: got ${quote(error.cursor)}, valid is what the page before said`)
+    }
+  }
+
+/** Runs what operates the outbox of the settings, and explains its failures. */
+export const operate = <A, E extends Failure | CliError, R>(use: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(database, (database) =>
+    use.pipe(
+      Effect.mapError((error): CliError => (error._tag === "CliError" ? error : explain(database)(error))),
+      Effect.provide(
+        PostgresOutboxAdmin.layer(database).pipe(
+          Layer.provide(Database.checked(database)),
+          Layer.provide(Database.layer(database))
+        )
+      )
+    )
+  )
+
+const user = (): string => {
+  try {
+    return userInfo().username
+  } catch {
+    // A user id without a name, as in a container.
+    return String(process.getuid?.() ?? "unknown")
+  }
+}
+
+/** Who runs the command, and why. */
+export const by = (reason: string): By => ({ actor: `cli ${user()}@${hostname()}`, reason })
+
+// -----------------------------------------------------------------------------
+// flags
+// -----------------------------------------------------------------------------
+
+export const json = Options.boolean("json").pipe(Options.withDescription("Print JSON, for scripts"))
+
+const longestReason = 500
+
+/** Why, for the audit. */
+export const reason = Options.text("reason").pipe(Options.withDescription("Why, for the audit"))
+
+export const checkReason = (text: string): Effect.Effect<string, CliError> => {
+  const reason = text.trim()
+  return reason.length >= 1 && reason.length <= longestReason && !reason.includes("\u0000")
+    ? Effect.succeed(reason)
+    : Effect.fail(usage(`--reason: got ${quote(text)}, valid is text of 1 to ${longestReason} characters`))
+}
+
+const text = (name: string, help: string) => Options.text(name).pipe(Options.withDescription(help), Options.optional)
+
+const instant = "a time (2026-05-06T07:08:09Z) or how long ago (90m, 2 hours)"
+
+export const filterFlags = {
+  id: text("id", "The event with this id"),
+  type: text("type", "Events of this type"),
+  tenant: text("tenant", "Events of this tenant"),
+  key: text("key", "Events of this ordering key"),
+  since: text("since", `Created then or later: ${instant}`),
+  until: text("until", `Created before: ${instant}`)
+}
+
+export type FilterFlags = { readonly [Name in keyof typeof filterFlags]: Option.Option<string> }
+
+const parseInstant = (flag: string, text: string): Effect.Effect<number, CliError> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const ago = ServiceConfig.parseDuration(text)
+    // A date alone would be UTC, and a time without a zone would not.
+    const at = /^\d{4}-\d\d-\d\d/.test(text.trim()) ? Date.parse(text.trim()) : Number.NaN
+    if (ago !== undefined && Duration.isFinite(ago)) return Effect.succeed(now - Duration.toMillis(ago))
+    return Number.isNaN(at)
+      ? Effect.fail(usage(`${flag}: got ${quote(text)}, valid is ${instant}`))
+      : Effect.succeed(at)
+  })
+
+export const toFilter = (flags: FilterFlags): Effect.Effect<EventFilter, CliError> =>
+  Effect.gen(function* () {
+    for (const name of ["id", "type", "tenant"] as const) {
+      if (Option.contains(flags[name], "")) return yield* usage(`--${name}: valid is text that is not empty`)
+    }
+    const given = <A>(name: string, value: Option.Option<A>) => (Option.isNone(value) ? {} : { [name]: value.value })
+    const since = yield* Effect.transposeMapOption(flags.since, (text) => parseInstant("--since", text))
+    const until = yield* Effect.transposeMapOption(flags.until, (text) => parseInstant("--until", text))
+    return {
+      ...given("eventId", flags.id),
+      ...given("type", flags.type),
+      ...given("tenantId", flags.tenant),
+      ...given("orderingKey", flags.key),
+      ...given("since", since),
+      ...given("until", until)
+    }
+  })
+
+const states: ReadonlyArray<EventState> = ["pending", "waiting", "parked", "published"]
+
+export const parseState = (text: string): Effect.Effect<EventState, CliError> =>
+  Effect.mapError(Effect.fromNullable(states.find((state) => state === text)), () =>
+    usage(`--state: got ${quote(text)}, valid is ${states.slice(0, -1).join(", ")} or ${states.at(-1)}`)
+  )
+
+const largestPage = 500
+
+export const pageFlags = {
+  limit: text("limit", `At most this many, from 1 to ${largestPage}; default 50`),
+  cursor: text("cursor", "Where to go on: what the page before said")
+}
+
+export const toPage = (flags: { readonly [Name in keyof typeof pageFlags]: Option.Option<string> }) => {
+  const limit = Option.getOrElse(flags.limit, () => "50")
+  const value = /^\d+$/.test(limit) ? Number(limit) : 0
+  return value >= 1 && value <= largestPage
+    ? Effect.succeed({ limit: value, cursor: Option.getOrUndefined(flags.cursor) })
+    : Effect.fail(usage(`--limit: got ${quote(limit)}, valid is an integer from 1 to ${largestPage}`))
+}
+
+// -----------------------------------------------------------------------------
+// output
+// -----------------------------------------------------------------------------
+
+export const time = (millis: number): string => new Date(millis).toISOString()
+
+/** Instants are for people and scripts as text. */
+const isInstant = (name: string) => name === "at" || name.endsWith("At")
+
+export const toJson = (value: unknown, space?: number): string =>
+  JSON.stringify(
+    value,
+    (name, value: unknown) => (isInstant(name) && typeof value === "number" ? time(value) : value),
+    space
+  )
+
+export const printJson = (value: unknown): string => toJson(value, 2)
+
+/** How an event is, in a few words. */
+export const stateOf = (event: EventSummary): string => {
+  switch (event.state) {
+    case "published":
+      return `published as ${event.controlVersion}`
+    case "waiting":
+      return `waiting until ${time(event.nextAttemptAt!)}`
+    default:
+      return event.state
+  }
+}
+
+export const showEvents = (events: ReadonlyArray<EventSummary>): string =>
+  Table.render(
+    ["EVENT", "TYPE", "KEY", "CREATED", "STATE", "ATTEMPTS", "ERROR"],
+    events.map((event) => [
+      event.eventId,
+      event.type,
+      event.orderingKey,
+      time(event.createdAt),
+      stateOf(event),
+      String(event.attemptCount),
+      event.state === "published" ? "" : (event.lastError ?? "")
+    ])
+  )
+
+/** What follows a page. */
+export const more = (next: string | undefined): string => (next === undefined ? "" : `\nMore: --cursor ${next}`)

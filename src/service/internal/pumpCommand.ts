@@ -1,0 +1,25 @@
+/** The commands that talk to the pump of a running service. */
+import * as Command from "@effect/cli/Command"
+import * as Options from "@effect/cli/Options"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as ServiceConfig from "../ServiceConfig.js"
+
+/** `pause` or `resume`. */
+export const make = (action: "pause" | "resume", options: { readonly done: string; readonly description: string }) =>
+  Command.make(
+    action,
+    {
+      ...ServiceConfig.adminClientFlags,
+      reason: Options.text("reason").pipe(Options.withDescription("Why, for the audit")),
+      json: Options.boolean("json").pipe(Options.withDescription("Print the pump's status as JSON, for scripts"))
+    },
+    ({ json, reason, ...flags }) =>
+      Effect.gen(function* () {
+        const service = yield* ServiceConfig.adminClient
+        // Most commands need no client, and should not wait for one to be loaded.
+        const { tell } = yield* Effect.promise(() => import("./pumpClient.js"))
+        const status = yield* tell(service, action, reason)
+        yield* Console.log(json ? JSON.stringify(status, null, 2) : options.done)
+      }).pipe(ServiceConfig.withFlags(flags))
+  ).pipe(Command.withDescription(options.description))

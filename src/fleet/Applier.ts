@@ -6,8 +6,6 @@
  *
  * @since 1.0.0
  */
-import * as Headers from "@effect/platform/Headers"
-import * as HttpTraceContext from "@effect/platform/HttpTraceContext"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
@@ -27,6 +25,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as ControlEvent from "../ControlEvent.js"
 import * as EventId from "../EventId.js"
+import * as Traceparent from "../internal/traceparent.js"
 import * as ApplierMetrics from "./ApplierMetrics.js"
 import {
   AppliedEvents,
@@ -281,17 +280,24 @@ const makeStatus = (source: Source["Type"]) =>
     return { ref, update, enter, settled, failed }
   })
 
-/** Continues the trace of the append. */
+/** Continues the trace of the append, where somebody traces. */
 const traced =
-  ({ traceparent, version }: FeedEvent) =>
+  (source: string, { traceparent, version }: FeedEvent, eventId: string) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    traceparent === undefined
-      ? effect
-      : Effect.withSpan(effect, "Applier.apply", {
-          parent: Option.getOrUndefined(HttpTraceContext.w3c(Headers.unsafeFromRecord({ traceparent }))),
-          attributes: { control_version: version },
-          captureStackTrace: false
-        })
+    Effect.flatMap(Traceparent.isTraced, (isTraced) => {
+      if (!isTraced) return effect
+      const parent = traceparent === undefined ? Option.none() : Traceparent.decode(traceparent)
+      return Effect.withSpan(effect, "Applier.apply", {
+        ...Option.match(parent, { onNone: () => ({ root: true }), onSome: (parent) => ({ parent }) }),
+        kind: "consumer",
+        captureStackTrace: false,
+        attributes: {
+          "controlpublish.event_id": eventId,
+          "controlpublish.control_version": version,
+          "controlpublish.source": source
+        }
+      })
+    })
 
 type Requirements = Source | AppliedEvents | ArtifactStore
 
@@ -365,7 +371,11 @@ const makeWith = <R>(
                 )
               )
         const delivery: Delivery = { eventId, version: delivered.version, feed }
-        const handled = traced(delivered)(handlers.handle({ event, artifact: artifact ?? undefined }))
+        const handled = traced(
+          source.name,
+          delivered,
+          eventId
+        )(handlers.handle({ event, artifact: artifact ?? undefined }))
         return { delivery, handled, bytes: artifact?.length ?? 0 }
       })
 

@@ -11,7 +11,10 @@ import * as Metric from "effect/Metric"
  * @since 1.0.0
  * @category metrics
  */
-export const applied = Metric.counter("controlpublish_applied_total", { incremental: true })
+export const applied = Metric.counter("controlpublish_applied_total", {
+  description: "Events applied",
+  incremental: true
+})
 
 /**
  * Deliveries of events that were applied before.
@@ -19,7 +22,10 @@ export const applied = Metric.counter("controlpublish_applied_total", { incremen
  * @since 1.0.0
  * @category metrics
  */
-export const skipped = Metric.counter("controlpublish_skipped_total", { incremental: true })
+export const skipped = Metric.counter("controlpublish_skipped_total", {
+  description: "Deliveries of events that were applied before",
+  incremental: true
+})
 
 /**
  * Events set aside.
@@ -27,7 +33,10 @@ export const skipped = Metric.counter("controlpublish_skipped_total", { incremen
  * @since 1.0.0
  * @category metrics
  */
-export const setAside = Metric.counter("controlpublish_set_aside_total", { incremental: true })
+export const setAside = Metric.counter("controlpublish_set_aside_total", {
+  description: "Events set aside because they can never be applied",
+  incremental: true
+})
 
 /**
  * Passes that ended in an error: an event could not be applied, or the feed or the database was unavailable.
@@ -35,7 +44,11 @@ export const setAside = Metric.counter("controlpublish_set_aside_total", { incre
  * @since 1.0.0
  * @category metrics
  */
-export const failures = Metric.counter("controlpublish_apply_failures_total", { incremental: true })
+export const failures = Metric.counter("controlpublish_apply_failures_total", {
+  description:
+    "Passes that ended in an error: an event could not be applied, or the feed or the database was unavailable",
+  incremental: true
+})
 
 /**
  * The control version of the last event that was applied.
@@ -43,4 +56,6 @@ export const failures = Metric.counter("controlpublish_apply_failures_total", { 
  * @since 1.0.0
  * @category metrics
  */
-export const position = Metric.gauge("controlpublish_applied_position")
+export const position = Metric.gauge("controlpublish_applied_position", {
+  description: "The control version of the last event that was applied"
+})

@@ -1,9 +1,7 @@
 import type * as Arr from "effect/Array"
-import * as Context from "effect/Context"
-import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Tracer from "effect/Tracer"
+import type * as Tracer from "effect/Tracer"
 import type { OutboundEvent, Outcome } from "../Sink.js"
 import * as Traceparent from "./traceparent.js"
 
@@ -11,9 +9,6 @@ type Events = Arr.NonEmptyReadonlyArray<OutboundEvent>
 
 /** As many links as OpenTelemetry's SDKs keep. */
 const maxLinks = 128
-
-/** The tracer of a program that has none: its spans go nowhere. */
-const untraced = Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
 const spanOf = (traceparent: string | undefined): Option.Option<Tracer.ExternalSpan> =>
   traceparent === undefined ? Option.none() : Traceparent.decode(traceparent)
@@ -49,8 +44,8 @@ const describe = (span: Tracer.Span, outcomes: ReadonlyArray<Outcome>) => {
 export const withPublishSpan =
   (sink: string, events: Events) =>
   <E, R>(publish: Effect.Effect<ReadonlyArray<Outcome>, E, R>): Effect.Effect<ReadonlyArray<Outcome>, E, R> =>
-    Effect.flatMap(Effect.tracer, (tracer) => {
-      if (tracer === untraced) return publish
+    Effect.flatMap(Traceparent.isTraced, (isTraced) => {
+      if (!isTraced) return publish
       const options: Tracer.SpanOptions = {
         ...placeOf(events),
         kind: "producer",

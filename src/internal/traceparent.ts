@@ -1,4 +1,7 @@
 /** W3C trace context, as rows and messages carry it. */
+import * as Context from "effect/Context"
+import * as DefaultServices from "effect/DefaultServices"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 
@@ -17,3 +20,9 @@ export const decode = (traceparent: string): Option.Option<Tracer.ExternalSpan> 
     ? Option.none()
     : Option.some(Tracer.externalSpan({ traceId, spanId, sampled: true }))
 }
+
+/** The tracer of a program that has none: its spans go nowhere. */
+const untraced = Context.get(DefaultServices.liveServices, Tracer.Tracer)
+
+/** Whether somebody traces. Without, no traceparent need be read. */
+export const isTraced: Effect.Effect<boolean> = Effect.map(Effect.tracer, (tracer) => tracer !== untraced)

@@ -14,7 +14,8 @@ import {
   Schema,
   Scope,
   Stream,
-  TestClock
+  TestClock,
+  Tracer
 } from "effect"
 import { ControlEvent, EventId, EventType } from "../../src/index.js"
 import { Applier, ApplierMetrics, AppliedEvents, ArtifactStore, Handlers, Source } from "../../src/fleet/index.js"
@@ -436,7 +437,9 @@ describe("Applier", () => {
       const applier = yield* Layer.build(
         Layer.provide(Applier.layerManual(handlers), Layer.succeed(Source.Source, traced))
       )
-      yield* Context.get(applier, Applier.Applier).drain
+      const { context, span } = yield* Effect.tracer
+      const { drain } = Context.get(applier, Applier.Applier)
+      yield* drain.pipe(Effect.withTracer(Tracer.make({ context, span })))
       assert.deepStrictEqual(seen, [traceId])
     }).pipe(Effect.scoped, Effect.provide(base))
   )

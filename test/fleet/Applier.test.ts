@@ -353,6 +353,23 @@ describe("Applier", () => {
     }).pipe(Effect.provide(running()))
   )
 
+  it.effect("ends a drain after the event in hand where it is paused", () =>
+    Effect.gen(function* () {
+      const begun = yield* Deferred.make<void>()
+      const goOn = yield* Deferred.make<void>()
+      yield* setBefore(() => Effect.zipRight(Deferred.succeed(begun, undefined), Deferred.await(goOn)))
+      yield* append("a", "b", "c")
+      const draining = yield* Effect.fork(drain)
+      yield* Deferred.await(begun)
+      const pausing = yield* Effect.fork(Effect.flatMap(Applier.Applier, ({ pause }) => pause))
+      yield* Effect.yieldNow()
+      yield* Deferred.succeed(goOn, undefined)
+      yield* Fiber.join(pausing)
+      assert.deepStrictEqual(yield* Fiber.join(draining), { applied: 1, skipped: 0, setAside: 0 })
+      assert.deepStrictEqual(yield* appliedIds, ["a"])
+    }).pipe(Effect.provide(manual()))
+  )
+
   it.effect("is inert with the source nop", () =>
     Effect.gen(function* () {
       yield* TestClock.adjust("1 hour")

@@ -180,6 +180,20 @@ laws("ArtifactStore in files", inDirectory, () => {
       assert.deepStrictEqual(names, ["sha256"])
     }))
 
+  test("keeps what is put at the very moment that a sweep removes it", (_, store) =>
+    Effect.gen(function* () {
+      for (let n = 0; n < 60; n++) {
+        const reference = yield* store.put(bytes(`rows ${n}`))
+        const then = yield* Clock.currentTimeMillis
+        yield* TestClock.adjust("1 hour")
+        const remove = store.remove(reference.artifact_ref, then)
+        // Each a little later than the last time, from before the put to after it.
+        const pause = Effect.promise(() => new Promise((resolve) => setTimeout(resolve, (n % 10) / 5)))
+        yield* Effect.all([store.put(bytes(`rows ${n}`)), Effect.zipRight(pause, remove)], { concurrency: 2 })
+        assert.strictEqual(text(yield* store.get(reference)), `rows ${n}`)
+      }
+    }))
+
   test("removes what processes that died have left unfinished", (directory, store) =>
     Effect.gen(function* () {
       yield* Effect.promise(async () => {

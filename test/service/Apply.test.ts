@@ -13,7 +13,7 @@ import { eventually } from "../support/pump.js"
 import * as Controlpublish from "./support/controlpublish.js"
 import * as Feeds from "./support/feeds.js"
 
-vi.setConfig({ testTimeout: 60_000 })
+vi.setConfig({ testTimeout: 120_000 })
 
 const feeds = { file: Feeds.file, jetstream: () => Feeds.jetStream }
 

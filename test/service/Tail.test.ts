@@ -8,7 +8,7 @@ import * as Nats from "../support/nats.js"
 import * as Controlpublish from "./support/controlpublish.js"
 import * as Feeds from "./support/feeds.js"
 
-vi.setConfig({ testTimeout: 60_000 })
+vi.setConfig({ testTimeout: 120_000 })
 
 const events = (from: number, to: number): ReadonlyArray<Feeds.Event> =>
   Array.from({ length: to - from }, (_, index) => ({

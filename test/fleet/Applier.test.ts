@@ -451,12 +451,11 @@ describe("Applier", () => {
         {},
         { otherwise: () => Effect.map(Effect.currentSpan, (span) => seen.push(span.traceId)) }
       )
+      const { context, span } = yield* Effect.tracer
       const applier = yield* Layer.build(
         Layer.provide(Applier.layerManual(handlers), Layer.succeed(Source.Source, traced))
-      )
-      const { context, span } = yield* Effect.tracer
-      const { drain } = Context.get(applier, Applier.Applier)
-      yield* drain.pipe(Effect.withTracer(Tracer.make({ context, span })))
+      ).pipe(Effect.withTracer(Tracer.make({ context, span })))
+      yield* Context.get(applier, Applier.Applier).drain
       assert.deepStrictEqual(seen, [traceId])
     }).pipe(Effect.scoped, Effect.provide(base))
   )

@@ -16,6 +16,8 @@ const height = 150
 
 const colourOf = (element: Element): string => getComputedStyle(element).color
 
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" })
+
 const compact = new Intl.NumberFormat("en", { notation: "compact" })
 
 const range = (_: UPlot, _min: number | null, max: number | null): UPlot.Range.MinMax => [
@@ -58,7 +60,13 @@ export const Chart = (props: {
         cursor: { show: false },
         scales: { y: { range } },
         axes: [
-          { ...axis, grid: { show: false }, size: 24, space: 70 },
+          {
+            ...axis,
+            grid: { show: false },
+            size: 24,
+            space: 110,
+            values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000))
+          },
           { ...axis, grid, size: 44, values: (_, ticks) => ticks.map((tick) => compact.format(tick)) }
         ],
         series: [

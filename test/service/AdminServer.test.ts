@@ -364,10 +364,7 @@ describe("AdminServer", () => {
     Effect.gen(function* () {
       const admin = yield* Effect.provide(OutboxAdmin.OutboxAdmin, yield* Layer.build(memory))
       const gone = new OutboxStore.OutboxError({ message: "The database is gone", retryable: true })
-      const { post, pump } = yield* start(
-        {},
-        Context.make(OutboxAdmin.OutboxAdmin, { ...admin, record: () => gone })
-      )
+      const { post, pump } = yield* start({}, Context.make(OutboxAdmin.OutboxAdmin, { ...admin, record: () => gone }))
       const { json, status } = yield* post("/api/pump/pause", reason)
       assert.deepStrictEqual([status, json], [503, { _tag: "Unavailable", message: "The database is gone" }])
       assert.notStrictEqual((yield* pump.status).state, "paused")

@@ -254,9 +254,10 @@ describe("OutboxAdmin in PostgreSQL, by hand", () => {
       yield* query("ALTER TABLE control_events_outbox SET (autovacuum_enabled = false)")
       yield* query("UPDATE control_events_outbox SET published_at = now(), published_control_version = id")
       const scans = Effect.map(
-        query(`SELECT seq_scan::int AS table, idx_scan::int AS indexes FROM pg_stat_user_tables
-          WHERE relname = 'control_events_outbox'`),
-        ([row]) => row as { readonly table: number; readonly indexes: number }
+        query(`SELECT seq_scan::int AS scans, idx_scan::int AS "indexScans", (SELECT idx_tup_read::int
+            FROM pg_stat_user_indexes WHERE indexrelname = 'control_events_outbox_pkey') AS "walkedById"
+          FROM pg_stat_user_tables WHERE relname = 'control_events_outbox'`),
+        ([row]) => row as { readonly scans: number; readonly indexScans: number; readonly walkedById: number }
       )
       yield* query("SELECT pg_stat_force_next_flush()")
       const before = yield* scans
@@ -272,8 +273,10 @@ describe("OutboxAdmin in PostgreSQL, by hand", () => {
       const ended = query(`SELECT FROM pg_stat_activity WHERE application_name = 'controlpublish'`)
       yield* Effect.repeat(ended, { until: (rows) => rows.length === 0 })
       const after = yield* scans
-      assert.isAbove(after.indexes, before.indexes + 64)
-      assert.strictEqual(after.table, before.table)
+      assert.isAbove(after.indexScans, before.indexScans + 64)
+      assert.strictEqual(after.scans, before.scans)
+      // Once over the table would be all of its 20,000 rows.
+      assert.isBelow(after.walkedById - before.walkedById, 20_000)
     }).pipe(Effect.provide(operated))
   )
 })

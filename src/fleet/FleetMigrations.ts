@@ -23,7 +23,7 @@ export interface Options {
 const plan = ({ schema = "public" }: Options): Migrator.Plan => ({
   schema,
   table: "controlpublish_fleet_migrations",
-  lock: [Names.make(schema).orderLock, -2],
+  lock: [Names.make(schema).orderLock, -3],
   migrations: [{ id: 1, name: "initial", sql: initial(schema) }]
 })
 

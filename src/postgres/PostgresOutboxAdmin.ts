@@ -25,7 +25,8 @@ import {
 } from "../OutboxAdmin.js"
 import { maxErrorLength, type Count, type OutboxError } from "../OutboxStore.js"
 import { truncate } from "../internal/text.js"
-import { drawn, instant, parked, pending, waiting } from "./internal/columns.js"
+import * as Columns from "./internal/columns.js"
+import { drawn, instant, parked, pending } from "./internal/columns.js"
 import * as EventPages from "./internal/eventPages.js"
 import * as Names from "./internal/names.js"
 import * as Pruning from "./internal/pruning.js"
@@ -41,9 +42,12 @@ const lockTimeout = 2_000
 /** Parked events that one transaction redrives. */
 const chunk = 1_000
 
+// Everything that is asked for can be had in the order of an index, up to a limit. Statistics that are old must not talk
+// the planner into reading all there is.
 const begin = (mode: string) => `BEGIN ISOLATION LEVEL ${mode};
   SET LOCAL statement_timeout = ${statementTimeout};
-  SET LOCAL lock_timeout = ${lockTimeout}`
+  SET LOCAL lock_timeout = ${lockTimeout};
+  SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off`
 
 const reading = begin("REPEATABLE READ READ ONLY")
 
@@ -51,29 +55,23 @@ const writing = begin("READ COMMITTED READ WRITE")
 
 const statements = (names: Names.Names) => {
   const { attempts, audit, outbox } = names
-  const lanes = `generate_series(0, ${Lane.count - 1}) AS lanes (lane)`
-  const laneRows = (condition: string, what: string, limit: string) =>
-    `SELECT ${what} FROM ${outbox} WHERE ${condition} AND lane = lanes.lane ORDER BY id LIMIT ${limit}`
-  const inLane = (condition: string) => `(SELECT count(*)::int FROM (${laneRows(condition, "", "$2")}) rows)`
-  // Lane by lane, so that it takes the index, whatever the statistics say of rows that are long gone.
-  const inAll = (condition: string) =>
-    `(SELECT count(*)::int FROM (SELECT FROM ${lanes} CROSS JOIN LATERAL (${laneRows(condition, "", "$1")}) rows LIMIT $1) rows)`
+  const inLane = (condition: string) =>
+    `(SELECT count(*)::int FROM (${Columns.ofLane(outbox, condition, "", "$2")}) counted)`
   const announce = (what: string, rows: string) =>
     `SELECT pg_notify(${Names.literal(names.channel)}, ${Names.literal(what)}) WHERE EXISTS (SELECT FROM ${rows})`
   return {
     // $1 limit, $2 limit of a lane
     overview: `
-      SELECT ${drawn(names.sequence)}::float8 AS drawn, ${inAll(pending)} AS pending, ${inAll(parked)} AS parked,
-        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${waiting} ORDER BY next_attempt_at LIMIT $1) rows)
-          AS waiting,
+      SELECT ${drawn(names.sequence)}::float8 AS drawn, ${Columns.count(outbox, pending, "$1")} AS pending,
+        ${Columns.count(outbox, parked, "$1")} AS parked, ${Columns.countWaiting(outbox, "$1")} AS waiting,
         (SELECT coalesce(json_agg(json_build_object('lane', lane, 'pending', pending, 'parked', parked, 'head', head)
             ORDER BY lane), '[]')
           FROM (
             SELECT lanes.lane, ${inLane(pending)} AS pending, ${inLane(parked)} AS parked,
               json_strip_nulls(row_to_json(head)) AS head
-            FROM ${lanes} LEFT JOIN LATERAL (
+            FROM ${Columns.lanes} LEFT JOIN LATERAL (
               SELECT "eventId", type, "orderingKey", "createdAt", "attemptCount", "nextAttemptAt", "lastError"
-              FROM (SELECT ${EventPages.summary} FROM (${laneRows(pending, "*", "1")}) first) summary
+              FROM (SELECT ${EventPages.summary} FROM (${Columns.ofLane(outbox, pending, "*", "1")}) first) summary
             ) head ON true
           ) lanes WHERE pending > 0 OR parked > 0) AS lanes`,
 

@@ -28,7 +28,7 @@ import {
   type Settlement
 } from "../OutboxStore.js"
 import * as Columns from "./internal/columns.js"
-import { instant, milliseconds, parked, pending, waiting } from "./internal/columns.js"
+import { instant, milliseconds, parked, pending } from "./internal/columns.js"
 import * as Names from "./internal/names.js"
 import * as Positions from "./internal/positions.js"
 import { toOutboxError } from "./internal/failure.js"
@@ -178,15 +178,10 @@ const statements = (names: Names.Names) => {
 
     // $1 limit
     backlog: `
-      SELECT
-        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${pending} LIMIT $1) rows) AS pending,
-        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${waiting} LIMIT $1) rows)
-          AS waiting,
-        (SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${parked} LIMIT $1)
-          rows) AS parked,
-        (SELECT ${milliseconds("min(created_at)")} FROM generate_series(0, ${Lane.count - 1}) AS lanes (lane)
-          CROSS JOIN LATERAL (SELECT created_at FROM ${outbox} WHERE ${pending} AND lane = lanes.lane ORDER BY id LIMIT 1)
-          first) AS "oldestPendingAt"`,
+      SELECT ${Columns.count(outbox, pending, "$1")} AS pending, ${Columns.countWaiting(outbox, "$1")} AS waiting,
+        ${Columns.count(outbox, parked, "$1")} AS parked,
+        (SELECT ${milliseconds("min(created_at)")} FROM ${Columns.lanes}
+          CROSS JOIN LATERAL (${Columns.ofLane(outbox, pending, "created_at", "1")}) first) AS "oldestPendingAt"`,
 
     parked: `SELECT event_id AS "eventId", event_type AS type, ordering_key AS "orderingKey",
         attempt_count AS "attemptCount", ${milliseconds("parked_at")} AS "parkedAt", coalesce(last_error, '') AS error

@@ -172,7 +172,8 @@ export const openRig = async (
         NATS_DEDUPLICATION: plan.deduplication,
         PUMP_PUBLISH_TIMEOUT: "2s",
         PUMP_DRAIN_TIMEOUT: "4s",
-        FEED_SINK_BATCH_SIZE: "50"
+        FEED_SINK_BATCH_SIZE: "50",
+        ADMIN_PORT: "0"
       }
     })
     child.stdout.pipe(log, { end: false })

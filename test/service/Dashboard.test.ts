@@ -2,23 +2,27 @@
 import { assert, describe, it } from "@effect/vitest"
 import { MemoryOutboxStore, MemorySink } from "controlpublish/testing"
 import Axe from "axe-core"
-import { Context, Effect } from "effect"
+import { Context, Effect, Layer, Redacted } from "effect"
 import * as Fs from "node:fs/promises"
-import { fileURLToPath } from "node:url"
+import * as Path from "node:path"
 import type { BrowserContextOptions, Page } from "playwright-core"
 import { afterAll, beforeAll } from "vitest"
 import * as Outbox from "../../src/Outbox.js"
 import { OutboxError } from "../../src/OutboxStore.js"
+import { SinkUnavailable } from "../../src/Sink.js"
 import * as Pump from "../../src/Pump.js"
 import { indented } from "../../src/service/admin/dashboard/words.js"
+import { layerDatabase, rawClient, TestDatabase } from "../support/postgres.js"
+import { freezingProxy } from "../support/proxy.js"
 import * as Browser from "./support/browser.js"
+import * as Controlpublish from "./support/controlpublish.js"
 
-/** Where screenshots go, if they are wanted: `SCREENSHOTS=docs/images npx vitest run … test/service/Dashboard.test.ts`. */
+/**
+ * Where pictures of the states go, if they are wanted, as those in the docs:
+ * `SCREENSHOTS=docs/images npx vitest run --config test/vitest.config.ts test/service/Dashboard.test.ts -t States`, and
+ * then `pngquant --force --ext .png docs/images/*.png`.
+ */
 const screenshots = process.env.SCREENSHOTS ?? ""
-
-const narrow: BrowserContextOptions = { viewport: { width: 400, height: 800 } }
-
-const dark: BrowserContextOptions = { colorScheme: "dark" }
 
 let stage: Browser.Stage
 
@@ -54,7 +58,7 @@ const violations = (page: Page) =>
   act(async () => {
     // As the page's policy forbids what is not its own, the check comes in by the debugger.
     await page.evaluate(Axe.source)
-    const found = (await page.evaluate("axe.run()")) as Axe.AxeResults
+    const found = await page.evaluate<Axe.AxeResults>("axe.run({ resultTypes: ['violations'] })")
     return found.violations
       .flatMap(({ help, nodes }) => nodes.map(({ html }) => `${help}: ${html.slice(0, 150)}`))
       .slice(0, 5)
@@ -172,7 +176,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
       yield* sinkOf(service).failEvent("e1")
       yield* append(service, { event_id: "e1" }, { event_id: "e2" })
       yield* headline(page, "events wait for a retry")
-      yield* click(page, "Waiting")
+      yield* click(page, /^Waiting/)
       yield* click(page, "e1")
       yield* click(page, "Park…")
       yield* confirm(page, "Park", "it is in the way")
@@ -276,7 +280,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
       const events = Array.from({ length: 70 }, (_, index) => ({ event_id: `e${String(index + 1).padStart(2, "0")}` }))
       yield* append(service, ...events)
       yield* headline(page, "All is published")
-      yield* click(page, "Published")
+      yield* click(page, /^Published/)
       yield* act(() => button(page, "e70").waitFor())
       assert.strictEqual(yield* act(() => button(page, "e20").count()), 0)
       yield* click(page, "Older")
@@ -294,13 +298,14 @@ describe.runIf(Browser.available())("Dashboard", () => {
       yield* parked(service, { event_id: "e1", tenant_id: "t1" })
       yield* parked(service, { event_id: "e2", tenant_id: "t2" })
       yield* act(() => button(page, "Redrive e1").waitFor())
+      yield* act(() => button(page, "Parked 2").waitFor())
       const focused = act(() =>
         page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent")
       )
       yield* press(page, "Tab")
       assert.strictEqual(yield* focused, "Skip to the events")
       yield* press(page, "Enter")
-      assert.strictEqual(yield* focused, "Parked")
+      assert.strictEqual(yield* focused, "Parked 2")
       // The lanes are one stop, in which arrows move.
       yield* act(() => page.getByRole("button", { name: /^Lane/ }).first().focus())
       const first = yield* focused
@@ -327,14 +332,18 @@ describe.runIf(Browser.available())("Dashboard", () => {
 
   it.scopedLive("says that the connection is lost and how old what it shows is, and comes back by itself", () =>
     Effect.gen(function* () {
-      const { page, service } = yield* opened()
+      const service = yield* Browser.service(stage)
+      const { freeze, thaw, url } = yield* freezingProxy(new URL(service.url))
+      const page = yield* Browser.openPage(stage, url.href)
       yield* headline(page, "All is published")
-      yield* service.stop
+      // Nothing says that it is lost: it is silent.
+      yield* freeze
       yield* sees(page, "The connection is lost.")
-      yield* act(() => page.getByText(/^○? ?as of \d+ s ago/).waitFor())
-      yield* service.restart
-      yield* act(() => page.getByRole("alert").waitFor({ state: "detached" }))
-      yield* sees(page, "live")
+      yield* act(() => page.getByText(/as of \d+ s ago/).waitFor())
+      yield* thaw
+      yield* act(() => text(page, "The connection is lost.").waitFor({ state: "detached" }))
+      yield* append(service, {})
+      yield* sees(page, "1 since the start")
     })
   )
 
@@ -358,6 +367,49 @@ describe.runIf(Browser.available())("Dashboard", () => {
     })
   )
 
+  it.scopedLive(
+    "mends a real outbox over a real serve",
+    () =>
+      Effect.gen(function* () {
+        const program = yield* Controlpublish.Program
+        const cwd = yield* Controlpublish.workingDirectory
+        const { url } = yield* TestDatabase
+        yield* act(() => Browser.buildPage(Path.join(Path.dirname(program), "admin", "dashboard")))
+        const env = { DATABASE_URL: Redacted.value(url), FEED_SINK: "file", ADMIN_PORT: "0" }
+        const serve = yield* Controlpublish.start(program, ["serve"], { cwd, env })
+        yield* serve.waitFor(/Stop with Ctrl-C/)
+        const client = yield* rawClient
+        yield* act(() =>
+          client.query(
+            "INSERT INTO control_events_outbox (event_id, event_type, ordering_key, payload_json) VALUES ('e1', 'tenant.created', 't1', '{}')"
+          )
+        )
+        const admin = /http:\/\/127\.0\.0\.1:\d+/.exec(yield* serve.printed)![0]
+        const page = yield* Browser.openPage(stage, admin)
+        yield* headline(page, "an event is parked")
+        yield* act(() =>
+          client.query(
+            `UPDATE control_events_outbox SET payload_json = '{"event_id":"e1","type":"tenant.created","tenant_id":"t1","created_at":"2026-01-01T00:00:00Z"}'`
+          )
+        )
+        yield* click(page, "Redrive e1")
+        yield* confirm(page, "Redrive", "its payload was mended")
+        yield* headline(page, "All is published")
+        yield* act(() => Fs.access(Path.join(cwd, "feed", "e1.json")))
+        yield* click(page, "Pause…")
+        yield* confirm(page, "Pause", "to see that it does")
+        yield* headline(page, "Paused by hand")
+        const { rows } = yield* act(() => client.query("SELECT action, reason FROM control_events_audit ORDER BY id"))
+        assert.deepStrictEqual(rows, [
+          { action: "redrive", reason: "its payload was mended" },
+          { action: "pause", reason: "to see that it does" }
+        ])
+        assert.strictEqual((yield* serve.stop("SIGTERM")).code, 0)
+        yield* sees(page, "The connection is lost.")
+      }).pipe(Effect.provide(Layer.merge(Controlpublish.layerProgram, layerDatabase))),
+    60_000
+  )
+
   describe("States", () => {
     const many = (count: number) =>
       Array.from({ length: count }, (_, index) => ({ tenant_id: `t${index % 90}`, type: "entitlement.updated" }))
@@ -365,45 +417,53 @@ describe.runIf(Browser.available())("Dashboard", () => {
     /** Time for the charts to have a course; only pictures need one. */
     const course = Effect.sleep(screenshots === "" ? 0 : "18 seconds")
 
+    const rejections = [
+      ["hostname.bound", "acme", "1,482,113 bytes are more than the server's max_payload takes (1,048,576)"],
+      ["key.changed", "globex", 'The stream "control-events" does not take control.events.key.changed'],
+      ["actor.changed", "initech", "payload_json is no control event: checksum: must be sha256: and 64 hex digits"]
+    ] as const
+
+    /** Three events that were parked, and one that waits for its retry with another behind it. */
     const troubles = (service: Browser.Service) =>
       Effect.gen(function* () {
-        const sink = sinkOf(service)
+        const store = Context.get(service.outbox, MemoryOutboxStore.MemoryOutboxStore)
         yield* append(service, ...many(120))
-        const events = [
-          ["hostname.bound", "acme", "the stream takes no message larger than 1 MB: this one has 1,482,113 bytes"],
-          ["key.changed", "globex", "the subject control.events.key changed has a space"],
-          ["stack.activated", "initech", "payload_json is no control event: checksum is malformed"]
-        ] as const
-        for (const [type, tenant_id] of events) {
-          const event_id = `0193${tenant_id}-7c1e-7000-8000-00000000000${type.length % 10}`
-          yield* sink.rejectEvent(event_id)
-          yield* append(
-            service,
-            type === "stack.activated"
-              ? { event_id, type, tenant_id, stack_id: "s1", version: 41 }
-              : { event_id, type, tenant_id }
-          )
-        }
-        yield* sink.failEvent("0193umbra-7c1e-7000-8000-000000000001")
-        yield* append(
-          service,
-          { event_id: "0193umbra-7c1e-7000-8000-000000000001", type: "membership.changed", tenant_id: "umbra" },
-          { event_id: "0193umbra-7c1e-7000-8000-000000000002", type: "membership.changed", tenant_id: "umbra" }
+        yield* Effect.forEach(rejections, ([type, tenant_id, error], index) =>
+          Effect.gen(function* () {
+            const event_id = `01997c1e-50d2-7c1e-8f00-00000000000${index}`
+            yield* sinkOf(service).rejectEvent(event_id)
+            yield* append(service, { event_id, type, tenant_id, hostname: "www.example.com" })
+            yield* Effect.repeat(Effect.delay(store.rows, "20 millis"), {
+              until: (rows) => rows.some((row) => row.eventId === event_id && row.parkedAt !== undefined)
+            })
+            yield* store.change(event_id, (row) => ({
+              ...row,
+              lastError: error,
+              failedAttempts: row.failedAttempts.map((attempt) => ({ ...attempt, error }))
+            }))
+          })
         )
+        const waiting = { type: "membership.changed", tenant_id: "umbra" }
+        yield* sinkOf(service).failEvent("01997c1e-50d2-7c1e-8f00-000000000007")
+        yield* append(service, { ...waiting, event_id: "01997c1e-50d2-7c1e-8f00-000000000007" }, waiting)
       })
 
     const states: ReadonlyArray<{
       readonly name: string
       readonly title: string
+      /** How it is shown in the docs. */
+      readonly pictured: ReadonlyArray<"light" | "dark" | "narrow">
       readonly make: (service: Browser.Service, page: Page) => Effect.Effect<unknown, unknown>
     }> = [
-      { name: "empty", title: "All is published", make: () => Effect.void },
+      { name: "empty", title: "All is published", pictured: ["light"], make: () => Effect.void },
       {
         name: "busy",
         title: "It moves",
+        pictured: ["light", "dark"],
         make: (service) => {
           const sink = sinkOf(service)
-          const slowly: MemorySink.Step = (batch, publish) => Effect.delay(publish(batch), "120 millis")
+          const slowly: MemorySink.Step = (batch, publish) =>
+            Effect.delay(publish(batch), screenshots === "" ? "1 second" : "400 millis")
           return Effect.gen(function* () {
             yield* sink.script(...Array.from({ length: 400 }, () => slowly))
             for (let round = 0; round < (screenshots === "" ? 1 : 12); round++) {
@@ -416,10 +476,26 @@ describe.runIf(Browser.available())("Dashboard", () => {
       {
         name: "sink-down",
         title: "The sink is unavailable",
+        pictured: ["dark"],
         make: (service) =>
           Effect.gen(function* () {
             yield* append(service, ...many(200))
-            yield* Effect.zipRight(course, sinkOf(service).setAvailable(false))
+            yield* Effect.zipRight(
+              course,
+              sinkOf(service).script(
+                ...Array.from(
+                  { length: 400 },
+                  () => () =>
+                    Effect.fail(
+                      new SinkUnavailable({
+                        sink: "memory",
+                        reason: "unreachable",
+                        message: "Cannot connect to nats://10.0.4.20:4222: connection refused"
+                      })
+                    )
+                )
+              )
+            )
             yield* append(service, ...many(340))
             yield* course
           })
@@ -427,21 +503,24 @@ describe.runIf(Browser.available())("Dashboard", () => {
       {
         name: "parked",
         title: "events are parked",
+        pictured: ["light", "narrow"],
         make: (service) => Effect.zipRight(troubles(service), course)
       },
       {
         name: "event",
         title: "events are parked",
+        pictured: ["light"],
         make: (service, page) =>
           Effect.gen(function* () {
             yield* troubles(service)
-            yield* act(() => button(page, /^0193acme/).click())
+            yield* act(() => button(page, /^01997c1e.*0$/).click())
             yield* sees(page, "Failed attempts")
           })
       },
       {
         name: "paused",
         title: "Paused by hand",
+        pictured: ["light"],
         make: (service) =>
           Effect.gen(function* () {
             yield* Context.get(service.outbox, Pump.Pump).pause
@@ -451,10 +530,11 @@ describe.runIf(Browser.available())("Dashboard", () => {
       {
         name: "database-down",
         title: "The database does not answer",
-        make: (service) =>
+        pictured: ["dark"],
+        make: (service, page) =>
           Effect.gen(function* () {
             yield* append(service, ...many(150))
-            yield* Effect.sleep("1.5 seconds")
+            yield* sees(page, "150 since the start")
             yield* Context.get(service.outbox, MemoryOutboxStore.MemoryOutboxStore).breakWith(
               new OutboxError({ message: "connect ECONNREFUSED 10.0.4.17:5432", retryable: true })
             )
@@ -463,45 +543,33 @@ describe.runIf(Browser.available())("Dashboard", () => {
       }
     ]
 
-    const looks: ReadonlyArray<readonly [string, BrowserContextOptions]> = [
-      ["light", {}],
-      ["dark", dark],
-      ["400 px", narrow]
-    ]
+    const looks = [
+      { look: "light", colorScheme: "light", width: 1280 },
+      { look: "dark", colorScheme: "dark", width: 1280 },
+      { look: "narrow", colorScheme: "light", width: 400 }
+    ] as const
+
+    const picture = (page: Page, name: string) =>
+      act(async () => {
+        await Fs.mkdir(screenshots, { recursive: true })
+        await page.screenshot({ path: `${screenshots}/${name}.png` })
+      })
 
     it.scopedLive.each(states)(
       "$name: said at once, without a barrier, in light, dark and at 400 px",
-      (state) =>
+      ({ make, name, pictured, title }) =>
         Effect.gen(function* () {
-          const service = yield* Browser.service(stage)
-          yield* Effect.forEach(
-            looks,
-            ([look, options], index) =>
-              Effect.gen(function* () {
-                const page = yield* Browser.openPage(stage, service.url, options)
-                yield* act(() => page.getByRole("heading", { level: 1 }).waitFor())
-                // All look at one service: the first makes the state.
-                if (index === 0 || state.name === "event") yield* state.make(service, page)
-                return [look, page] as const
-              }),
-            { concurrency: state.name === "event" ? 1 : 3 }
-          ).pipe(
-            Effect.flatMap(
-              Effect.forEach(([look, page]) =>
-                Effect.gen(function* () {
-                  yield* headline(page, state.title)
-                  if (screenshots !== "") {
-                    const name = `${state.name}-${look.replace(" ", "")}.png`
-                    const path = fileURLToPath(new URL(`../../${screenshots}/${name}`, import.meta.url))
-                    yield* act(() => Fs.mkdir(new URL(`../../${screenshots}`, import.meta.url), { recursive: true }))
-                    yield* act(() => page.screenshot({ path, fullPage: state.name !== "event" }))
-                  }
-                  assert.deepStrictEqual(yield* violations(page), [])
-                  assert.isFalse(yield* isWide(page), look)
-                })
-              )
-            )
-          )
+          const { page, service } = yield* opened()
+          yield* headline(page, "All is published")
+          yield* make(service, page)
+          yield* headline(page, title)
+          for (const { colorScheme, look, width } of looks) {
+            yield* act(() => page.emulateMedia({ colorScheme }))
+            yield* act(() => page.setViewportSize({ width, height: 900 }))
+            if (screenshots !== "" && pictured.includes(look)) yield* picture(page, `${name}-${look}`)
+            if (width > 400) assert.deepStrictEqual(yield* violations(page), [], look)
+            assert.isFalse(yield* isWide(page), look)
+          }
         }),
       120_000
     )

@@ -14,7 +14,7 @@ import * as Controlpublish from "./support/controlpublish.js"
 const command = Effect.gen(function* () {
   const program = yield* Controlpublish.Program
   const cwd = yield* Controlpublish.workingDirectory
-  const options = { cwd, env: { FEED_SINK: "file" } }
+  const options = { cwd, env: { FEED_SINK: "file", ADMIN_PORT: "0" } }
   const started = (args: ReadonlyArray<string>) =>
     Effect.tap(Controlpublish.start(program, args, options), ({ waitFor }) => waitFor(/Stop with Ctrl-C/))
   return {
@@ -92,8 +92,8 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           [{}, "SIGTERM"],
           [{ DATABASE_URL: "postgres://nobody@127.0.0.1:1/none" }, "SIGINT"]
         ] as const) {
-          const serve = yield* Controlpublish.start(program, ["serve"], { cwd, env })
-          yield* serve.waitFor(/sink +nop: nothing will be published.*\nStop with Ctrl-C/)
+          const serve = yield* Controlpublish.start(program, ["serve"], { cwd, env: { ...env, ADMIN_PORT: "0" } })
+          yield* serve.waitFor(/sink +nop: nothing will be published.*\n {2}admin +http:.*\nStop with Ctrl-C/)
           assert.isNull(serve.process.exitCode)
           const { code, stderr } = yield* serve.stop(signal)
           assert.deepStrictEqual([code, stderr], [0, ""])
@@ -216,7 +216,12 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const program = yield* Controlpublish.Program
         const { url } = yield* TestDatabase
         const cwd = yield* Controlpublish.workingDirectory
-        const env = { DATABASE_URL: Redacted.value(url), DATABASE_SCHEMA: "it's", LOG_LEVEL: "debug" }
+        const env = {
+          DATABASE_URL: Redacted.value(url),
+          DATABASE_SCHEMA: "it's",
+          LOG_LEVEL: "debug",
+          ADMIN_PORT: "off"
+        }
         const running = yield* Controlpublish.start(program, ["serve", "--sink=file", "--sink-file-dir", "f/e e/d"], {
           cwd,
           env

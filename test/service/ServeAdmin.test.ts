@@ -166,6 +166,16 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         )
         assert.deepStrictEqual(yield* Effect.promise(() => Fs.readdir(cwd)), [], "it had started something")
         assert.strictEqual((yield* running.stop("SIGTERM")).code, 0)
+
+        const nobody = ["pause", "--reason", "x", "--admin-url", `http://127.0.0.1:${port}`]
+        const alone = yield* Controlpublish.run(program, nobody, { cwd })
+        assert.deepStrictEqual(
+          [alone.code, alone.stderr],
+          [
+            1,
+            `controlpublish: No service answers at http://127.0.0.1:${port} (connect ECONNREFUSED 127.0.0.1:${port}): start serve, or set ADMIN_URL\n`
+          ]
+        )
       })
     )
 

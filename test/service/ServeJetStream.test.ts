@@ -27,6 +27,7 @@ const command = (server: Nats.NatsServer, env: Record<string, string> = {}) =>
         DATABASE_URL: url,
         DATABASE_SCHEMA: schema,
         FEED_SINK: "jetstream",
+        ADMIN_PORT: "off",
         NATS_URL: server.url,
         FEED_POLL_PERIOD: "100ms",
         LOG_LEVEL: "trace",

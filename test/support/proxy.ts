@@ -2,7 +2,7 @@ import { Effect } from "effect"
 import { once } from "node:events"
 import { connect, createServer, type AddressInfo, type Socket } from "node:net"
 
-/** A TCP proxy before a server, which stops to pass anything on when it is told to, and keeps every connection open. */
+/** A TCP proxy before a server, which stops to pass anything on when it is told to, and keeps every connection open. Thawed, it serves those to come. */
 export const freezingProxy = (target: URL) =>
   Effect.acquireRelease(
     Effect.promise(async () => {
@@ -29,7 +29,10 @@ export const freezingProxy = (target: URL) =>
         sockets.forEach((socket) => socket.destroy())
         server.close()
       }
-      return { url, freeze: Effect.sync(freeze), close }
+      const thaw = () => {
+        frozen = false
+      }
+      return { url, freeze: Effect.sync(freeze), thaw: Effect.sync(thaw), close }
     }),
     ({ close }) => Effect.sync(close)
   )

@@ -1,3 +1,5 @@
+import * as Lane from "../../Lane.js"
+
 /** Parts of SQL on the outbox's table that several modules use. */
 
 /** To be published: what the indexes of pumps hold. */
@@ -16,3 +18,27 @@ export const instant = (parameter: string): string => `to_timestamp(${parameter}
 /** The last id that was drawn. */
 export const drawn = (sequence: string): string =>
   `(SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ${sequence})`
+
+export const lanes = `generate_series(0, ${Lane.count - 1}) AS lanes (lane)`
+
+/**
+ * A lane's rows in the order that only an index by lane and id can give. Said as `lane = …`, it would be no order by lane
+ * to the planner, and where it takes most rows to be pending it walks over the whole table by id.
+ */
+export const inLane = (lane: string): string => `lane BETWEEN ${lane} AND ${lane}`
+
+/** The first rows of the lane `lanes.lane` that a partial index holds. */
+export const ofLane = (outbox: string, condition: string, what: string, limit: string): string =>
+  `SELECT ${what} FROM ${outbox} WHERE ${condition} AND ${inLane("lanes.lane")} ORDER BY lane, id LIMIT ${limit}`
+
+/**
+ * Counts the pending or the parked rows up to a limit. Lane by lane, so that it takes their index whatever the statistics
+ * say: they may be of a time when most rows were pending.
+ */
+export const count = (outbox: string, condition: string, limit: string): string =>
+  `(SELECT count(*)::int FROM (SELECT FROM ${lanes} CROSS JOIN LATERAL (${ofLane(outbox, condition, "", limit)}) rows
+    LIMIT ${limit}) counted)`
+
+/** Counts the rows that wait for a retry up to a limit. */
+export const countWaiting = (outbox: string, limit: string): string =>
+  `(SELECT count(*)::int FROM (SELECT FROM ${outbox} WHERE ${waiting} ORDER BY next_attempt_at LIMIT ${limit}) counted)`

@@ -3,7 +3,7 @@ import * as Struct from "effect/Struct"
 import * as Lane from "../../Lane.js"
 import type { EventFilter, EventPage, EventSummary, PageOptions } from "../../OutboxAdmin.js"
 import type { OutboxError } from "../../OutboxStore.js"
-import { instant, milliseconds, parked, pending, waiting } from "./columns.js"
+import { inLane, instant, milliseconds, parked, pending, waiting } from "./columns.js"
 import type { Names } from "./names.js"
 import type { Session } from "./session.js"
 
@@ -97,8 +97,8 @@ const ofLanes = (where: string, ofKey: boolean, rows: number): Source => ({
     ? `(VALUES (hashtext($6::text COLLATE "C") & ${Lane.count - 1}))`
     : `generate_series(0, ${Lane.count - 1})`,
   rows,
-  where: `${where} AND lane = parts.part AND ${before}`,
-  order: "id DESC"
+  where: `${where} AND ${inLane("parts.part")} AND ${before}`,
+  order: "lane DESC, id DESC"
 })
 
 /** All that wait, where they are few. */

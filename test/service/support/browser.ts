@@ -1,7 +1,7 @@
 /** A real browser, and the dashboard over an outbox in memory. */
 import { MemoryOutboxAdmin, MemoryOutboxStore, MemorySink } from "controlpublish/testing"
 import { HttpServer } from "@effect/platform"
-import { Effect, Exit, Layer, Redacted, Scope } from "effect"
+import { Context, Effect, Layer, Redacted, type Scope } from "effect"
 import { existsSync } from "node:fs"
 import { execFile } from "node:child_process"
 import * as Fs from "node:fs/promises"
@@ -86,7 +86,7 @@ export const openPage = (
     return page
   })
 
-/** The real server over an outbox in memory. `stop` ends the server and leaves the outbox. */
+/** The real server over an outbox in memory. */
 export const service = (stage: Stage, options: { readonly token?: string } = {}) =>
   Effect.gen(function* () {
     const store = Layer.mergeAll(MemoryOutboxStore.layer, MemorySink.layer)
@@ -97,27 +97,20 @@ export const service = (stage: Stage, options: { readonly token?: string } = {})
         Layer.provide(PumpConfig.layer({ batchSize: 50 }))
       )
     )
-    const serve = (port: number) =>
-      Effect.gen(function* () {
-        const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
-        const server: AdminServer.Options = {
-          host: "127.0.0.1",
-          port,
-          orFree: false,
-          token: options.token === undefined ? undefined : Redacted.make(options.token),
-          dashboard: stage.directory
-        }
-        const context = yield* Layer.build(
-          AdminServer.layer(server).pipe(
-            Layer.provideMerge(AdminServer.layerServer(server)),
-            Layer.provide(Layer.succeedContext(outbox))
-          )
-        ).pipe(Scope.extend(scope))
-        const http = yield* Effect.provide(HttpServer.HttpServer, context)
-        return { url: AdminServer.urlOf(http), stop: Scope.close(scope, Exit.void) }
-      })
-    const { stop, url } = yield* serve(0)
-    return { url, stop, restart: serve(Number(new URL(url).port)), outbox }
+    const settings: AdminServer.Options = {
+      host: "127.0.0.1",
+      port: 0,
+      orFree: false,
+      token: options.token === undefined ? undefined : Redacted.make(options.token),
+      dashboard: stage.directory
+    }
+    const server = yield* Layer.build(
+      AdminServer.layer(settings).pipe(
+        Layer.provideMerge(AdminServer.layerServer(settings)),
+        Layer.provide(Layer.succeedContext(outbox))
+      )
+    )
+    return { url: AdminServer.urlOf(Context.get(server, HttpServer.HttpServer)), outbox }
   })
 
 export type Service = Effect.Effect.Success<ReturnType<typeof service>>

@@ -369,6 +369,7 @@ export const App = () => {
             </div>
             <Events
               filter={place.filter}
+              counts={status.outbox}
               now={now}
               version={version}
               connected={connected}

@@ -16,6 +16,8 @@ const height = 150
 
 const colourOf = (element: Element): string => getComputedStyle(element).color
 
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" })
+
 const compact = new Intl.NumberFormat("en", { notation: "compact" })
 
 const range = (_: UPlot, _min: number | null, max: number | null): UPlot.Range.MinMax => [
@@ -25,10 +27,10 @@ const range = (_: UPlot, _min: number | null, max: number | null): UPlot.Range.M
 
 const summary = ({ name, values }: Series): string => {
   const known = values.filter((value) => value !== null)
-  const latest = known[known.length - 1]
-  return latest === undefined
+  const latest = values[values.length - 1] ?? undefined
+  return known.length === 0
     ? `${name}: not known`
-    : `${name}: now ${Words.rate(latest)}, lowest ${Words.rate(Math.min(...known))}, highest ${Words.rate(Math.max(...known))}`
+    : `${name}: now ${latest === undefined ? "not known" : Words.rate(latest)}, lowest ${Words.rate(Math.min(...known))}, highest ${Words.rate(Math.max(...known))}`
 }
 
 export const Chart = (props: {
@@ -53,12 +55,18 @@ export const Chart = (props: {
       {
         width: area.current!.clientWidth,
         height,
-        padding: [8, 4, 0, 0],
+        padding: [8, 28, 0, 0],
         legend: { show: false },
         cursor: { show: false },
         scales: { y: { range } },
         axes: [
-          { ...axis, grid: { show: false }, size: 24, space: 70 },
+          {
+            ...axis,
+            grid: { show: false },
+            size: 24,
+            space: 110,
+            values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000))
+          },
           { ...axis, grid, size: 44, values: (_, ticks) => ticks.map((tick) => compact.format(tick)) }
         ],
         series: [

@@ -1,6 +1,6 @@
 /** The table of events: filtered, in pages, and what can be done to them. */
 import { useEffect, useState } from "preact/hooks"
-import type { EventState, EventSummary } from "../../../OutboxAdmin.js"
+import type { Count, EventState, EventSummary } from "../../../OutboxAdmin.js"
 import * as Api from "./api.js"
 import { useLoaded } from "./live.js"
 import * as Words from "./words.js"
@@ -144,6 +144,8 @@ const emptyWords = (filter: Api.Filter): string => {
 
 export const Events = (props: {
   readonly filter: Api.Filter
+  /** How many there are, as far as that is counted. */
+  readonly counts: { readonly [S in EventState]?: typeof Count.Type } | undefined
   readonly now: number
   /** Changes when what is shown may have. */
   readonly version: number
@@ -153,7 +155,7 @@ export const Events = (props: {
   readonly onRedrive: (event: EventSummary) => void
   readonly onRedriveAll: () => void
 }) => {
-  const { connected, filter, now, onFilter, onOpen, onRedrive, onRedriveAll, version } = props
+  const { connected, counts, filter, now, onFilter, onOpen, onRedrive, onRedriveAll, version } = props
   const wanted = JSON.stringify(filter)
   // The cursors that lead to this page, for this filter.
   const [path, setPath] = useState<{ readonly of: string; readonly cursors: ReadonlyArray<string> }>({
@@ -190,6 +192,9 @@ export const Events = (props: {
               onClick={() => onFilter({ ...filter, state })}
             >
               {state === undefined ? "All" : Words.states[state].name}
+              {state !== undefined && counts?.[state] !== undefined && (
+                <span class="count"> {Words.shortCount(counts[state])}</span>
+              )}
             </button>
           ))}
         </div>

@@ -89,7 +89,7 @@ export const Lanes = (props: {
                 <span class="sr">{spoken(lane, now)}</span>
                 <span class="cell" aria-hidden="true">
                   <span class="number">{number}</span>
-                  <b>{Words.shortCount(lane.pending)}</b>
+                  <b>{lane.pending.value > 0 && Words.shortCount(lane.pending)}</b>
                   <span class="age">
                     {lane.head === undefined
                       ? ""

@@ -19,7 +19,7 @@ export interface Verdict {
 const old = 60_000
 
 /** The backlog is compared with that of so long ago. */
-const lookBack = 60_000
+const lookBack = 15_000
 
 const backlogOf = ({ outbox }: Status): string =>
   outbox === undefined ? "What is in the outbox stays there" : `${Words.events(outbox.pending)} pending`

@@ -28,7 +28,7 @@ import {
   type Settlement
 } from "../OutboxStore.js"
 import * as Columns from "./internal/columns.js"
-import { instant, milliseconds, parked, pending } from "./internal/columns.js"
+import { inLane, inLaneFrom, instant, milliseconds, parked, pending } from "./internal/columns.js"
 import * as Names from "./internal/names.js"
 import * as Positions from "./internal/positions.js"
 import { toOutboxError } from "./internal/failure.js"
@@ -53,6 +53,7 @@ const appended = `event_id, event_type, tenant_id, stack_id, version, base_versi
 
 const statements = (names: Names.Names) => {
   const { attempts, outbox } = names
+  const probed = "(position - 1)::smallint"
   const into = `INSERT INTO ${outbox} (${appended})`
   const unlessThere = "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
   const drawn = `${Columns.drawn(names.sequence)}::text`
@@ -85,7 +86,8 @@ const statements = (names: Names.Names) => {
 
     takeBack: `DELETE FROM ${outbox} WHERE event_id = ANY ($1::text[])`,
 
-    // $1 starts, $2 now
+    // $1 starts, $2 now. In the order of (lane, id), which leaves the planner the pending rows' index alone: with the
+    // statistics of a backlog that is gone it would walk the whole table by id. OFFSET 0 has EXISTS keep its order.
     probe: (afterParked: AfterParked) => `
       SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, ${drawn} AS drawn,
         (SELECT ${milliseconds("min(next_attempt_at)")} FROM ${outbox}
@@ -97,18 +99,18 @@ const statements = (names: Names.Names) => {
       FROM (
         SELECT position::int - 1 AS lane, least(first.id, parked.id) AS head,
           first.id IS NOT NULL AND (${publishable("first", "$2", afterParked)} OR EXISTS (
-            SELECT FROM ${outbox} later WHERE ${pending} AND lane = position - 1 AND later.id > first.id
-              AND ${publishable("later", "$2", afterParked)})) AS publishable,
-          EXISTS (SELECT FROM ${outbox} other WHERE ${pending} AND lane = position - 1 AND other.id >= first.id
-            ORDER BY other.id OFFSET ${crowd - 1} LIMIT 1) AS crowded
+            SELECT FROM ${outbox} later WHERE ${pending} AND ${inLaneFrom(probed, "first.id + 1")}
+              AND ${publishable("later", "$2", afterParked)} ORDER BY lane, id OFFSET 0)) AS publishable,
+          EXISTS (SELECT FROM ${outbox} other WHERE ${pending} AND ${inLaneFrom(probed, "first.id")}
+            ORDER BY lane, id OFFSET ${crowd - 1} LIMIT 1) AS crowded
         FROM unnest($1::bigint[]) WITH ORDINALITY AS starts (start, position)
         LEFT JOIN LATERAL (
-          SELECT id, lane, ordering_key FROM ${outbox} WHERE ${pending} AND lane = position - 1 AND id >= start
-          ORDER BY id LIMIT 1
+          SELECT id, lane, ordering_key FROM ${outbox} WHERE ${pending} AND ${inLaneFrom(probed, "start")}
+          ORDER BY lane, id LIMIT 1
         ) first ON true
         LEFT JOIN LATERAL (
-          SELECT id FROM ${outbox} WHERE ${parked} AND lane = position - 1
-          ORDER BY id LIMIT 1
+          SELECT id FROM ${outbox} WHERE ${parked} AND ${inLane(probed)}
+          ORDER BY lane, id LIMIT 1
         ) parked ON true
         WHERE first.id IS NOT NULL OR parked.id IS NOT NULL
       ) lanes`,
@@ -134,9 +136,9 @@ const statements = (names: Names.Names) => {
           CROSS JOIN LATERAL (
             SELECT id, event_id, ordering_key, payload_json, payload_bytes, traceparent, created_at, attempt_count
             FROM ${outbox} candidate
-            WHERE ${pending} AND lane = taken.lane AND id >= taken.start
+            WHERE ${pending} AND ${inLaneFrom("taken.lane", "taken.start")}
               AND ${publishable("candidate", String(now), afterParked)}
-            ORDER BY id LIMIT ${limit}
+            ORDER BY lane, id LIMIT ${limit}
           ) candidate
           WHERE taken.lane = ANY (current_setting('controlpublish.lanes_taken')::smallint[])
           ORDER BY id LIMIT ${limit}

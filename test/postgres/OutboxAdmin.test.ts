@@ -1,6 +1,6 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Option } from "effect"
+import { Array as Arr, Clock, Effect, Fiber, Layer, Option } from "effect"
 import { OutboxAdmin, OutboxStore, Pump, PumpConfig } from "../../src/index.js"
 import { Postgres, PostgresOutboxAdmin } from "../../src/postgres/index.js"
 import * as Names from "../../src/postgres/internal/names.js"
@@ -250,9 +250,13 @@ describe("OutboxAdmin in PostgreSQL, by hand", () => {
     Effect.gen(function* () {
       yield* numbers
       yield* insert(20_000)
+      const now = yield* Clock.currentTimeMillis
       // Everything was pending when they were taken.
       yield* query("ALTER TABLE control_events_outbox SET (autovacuum_enabled = false)")
       yield* query("UPDATE control_events_outbox SET published_at = now(), published_control_version = id")
+      yield* query(
+        "UPDATE control_events_outbox SET published_at = NULL, published_control_version = NULL WHERE id > 19990"
+      )
       const scans = Effect.map(
         query(`SELECT seq_scan::int AS scans, idx_scan::int AS "indexScans", (SELECT idx_tup_read::int
             FROM pg_stat_user_indexes WHERE indexrelname = 'control_events_outbox_pkey') AS "walkedById"
@@ -265,10 +269,16 @@ describe("OutboxAdmin in PostgreSQL, by hand", () => {
       yield* Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         const store = yield* OutboxStore.OutboxStore
-        assert.strictEqual((yield* admin.overview({ limit: 10_000 })).pending.value, 0)
-        assert.deepStrictEqual((yield* admin.events({ state: "pending" }, { limit: 10 })).events, [])
-        assert.strictEqual((yield* store.backlog({ limit: 10_000 })).pending.value, 0)
+        assert.strictEqual((yield* admin.overview({ limit: 10_000 })).pending.value, 10)
+        assert.strictEqual((yield* admin.events({ state: "pending" }, { limit: 100 })).events.length, 10)
+        assert.strictEqual((yield* store.backlog({ limit: 10_000 })).pending.value, 10)
         assert.strictEqual(yield* admin.redrive({}, by), 0)
+        const { lanes } = yield* store.probe({ now, afterParked: "pass" })
+        assert.isTrue(Arr.isNonEmptyReadonlyArray(lanes))
+        if (!Arr.isNonEmptyReadonlyArray(lanes)) return
+        const options = { lanes, now, afterParked: "pass", limit: 500, maxBytes: 1_000_000, holdFor: 10_000 } as const
+        const claim = yield* Effect.scoped(store.claim(options))
+        assert.strictEqual(claim._tag === "Claim" ? claim.rows.length : 0, 10)
       }).pipe(Effect.provide(Layer.fresh(Layer.merge(PostgresOutboxAdmin.layer(), Postgres.layer()))))
       const ended = query(`SELECT FROM pg_stat_activity WHERE application_name = 'controlpublish'`)
       yield* Effect.repeat(ended, { until: (rows) => rows.length === 0 })

@@ -27,6 +27,10 @@ export const lanes = `generate_series(0, ${Lane.count - 1}) AS lanes (lane)`
  */
 export const inLane = (lane: string): string => `lane BETWEEN ${lane} AND ${lane}`
 
+/** A lane's rows from an id on, in that order, too: the index begins there, and no entry before it is looked at. */
+export const inLaneFrom = (lane: string, start: string): string =>
+  `(lane, id) >= (${lane}, ${start}) AND lane <= ${lane}`
+
 /** The first rows of the lane `lanes.lane` that a partial index holds. */
 export const ofLane = (outbox: string, condition: string, what: string, limit: string): string =>
   `SELECT ${what} FROM ${outbox} WHERE ${condition} AND ${inLane("lanes.lane")} ORDER BY lane, id LIMIT ${limit}`

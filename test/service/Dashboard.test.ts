@@ -321,7 +321,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
       assert.strictEqual(yield* act(() => page.getByLabel("Reason").inputValue()), "by hand")
       yield* press(page, "Escape")
       yield* act(() => page.getByRole("dialog").waitFor({ state: "detached" }))
-      assert.strictEqual(yield* focused, "Redrive e1")
+      yield* act(() => button(page, "Redrive e1").and(page.locator(":focus")).waitFor())
       yield* press(page, "Enter")
       yield* act(() => page.getByRole("dialog").waitFor())
       yield* act(() => page.keyboard.type("by hand"))

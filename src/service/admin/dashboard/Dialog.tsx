@@ -1,6 +1,6 @@
 /** A modal dialog: Escape closes it, and the focus goes back to where it was. */
 import type { ComponentChildren } from "preact"
-import { useEffect, useId, useRef, useState } from "preact/hooks"
+import { useId, useLayoutEffect, useRef, useState } from "preact/hooks"
 import * as Api from "./api.js"
 
 export const Dialog = (props: {
@@ -12,7 +12,8 @@ export const Dialog = (props: {
   const { children, onClose, title, wide } = props
   const ref = useRef<HTMLDialogElement>(null)
   const id = useId()
-  useEffect(() => {
+  // Before the element is taken away, with which the focus would go.
+  useLayoutEffect(() => {
     const before = document.activeElement
     const dialog = ref.current!
     dialog.showModal()

@@ -223,7 +223,7 @@ describe("the span of a publish", () => {
     ) => Effect.Effect<A, E, Outbox.Outbox | MemorySink.MemorySink>
   ) => {
     const { layer, named } = recorder()
-    return use(named).pipe(Effect.provide(Test), Effect.provide(layer))
+    return Effect.provide(use(named), Layer.provideMerge(Test, layer))
   }
 
   it.scoped("belongs to the trace of the append, also when the append took several", () =>

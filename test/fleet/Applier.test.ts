@@ -451,10 +451,10 @@ describe("Applier", () => {
         {},
         { otherwise: () => Effect.map(Effect.currentSpan, (span) => seen.push(span.traceId)) }
       )
-      const { context, span } = yield* Effect.tracer
+      const tracer = yield* Effect.tracer
       const applier = yield* Layer.build(
         Layer.provide(Applier.layerManual(handlers), Layer.succeed(Source.Source, traced))
-      ).pipe(Effect.withTracer(Tracer.make({ context, span })))
+      ).pipe(Effect.withTracer(Tracer.make({ ...tracer })))
       yield* Context.get(applier, Applier.Applier).drain
       assert.deepStrictEqual(seen, [traceId])
     }).pipe(Effect.scoped, Effect.provide(base))

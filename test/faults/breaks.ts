@@ -33,7 +33,7 @@ export const breaks: Readonly<
   "write-back-first": [
     {
       file: "src/Pump.ts",
-      from: "const settlement = yield* Batch.run(sink, config, claim.rows, now)\n        yield* claim.settle(settlement)",
+      from: "const settlement = yield* Batch.run(sink, config, claim.rows, now)\n        yield* Metric.trackDurationWith(claim.settle(settlement), PumpMetrics.writeBackDuration, Duration.toSeconds)",
       to: "yield* claim.settle({ now, published: claim.rows.map(({ id }) => ({ id, version: 1 as never })), failed: [], parked: [] })\n        const settlement = yield* Batch.run(sink, config, claim.rows, now)"
     }
   ],

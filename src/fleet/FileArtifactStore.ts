@@ -32,6 +32,9 @@ const abandonedAfter = 24 * 60 * 60 * 1_000
 
 const root = "sha256"
 
+/** Begins the temporary names of artifacts that a sweep takes away. They say what they are, so that they can come back. */
+const taken = /^\.tmp-taken-sha256-([0-9a-f]{2})-([0-9a-f]{62})-/
+
 const isRange = (name: string): boolean => /^[0-9a-f]{2}$/.test(name)
 
 const isRest = (name: string): boolean => /^[0-9a-f]{62}$/.test(name)
@@ -74,11 +77,26 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
     const touch = (path: string): Effect.Effect<void, Files.FileError> =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => Files.attempt(() => Fs.utimes(path, now / 1_000, now / 1_000)))
 
-    const temporary = () => Files.temporaryPath(directory, randomUUID())
+    const temporary = (prefix = "") => Files.temporaryPath(directory, `${prefix}${randomUUID()}`)
+
+    const bringBack = (away: string, path: string): Effect.Effect<void, Files.FileError> =>
+      Files.attempt(() => Fs.link(away, path)).pipe(
+        Effect.catchIf(
+          ({ code }) => code === "EEXIST" || code === "ENOENT",
+          () => Effect.void
+        ),
+        Effect.zipRight(Files.remove(away))
+      )
 
     const removeAbandoned = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       for (const path of (yield* Files.ifPresent(Files.temporaries(directory))) ?? []) {
+        const [, range, rest] = taken.exec(Path.basename(path)) ?? []
+        if (range !== undefined && rest !== undefined) {
+          // Of a sweep that died before it knew whether a `put` was faster. One that was put since is left as it is.
+          yield* bringBack(path, Path.join(directory, root, range, rest))
+          continue
+        }
         const at = yield* Files.ifPresent(modifiedAt(path))
         if (at !== undefined && at < now - abandonedAfter) yield* Files.remove(path)
       }
@@ -136,7 +154,9 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
           Effect.flatMap((bytes) => verify(bytes, reference))
         ),
 
-      list: Stream.fromIterableEffect(directories(Path.join(directory, root), isRange)).pipe(
+      list: Stream.fromIterableEffect(
+        Effect.zipRight(removeAbandoned, directories(Path.join(directory, root), isRange))
+      ).pipe(
         Stream.mapEffect((range) =>
           Effect.map(directories(Path.join(directory, root, range), isRest), (names) =>
             names.map((name) => `${root}/${range}/${name}`)
@@ -160,10 +180,12 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
           const path = Path.join(directory, artifactRef)
           const putAt = yield* Files.ifPresent(modifiedAt(path))
           if (putAt === undefined || putAt > notPutAfter) return false
-          const away = temporary()
+          const away = temporary(`taken-${artifactRef.replaceAll("/", "-").slice(0, 100)}-`)
           if ((yield* Files.ifPresent(Effect.as(Files.rename(path, away), true))) === undefined) return false
-          if ((yield* modifiedAt(away)) > notPutAfter) {
-            yield* Files.rename(away, path)
+          const takenAt = yield* Files.ifPresent(modifiedAt(away))
+          if (takenAt === undefined) return false
+          if (takenAt > notPutAfter) {
+            yield* bringBack(away, path)
             return false
           }
           yield* Files.remove(away)

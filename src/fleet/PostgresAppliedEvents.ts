@@ -138,12 +138,15 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
                 null
               )
               const outcomes: Array<"applied" | "skipped"> = []
+              const anyFresh = fresh.size > 0
               for (const [{ eventId }, effect] of events) {
                 // One that comes twice is fresh the first time.
                 const isFresh = fresh.delete(eventId)
                 if (isFresh) yield* effect
                 outcomes.push(isFresh ? "applied" : "skipped")
               }
+              // To COMMIT after a failed statement PostgreSQL answers with a rollback, and no error.
+              if (anyFresh) yield* run("keep what was applied: a statement failed and its handler went on", "SELECT 1")
               return outcomes
             })
           )

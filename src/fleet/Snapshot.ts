@@ -25,23 +25,37 @@ export interface Snapshot {
 }
 
 /**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options {
+  /** The PostgreSQL schema of the outbox. Default `public`. */
+  readonly schema?: string | undefined
+  /**
+   * The newest version of the feed (`Source.look`), read before the transaction began: what the feed had by then, the
+   * snapshot holds. Needed where published rows are removed from the outbox, which does not know their versions any more.
+   * Default 0.
+   */
+  readonly newest?: Position | undefined
+}
+
+/**
  * Reads the position from the outbox. To be run in the transaction that reads the snapshot, whose isolation has to be
  * `REPEATABLE READ`: so both are of the same moment.
  *
  * @since 1.0.0
  * @category constructors
  */
-export const take = (
-  options: { readonly schema?: string | undefined } = {}
-): Effect.Effect<Snapshot, OutboxError, SqlClient.SqlClient> =>
+export const take = (options: Options = {}): Effect.Effect<Snapshot, OutboxError, SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (client) => {
     const table = `${quote(options.schema ?? "public")}.control_events_outbox`
     return client
       .withoutTransforms()
       .unsafe<{ readonly position: number; readonly pending: ReadonlyArray<EventId> }>(
-        `SELECT coalesce(max(published_control_version), 0)::float8 AS position,
+        `SELECT greatest(max(published_control_version), $1::bigint)::float8 AS position,
           coalesce(array_agg(event_id) FILTER (WHERE published_control_version IS NULL), '{}') AS pending
-        FROM ${table}`
+        FROM ${table}`,
+        [options.newest ?? 0]
       )
       .pipe(
         Effect.mapBoth({

@@ -229,6 +229,23 @@ layer(postgres, { excludeTestServices: true, timeout: "60 seconds" })("AppliedEv
     })
   )
 
+  it.effect("fails where a statement failed and the effect went on, but for one in a savepoint", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const applied = yield* AppliedEvents.AppliedEvents
+      first += 1_000
+      const broken = sql`SELECT 1 / 0`
+      const error = yield* Effect.flip(applied.applyOnce(delivery("w-1", first), Effect.ignore(broken)))
+      assert.strictEqual(error._tag, "AppliedEventsError")
+      assert.isFalse(error.retryable)
+      assert.include(error.message, "a statement failed and its handler went on")
+      assert.isFalse(yield* applied.isApplied(EventId.make("w-1")))
+      const inSavepoint = Effect.ignore(sql.withTransaction(broken))
+      assert.strictEqual(yield* applied.applyOnce(delivery("w-1", first), inSavepoint), "applied")
+      assert.isTrue(yield* applied.isApplied(EventId.make("w-1")))
+    })
+  )
+
   it.effect("keeps nothing of an effect that is interrupted", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient

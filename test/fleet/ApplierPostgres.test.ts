@@ -191,6 +191,17 @@ layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServi
         const { pending, position } = yield* Snapshot.take()
         assert.strictEqual(position, 6)
         assert.sameMembers([...pending], ids(7, 10))
+        // What retention has removed by then, the feed alone knows.
+        yield* Effect.flip(
+          sql.withTransaction(
+            Effect.gen(function* () {
+              yield* sql`DELETE FROM control_events_outbox WHERE published_at IS NOT NULL`
+              assert.strictEqual((yield* Snapshot.take({ newest: 6 })).position, 6)
+              return yield* Effect.fail("undo")
+            })
+          )
+        )
+        assert.strictEqual((yield* Snapshot.take({ newest: 2 })).position, 6)
         yield* provided(
           Effect.gen(function* () {
             const events = yield* AppliedEvents.AppliedEvents

@@ -194,6 +194,33 @@ laws("ArtifactStore in files", inDirectory, () => {
       }
     }))
 
+  test("brings back what a sweep that died had taken away, but for what was put since", (directory, store) =>
+    Effect.gen(function* () {
+      const names = Effect.promise(() => Fs.readdir(directory))
+      /** A sweep dies between the two steps of a removal. */
+      const take = ({ artifact_ref }: ArtifactStore.Reference) =>
+        Effect.promise(() =>
+          Fs.rename(
+            Path.join(directory, artifact_ref),
+            Path.join(directory, `.tmp-taken-${artifact_ref.replaceAll("/", "-")}-1`)
+          )
+        )
+      const lost = yield* store.put(bytes("lost"))
+      const again = yield* store.put(bytes("again"))
+      yield* take(lost)
+      yield* take(again)
+      yield* TestClock.adjust("1 hour")
+      const putAt = yield* Clock.currentTimeMillis
+      yield* store.put(bytes("again"))
+      const listed = Array.from(yield* Stream.runCollect(store.list))
+      assert.sameDeepMembers(listed, [
+        { artifactRef: lost.artifact_ref, putAt: putAt - 3_600_000 },
+        { artifactRef: again.artifact_ref, putAt }
+      ])
+      assert.strictEqual(text(yield* store.get(lost)), "lost")
+      assert.deepStrictEqual(yield* names, ["sha256"])
+    }))
+
   test("removes what processes that died have left unfinished", (directory, store) =>
     Effect.gen(function* () {
       yield* Effect.promise(async () => {

@@ -23,7 +23,7 @@ import {
   type EventState,
   type Overview
 } from "../OutboxAdmin.js"
-import { maxErrorLength, type Count, type OutboxError } from "../OutboxStore.js"
+import { maxErrorLength, OutboxError, type Count } from "../OutboxStore.js"
 import { truncate } from "../internal/text.js"
 import * as Columns from "./internal/columns.js"
 import { drawn, instant, parked, pending } from "./internal/columns.js"
@@ -140,6 +140,16 @@ const count = (value: number, limit: number): Count => ({ value, exact: value < 
 const checkCursor = ({ cursor }: { readonly cursor?: string | undefined }): Effect.Effect<void, InvalidCursor> =>
   cursor === undefined || /^[1-9]\d{0,17}$/.test(cursor) ? Effect.void : Effect.fail(new InvalidCursor({ cursor }))
 
+/** Says whom the lock of a lane was waited for, where it was not had. */
+const laneIsHeld = (error: OutboxError): OutboxError =>
+  error.cause instanceof Error && "code" in error.cause && error.cause.code === "55P03"
+    ? new OutboxError({
+        message: `A publish of the event's lane is in flight, or the table is locked, for more than ${lockTimeout / 1000} seconds: try again. ${error.message}`,
+        retryable: true,
+        cause: error.cause
+      })
+    : error
+
 /** In the order of the parked rows' index. */
 interface Place {
   readonly lane: number
@@ -209,7 +219,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
     ): Effect.Effect<void, EventNotFound | WrongState | OutboxError> =>
       write((session) =>
         Effect.gen(function* () {
-          const [locked] = yield* session.query(text.lockLane, [eventId])
+          const [locked] = yield* Effect.mapError(session.query(text.lockLane, [eventId]), laneIsHeld)
           if (locked === undefined) return yield* new EventNotFound({ eventId })
           const [done] = yield* session.query(statement, [eventId, ...values])
           if (done !== undefined) return

@@ -15,6 +15,7 @@ import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as HashMap from "effect/HashMap"
 import * as Logger from "effect/Logger"
 import * as Append from "./commands/append.js"
 import * as Apply from "./commands/apply.js"
@@ -32,7 +33,7 @@ import * as Show from "./commands/show.js"
 import * as Status from "./commands/status.js"
 import * as Tail from "./commands/tail.js"
 import { CliError } from "./internal/CliError.js"
-import { discreet, messageOf, oneLine } from "./internal/text.js"
+import { discreet, escaped, messageOf, oneLine } from "./internal/text.js"
 import { version } from "./internal/version.js"
 import * as ServiceConfig from "./ServiceConfig.js"
 import * as Telemetry from "./Telemetry.js"
@@ -73,10 +74,17 @@ const describe = (cause: Cause.Cause<unknown>): { readonly message: string | und
 }
 
 /** Output for people and programs goes to stdout, and all else to stderr. */
+const escapedText = (value: unknown): unknown => (typeof value === "string" ? escaped(value) : value)
+
+/** Logs are read in terminals, and hold what others wrote into the outbox. */
 const loggers: Readonly<Record<ServiceConfig.LogFormat, Logger.Logger<unknown, void>>> = {
-  json: Logger.withConsoleError(Logger.jsonLogger),
-  logfmt: Logger.withConsoleError(Logger.logfmtLogger),
-  pretty: Logger.prettyLogger({ stderr: true })
+  json: Logger.withConsoleError(Logger.map(Logger.jsonLogger, escaped)),
+  logfmt: Logger.withConsoleError(Logger.map(Logger.logfmtLogger, escaped)),
+  pretty: Logger.mapInputOptions(Logger.prettyLogger({ stderr: true }), (options: Logger.Logger.Options<unknown>) => ({
+    ...options,
+    message: Array.isArray(options.message) ? options.message.map(escapedText) : escapedText(options.message),
+    annotations: HashMap.map(options.annotations, escapedText)
+  }))
 }
 
 /** What @effect/cli says of a command line quotes it, and a URL with a password may have got into the wrong place. */

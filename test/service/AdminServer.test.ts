@@ -220,6 +220,8 @@ describe("AdminServer", () => {
           assert.deepStrictEqual([status, json._tag, json.field], [400, "BadRequest", field], path)
           assert.match(String(json.message), new RegExp(`^${field}: `), path)
         }
+        const { json } = yield* get("/api/events?state=lost")
+        assert.strictEqual(json.message, "state: valid is pending, waiting, parked or published")
         for (const [path, body, field] of [
           ["/api/pump/pause", {}, "reason"],
           ["/api/pump/pause", { reason: " " }, "reason"],

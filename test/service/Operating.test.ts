@@ -103,6 +103,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           [["discard", "e4", "--reason", "x"], 4, /only one that is not published can be discarded/],
           [["redrive", "e8"], 4, /only one that is parked can be redriven/],
           [["park", "e8", "--reason", " "], 2, /--reason: got "", valid is text of 1 to 500 characters/],
+          [["redrive", "e1", "--dry-run"], 2, /redrive has no option "--dry-run"/],
           [["redrive"], 2, /redrive takes ids, or a filter/],
           [["redrive", "--all", "e1"], 2, /redrive takes ids, or a filter/],
           [["events", "--state", "lost"], 2, /--state: got "lost", valid is pending, waiting, parked or published/],
@@ -116,6 +117,12 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           ([args, code, line]) => Effect.map(run(args), (result) => fails(result, code, line)),
           { concurrency: 3, discard: true }
         )
+        // A terminal that reads the logs is told nothing by what others wrote.
+        for (const LOG_FORMAT of ["logfmt", "json"]) {
+          const { stderr } = yield* run(["show", "\u009b31m\u202ered", "--log-level", "debug"], { LOG_FORMAT })
+          assert.match(stderr, /\\u009b31m\\u202ered/)
+          assert.notMatch(stderr, /[\u009b\u202e]/)
+        }
         // Without a reason.
         assert.strictEqual((yield* run(["discard", "e8"])).code, 2)
       })

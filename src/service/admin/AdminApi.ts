@@ -284,7 +284,10 @@ const outbox = HttpApiGroup.make("outbox")
           tenant: Schema.optional(nonEmpty),
           key: Schema.optional(text),
           state: Schema.optional(
-            EventState.annotations({ message: () => "valid is pending, waiting, parked or published" })
+            EventState.annotations({
+              // Else the first of them is said to be what is expected.
+              message: () => ({ message: "valid is pending, waiting, parked or published", override: true })
+            })
           ),
           since: instantFromString,
           until: instantFromString,

@@ -10,6 +10,7 @@ import * as PumpCommand from "../internal/pumpCommand.js"
  * @category commands
  */
 export const command = PumpCommand.make("pause", {
-  done: "Paused: this service publishes nothing more until it is resumed or started anew. Other pumps go on.",
+  done: (url) =>
+    `Paused: the service at ${url} publishes nothing more until it is resumed or started anew. Other pumps go on.`,
   description: "Have the pump of a running service finish what is in flight and publish nothing more. Others go on."
 })

@@ -13,7 +13,7 @@ import * as Struct from "effect/Struct"
 import { EventNotFound, OutboxAdmin, WrongState, type By, type EventFilter } from "../../OutboxAdmin.js"
 import { usage } from "../internal/CliError.js"
 import * as Operating from "../internal/operating.js"
-import { count } from "../internal/text.js"
+import { count, quote } from "../internal/text.js"
 import * as ServiceConfig from "../ServiceConfig.js"
 
 /** One after another: the first one that cannot be redriven ends it, and is told of. */
@@ -57,6 +57,9 @@ export const command = Command.make(
       const by = Operating.by(yield* Operating.checkReason(reason))
       const filter = yield* Operating.toFilter({ ...flags, id: Option.none() })
       const ways = [ids.length > 0, Object.keys(filter).length > 0, all].filter((given) => given)
+      // Whatever option is not known is taken for an id, and the ids before it would be redriven.
+      const unknown = ids.find((id) => id.startsWith("--"))
+      if (unknown !== undefined) return yield* usage(`redrive has no option ${quote(unknown)}`)
       if (ways.length !== 1) return yield* usage("redrive takes ids, or a filter (--tenant t1 …), or --all")
       const affected = yield* Operating.operate(ids.length > 0 ? redriveEach(ids, by) : redriveAll(filter, by))
       return yield* Console.log(json ? Operating.printJson({ affected }) : `Redrove ${count(affected, "event")}.`)

@@ -10,6 +10,6 @@ import * as PumpCommand from "../internal/pumpCommand.js"
  * @category commands
  */
 export const command = PumpCommand.make("resume", {
-  done: "Resumed.",
+  done: (url) => `Resumed: the service at ${url} publishes.`,
   description: "End a pause of the pump of a running service."
 })

@@ -21,7 +21,7 @@ import * as ServiceConfig from "../ServiceConfig.js"
 import { failure, notFound, usage, wrongState, type CliError } from "./CliError.js"
 import * as Database from "./database.js"
 import * as Table from "./table.js"
-import { quote } from "./text.js"
+import { escaped, quote } from "./text.js"
 
 /** The database that there is: none is made to be looked into. */
 export const database: Effect.Effect<ServiceConfig.Database, CliError | ServiceConfig.InvalidSetting> = Effect.tap(
@@ -173,10 +173,12 @@ export const time = (millis: number): string => new Date(millis).toISOString()
 const isInstant = (name: string) => name === "at" || name.endsWith("At")
 
 export const toJson = (value: unknown, space?: number): string =>
-  JSON.stringify(
-    value,
-    (name, value: unknown) => (isInstant(name) && typeof value === "number" ? time(value) : value),
-    space
+  escaped(
+    JSON.stringify(
+      value,
+      (name, value: unknown) => (isInstant(name) && typeof value === "number" ? time(value) : value),
+      space
+    )
   )
 
 export const printJson = (value: unknown): string => toJson(value, 2)

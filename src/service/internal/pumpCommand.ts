@@ -6,7 +6,10 @@ import * as Effect from "effect/Effect"
 import * as ServiceConfig from "../ServiceConfig.js"
 
 /** `pause` or `resume`. */
-export const make = (action: "pause" | "resume", options: { readonly done: string; readonly description: string }) =>
+export const make = (
+  action: "pause" | "resume",
+  options: { readonly done: (url: string) => string; readonly description: string }
+) =>
   Command.make(
     action,
     {
@@ -20,6 +23,6 @@ export const make = (action: "pause" | "resume", options: { readonly done: strin
         // Most commands need no client, and should not wait for one to be loaded.
         const { tell } = yield* Effect.promise(() => import("./pumpClient.js"))
         const status = yield* tell(service, action, reason)
-        yield* Console.log(json ? JSON.stringify(status, null, 2) : options.done)
+        yield* Console.log(json ? JSON.stringify(status, null, 2) : options.done(service.url))
       }).pipe(ServiceConfig.withFlags(flags))
   ).pipe(Command.withDescription(options.description))

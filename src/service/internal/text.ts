@@ -12,6 +12,13 @@ export const oneLine = (text: string): string =>
     .replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\u{fffd}")
     .trim()
 
+/** Text of several lines, or JSON, whose control characters and marks that turn the direction of text are escaped as in JSON. */
+export const escaped = (text: string): string =>
+  text.replace(
+    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
+  )
+
 /** What was given, in quotes, for an error. */
 export const quote = (text: string): string => {
   const line = oneLine(discreet(text))

@@ -22,18 +22,14 @@ const pageSize = 100
 
 /** Answers in time, also where the database does not. */
 const within =
-  (duration: Duration.Duration, otherwise: string) =>
+  (duration: Duration.Duration, late: string) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, Exclude<E, OutboxError> | Unavailable, R> =>
     effect.pipe(
       // A query that hangs takes its time to be cancelled.
       Effect.disconnect,
       Effect.timeoutFail({
         duration,
-        onTimeout: () =>
-          new OutboxError({
-            message: `The database did not answer within ${Duration.format(duration)}${otherwise}`,
-            retryable: true
-          })
+        onTimeout: () => new OutboxError({ message: late, retryable: true })
       }),
       Effect.catchIf(
         (error) => error instanceof OutboxError,
@@ -41,9 +37,16 @@ const within =
       )
     )
 
-const reading = within(patience.reading, "")
+const reading = within(patience.reading, `The database did not answer within ${Duration.format(patience.reading)}`)
 
-const writing = within(patience.writing, ": whether it was done, the audit tells")
+const writing = within(
+  patience.writing,
+  `The database did not answer within ${Duration.format(patience.writing)}: whether it was done, the audit tells`
+)
+
+/** What goes on a part at a time keeps the parts that are done. */
+const inParts = (rest: string) =>
+  within(patience.writing, `Not all could be done within ${Duration.format(patience.writing)}: ${rest}`)
 
 const invalidCursor = () =>
   Effect.fail(new BadRequest({ field: "cursor", message: "cursor: it is the `next` of no page" }))
@@ -128,7 +131,7 @@ export const outbox = (stopping: Deferred.Deferred<void>) =>
         .handle("redrive", ({ payload: { filter, reason } }) =>
           Effect.flatMap(by(reason), (by) =>
             admin.redrive(defined<EventFilter>(filter), by).pipe(
-              writing,
+              inParts("the audit tells what was; ask again for the rest"),
               Effect.map((affected) => ({ affected })),
               logged("redrive", by, { filter: JSON.stringify(filter) })
             )
@@ -180,7 +183,7 @@ export const outbox = (stopping: Deferred.Deferred<void>) =>
           Effect.flatMap(by(reason), (by) =>
             retention.runNow(by).pipe(
               Effect.catchTag("RetentionOff", ({ message }) => new Conflict({ message })),
-              writing,
+              inParts("the retention goes on by itself with the rest"),
               Effect.map((affected) => ({ affected })),
               logged("prune", by)
             )

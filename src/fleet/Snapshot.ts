@@ -33,10 +33,9 @@ export interface Options {
   readonly schema?: string | undefined
   /**
    * The newest version of the feed (`Source.look`), read before the transaction began: what the feed had by then, the
-   * snapshot holds. Needed where published rows are removed from the outbox, which does not know their versions any more.
-   * Default 0.
+   * snapshot holds. The outbox alone cannot tell: it forgets the versions of published rows that its retention removed.
    */
-  readonly newest?: Position | undefined
+  readonly newest: Position
 }
 
 /**
@@ -46,7 +45,7 @@ export interface Options {
  * @since 1.0.0
  * @category constructors
  */
-export const take = (options: Options = {}): Effect.Effect<Snapshot, OutboxError, SqlClient.SqlClient> =>
+export const take = (options: Options): Effect.Effect<Snapshot, OutboxError, SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (client) => {
     const table = `${quote(options.schema ?? "public")}.control_events_outbox`
     return client
@@ -55,7 +54,7 @@ export const take = (options: Options = {}): Effect.Effect<Snapshot, OutboxError
         `SELECT greatest(max(published_control_version), $1::bigint)::float8 AS position,
           coalesce(array_agg(event_id) FILTER (WHERE published_control_version IS NULL), '{}') AS pending
         FROM ${table}`,
-        [options.newest ?? 0]
+        [options.newest]
       )
       .pipe(
         Effect.mapBoth({

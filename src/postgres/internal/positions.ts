@@ -56,8 +56,8 @@ export const make = (): Positions => {
       if (fence === undefined && drawn > decided) fence = { drawn, xid }
     },
     advance: ({ drawn, heads, xmin }, now) => {
-      // The sequence was set back: nothing that was learnt of its ids holds.
-      if (drawn < decided) clear()
+      // The sequence was set back: nothing that was learnt of its ids holds, nor what was about to be.
+      if (drawn < decided || (fence !== undefined && drawn < fence.drawn)) clear()
       if (fence !== undefined && xmin >= fence.xid) {
         decided = fence.drawn
         fence = undefined

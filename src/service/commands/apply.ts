@@ -19,6 +19,7 @@ import { Source } from "../../fleet/Source.js"
 import { announce } from "../internal/announce.js"
 import { usage } from "../internal/CliError.js"
 import * as Database from "../internal/database.js"
+import { endsWell } from "../internal/endsWell.js"
 import * as RowsArtifact from "../internal/rowsArtifact.js"
 import * as SourceOf from "../internal/source.js"
 import * as ServiceConfig from "../ServiceConfig.js"
@@ -97,15 +98,7 @@ export const command = Command.make(
       const source = yield* ServiceConfig.source
       const settings = yield* ServiceConfig.apply
       return yield* source._tag === "nop" ? applyNothing : apply(database, source, settings, from)
-    }).pipe(
-      ServiceConfig.withFlags(flags),
-      // To be stopped is how it ends well.
-      Effect.onInterrupt(() =>
-        Effect.sync(() => {
-          process.exitCode = 0
-        })
-      )
-    )
+    }).pipe(ServiceConfig.withFlags(flags), endsWell)
 ).pipe(
   Command.withDescription(
     "Apply artifacts of rows from the feed until SIGINT or SIGTERM. Creates or migrates its tables first. A stop finishes the events in hand."

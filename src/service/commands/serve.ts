@@ -26,6 +26,7 @@ import * as JetStreamSink from "../../sinks/JetStreamSink.js"
 import { announce } from "../internal/announce.js"
 import type * as AdminServer from "../admin/AdminServer.js"
 import * as Database from "../internal/database.js"
+import { endsWell } from "../internal/endsWell.js"
 import * as Inert from "../internal/inert.js"
 import { isLoopback } from "../internal/loopback.js"
 import * as ServiceConfig from "../ServiceConfig.js"
@@ -163,15 +164,7 @@ export const command = Command.make("serve", ServiceConfig.serveFlags, (flags) =
     const keep = yield* ServiceConfig.retention
     const admin = yield* ServiceConfig.admin
     return yield* sink._tag === "nop" ? serveInert(admin) : serve(database, sink, pump, keep, admin)
-  }).pipe(
-    ServiceConfig.withFlags(flags),
-    // To be stopped is how it ends well.
-    Effect.onInterrupt(() =>
-      Effect.sync(() => {
-        process.exitCode = 0
-      })
-    )
-  )
+  }).pipe(ServiceConfig.withFlags(flags), endsWell)
 ).pipe(
   Command.withDescription(
     "Publish events until SIGINT or SIGTERM. Creates or migrates the outbox first. A stop finishes the publishes in flight."

@@ -16,6 +16,7 @@ import * as Migrations from "../../postgres/Migrations.js"
 import * as PostgresOutboxAdmin from "../../postgres/PostgresOutboxAdmin.js"
 import type { CliError } from "../internal/CliError.js"
 import * as Database from "../internal/database.js"
+import { endsWell } from "../internal/endsWell.js"
 import * as Operating from "../internal/operating.js"
 import * as Table from "../internal/table.js"
 import { quote } from "../internal/text.js"
@@ -178,11 +179,7 @@ const watch = (database: ServiceConfig.Database, json: boolean) => {
     Effect.delay(period),
     Effect.forever,
     (next) => Effect.zipRight(look, next),
-    Effect.onInterrupt(() =>
-      Effect.sync(() => {
-        process.exitCode = 0
-      })
-    )
+    endsWell
   )
 }
 

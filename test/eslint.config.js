@@ -18,7 +18,7 @@ export default tseslint.config(
   {
     languageOptions: {
       parserOptions: {
-        project: ["./tsconfig.json", "./src/service/admin/dashboard/tsconfig.json"],
+        project: ["./tsconfig.json", "./src/admin/dashboard/tsconfig.json"],
         tsconfigRootDir: new URL("..", import.meta.url).pathname
       }
     },
@@ -43,15 +43,20 @@ export default tseslint.config(
   inward(
     ["src/*.ts", "src/internal/**"],
     [
-      "^\\.{1,2}/(postgres|sinks|fleet|service|testing)/",
+      "^\\.{1,2}/(postgres|file|jetstream|fleet|admin|cli|testing)/",
       "^@effect/(sql|sql-pg|platform|platform-node|cli)",
       "^pg$",
       "^node:"
     ]
   ),
-  inward(["src/postgres/**"], ["/(sinks|fleet|service|testing)/"]),
-  inward(["src/sinks/**"], ["/(postgres|fleet|service|testing)/"]),
-  inward(["src/fleet/**"], ["/(service|testing)/"]),
+  inward(
+    ["src/fleet/**"],
+    ["/(postgres|file|jetstream|admin|cli|testing)/", "^@effect/(sql|sql-pg|platform|platform-node|cli)", "^pg$"]
+  ),
+  inward(["src/postgres/**"], ["/(file|jetstream|admin|cli|testing)/"]),
+  inward(["src/file/**"], ["/(postgres|jetstream|admin|cli|testing)/"]),
+  inward(["src/jetstream/**"], ["/(postgres|file|admin|cli|testing)/"]),
+  inward(["src/admin/**"], ["/(postgres|file|jetstream|cli|testing)/"]),
   // Of the fleet the ports alone.
-  inward(["src/testing/**"], ["/(postgres|sinks|service)/", "/fleet/(?!(AppliedEvents|Source)\\.js$)"])
+  inward(["src/testing/**"], ["/(postgres|file|jetstream|admin|cli)/", "/fleet/(?!(AppliedEvents|Source)\\.js$)"])
 )

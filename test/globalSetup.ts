@@ -6,7 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import type { TestProject } from "vitest/node"
-import * as EmbeddedPostgres from "../src/service/EmbeddedPostgres.js"
+import * as EmbeddedPostgres from "../src/cli/EmbeddedPostgres.js"
 
 declare module "vitest" {
   export interface ProvidedContext {

@@ -91,7 +91,7 @@ export interface Cursor {
 }
 
 /**
- * How far a snapshot is in the feed, see `Snapshot.take`.
+ * How far a snapshot is in the feed, see `PostgresSnapshot.take`.
  *
  * @since 1.0.0
  * @category models

@@ -3,7 +3,6 @@
  *
  * @since 1.0.0
  */
-import * as SqlClient from "@effect/sql/SqlClient"
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -13,8 +12,6 @@ import type * as ControlEvent from "../ControlEvent.js"
 import type { EventId } from "../EventId.js"
 import { Outbox, type AppendError, type AppendOptions } from "../Outbox.js"
 import type { OutboxError } from "../OutboxStore.js"
-import { toOutboxError } from "../postgres/internal/failure.js"
-import { quote } from "../postgres/internal/names.js"
 import { ArtifactStore, type Artifact, type ArtifactError, type Reference } from "./ArtifactStore.js"
 
 /**
@@ -69,7 +66,7 @@ export const commit = <A, E, R>(
  * @category models
  */
 export interface SweepOptions<E, R> {
-  /** Which of the references something refers to, see {@link inOutbox}. */
+  /** Which of the references something refers to, see `PostgresArtifacts.inOutbox`. */
   readonly inUse: (artifactRefs: ReadonlyArray<string>) => Effect.Effect<Iterable<string>, E, R>
   /**
    * An artifact stays as long after it was put last, as its transaction may still be open. It has to be longer than
@@ -112,32 +109,3 @@ export const sweep = <E, R>(
     )
     return Chunk.toReadonlyArray(swept).flat()
   }).pipe(Effect.withSpan("Artifacts.sweep"))
-
-/**
- * What rows of the outbox refer to, published ones included, in the database of the `SqlClient`. It reads the whole
- * table for every thousand artifacts. Where rows are removed from the outbox while nodes may still want their artifacts,
- * something else has to tell which ones those are.
- *
- * @since 1.0.0
- * @category constructors
- */
-export const inOutbox =
-  (options: { readonly schema?: string | undefined } = {}) =>
-  (artifactRefs: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, OutboxError, SqlClient.SqlClient> =>
-    Effect.flatMap(SqlClient.SqlClient, (client) => {
-      const table = `${quote(options.schema ?? "public")}.control_events_outbox`
-      // Whoever inserts without this package need not fill the column.
-      const reference = `coalesce(artifact_ref, payload_json ->> 'artifact_ref')`
-      return client
-        .withoutTransforms()
-        .unsafe<{ readonly reference: string }>(
-          `SELECT DISTINCT ${reference} AS reference FROM ${table} WHERE ${reference} = ANY ($1::text[])`,
-          [artifactRefs]
-        )
-        .pipe(
-          Effect.mapBoth({
-            onFailure: (error) => toOutboxError("look for references to artifacts")(error.cause),
-            onSuccess: (rows) => rows.map(({ reference }) => reference)
-          })
-        )
-    })

@@ -1,6 +1,12 @@
 /**
+ * Everything in PostgreSQL: the outbox, those who operate it, and a node's applied events.
+ *
  * @since 1.0.0
  */
+export * as FleetMigrations from "./FleetMigrations.js"
 export * as Migrations from "./Migrations.js"
 export * as Postgres from "./Postgres.js"
+export * as PostgresAppliedEvents from "./PostgresAppliedEvents.js"
+export * as PostgresArtifacts from "./PostgresArtifacts.js"
 export * as PostgresOutboxAdmin from "./PostgresOutboxAdmin.js"
+export * as PostgresSnapshot from "./PostgresSnapshot.js"

@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import { build } from "esbuild"
 import { fileURLToPath } from "node:url"
 import { vi } from "vitest"
-import * as Controlpublish from "../service/support/controlpublish.js"
+import * as Controlpublish from "../cli/support/controlpublish.js"
 import * as Nats from "../support/nats.js"
 
 vi.setConfig({ testTimeout: 120_000 })

@@ -2,7 +2,8 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Random, Redacted } from "effect"
 import { Outbox } from "../../src/index.js"
-import { Artifacts, FileArtifactStore } from "../../src/fleet/index.js"
+import { FileArtifactStore } from "../../src/file/index.js"
+import { Artifacts } from "../../src/fleet/index.js"
 import { Migrations, Postgres } from "../../src/postgres/index.js"
 
 const tenants = 8

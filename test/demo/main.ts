@@ -15,7 +15,7 @@ import { tmpdir } from "node:os"
 import { basename, join, resolve } from "node:path"
 import { emitKeypressEvents } from "node:readline"
 import { parseArgs } from "node:util"
-import * as EmbeddedPostgres from "../../src/service/EmbeddedPostgres.js"
+import * as EmbeddedPostgres from "../../src/cli/EmbeddedPostgres.js"
 import * as Admin from "./admin.js"
 import * as Database from "./database.js"
 import { DemoError } from "./error.js"
@@ -32,7 +32,7 @@ const { values } = parseArgs({
     seconds: { type: "string" },
     break: { type: "boolean", default: false },
     // What is run for the pump and the nodes.
-    program: { type: "string", default: "dist/service/bin.js" }
+    program: { type: "string", default: "dist/cli/bin.js" }
   }
 })
 

@@ -1,7 +1,7 @@
 import { SqlClient } from "@effect/sql"
 import { Outbox, Pump, PumpConfig } from "controlpublish"
 import { Migrations, Postgres } from "controlpublish/postgres"
-import { FileSink } from "controlpublish/sinks"
+import { FileSink } from "controlpublish/file"
 import { Effect, Layer } from "effect"
 
 export const createTenant = Effect.fn("createTenant")(function* (id: string) {

@@ -1,7 +1,8 @@
 import { SqlClient } from "@effect/sql"
 import { EventType } from "controlpublish"
-import { Applier, ArtifactStore, FleetMigrations, Handlers } from "controlpublish/fleet"
-import { JetStreamSource, PostgresAppliedEvents } from "controlpublish/fleet"
+import { Applier, ArtifactStore, Handlers } from "controlpublish/fleet"
+import { FleetMigrations, PostgresAppliedEvents } from "controlpublish/postgres"
+import { JetStreamSource } from "controlpublish/jetstream"
 import { Effect, Layer, Schema } from "effect"
 
 const PlanChanged = EventType.make("plan.changed", { tenant_id: Schema.String, plan: Schema.Literal("free", "gold") })

@@ -1,12 +1,12 @@
 /** Ways to break a promise on purpose: text of the source that is replaced when the service is bundled. */
 const noMessageId = {
-  file: "src/sinks/internal/jetstream/message.ts",
+  file: "src/jetstream/internal/message.ts",
   from: "${line(header.messageId, headerValue(eventId))}",
   to: "${line(header.messageId, headerValue(eventId + Math.random()))}"
 }
 
 const noExpectedSequence = {
-  file: "src/sinks/internal/jetstream/message.ts",
+  file: "src/jetstream/internal/message.ts",
   from: '(options.once ? line(header.expectedLastSubjectSequence, "0") : "")',
   to: '""'
 }
@@ -40,7 +40,7 @@ export const breaks: Readonly<
   "no-message-id": [noMessageId],
   "no-look-back": [
     {
-      file: "src/sinks/JetStreamSink.ts",
+      file: "src/jetstream/JetStreamSink.ts",
       from: "yield* lookBack.find(target.stream, batch)",
       to: "nothingKnown"
     }
@@ -48,7 +48,7 @@ export const breaks: Readonly<
   "no-expected-sequence": [noExpectedSequence],
   "no-order-in-key": [
     {
-      file: "src/sinks/internal/jetstream/publishing.ts",
+      file: "src/jetstream/internal/publishing.ts",
       from: "const keys = byKey(batch.events).map(publishKey)",
       to: "const keys = byKey(batch.events).flatMap((key) => key.map((event) => [event])).reverse().map(publishKey)"
     }

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import * as Pg from "pg"
-import * as EmbeddedPostgres from "../../src/service/EmbeddedPostgres.js"
+import * as EmbeddedPostgres from "../../src/cli/EmbeddedPostgres.js"
 import { startNats } from "../support/nats.js"
 import { openValve } from "../support/valve.js"
 import { breaks } from "./breaks.js"
@@ -91,7 +91,7 @@ export const openRig = async (
   options: { readonly break?: string | undefined; readonly log: (line: string) => void }
 ) => {
   const directory = await mkdtemp(join(tmpdir(), "controlpublish-faults-"))
-  const service = await bundle("src/service/bin.ts", options.break)
+  const service = await bundle("src/cli/bin.ts", options.break)
   const writer = await bundle("test/faults/writer.ts")
 
   // The database: another port after each start.

@@ -2,16 +2,8 @@ import { PgClient } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer, Logger, LogLevel } from "effect"
 import { Outbox, type ControlEvent } from "../../src/index.js"
-import {
-  AppliedEvents,
-  Applier,
-  ArtifactStore,
-  FleetMigrations,
-  Handlers,
-  PostgresAppliedEvents,
-  Snapshot,
-  Source
-} from "../../src/fleet/index.js"
+import { AppliedEvents, Applier, ArtifactStore, Handlers, Source } from "../../src/fleet/index.js"
+import { FleetMigrations, PostgresAppliedEvents, PostgresSnapshot } from "../../src/postgres/index.js"
 import { MemorySource } from "../../src/testing/index.js"
 import { layerClient, layerOutbox } from "../support/postgres.js"
 
@@ -188,7 +180,7 @@ layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServi
           yield* sql`UPDATE control_events_outbox SET published_control_version = ${index + 1}, published_at = now()
             WHERE event_id = ${id}`
         }
-        const { pending, position } = yield* Snapshot.take({ newest: 0 })
+        const { pending, position } = yield* PostgresSnapshot.take({ newest: 0 })
         assert.strictEqual(position, 6)
         assert.sameMembers([...pending], ids(7, 10))
         // What retention has removed by then, the feed alone knows.
@@ -196,12 +188,12 @@ layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServi
           sql.withTransaction(
             Effect.gen(function* () {
               yield* sql`DELETE FROM control_events_outbox WHERE published_at IS NOT NULL`
-              assert.strictEqual((yield* Snapshot.take({ newest: 6 })).position, 6)
+              assert.strictEqual((yield* PostgresSnapshot.take({ newest: 6 })).position, 6)
               return yield* Effect.fail("undo")
             })
           )
         )
-        assert.strictEqual((yield* Snapshot.take({ newest: 2 })).position, 6)
+        assert.strictEqual((yield* PostgresSnapshot.take({ newest: 2 })).position, 6)
         yield* provided(
           Effect.gen(function* () {
             const events = yield* AppliedEvents.AppliedEvents

@@ -6,7 +6,9 @@ import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { Outbox } from "../../src/index.js"
-import { Artifacts, ArtifactStore, FileArtifactStore } from "../../src/fleet/index.js"
+import { FileArtifactStore } from "../../src/file/index.js"
+import { Artifacts, ArtifactStore } from "../../src/fleet/index.js"
+import { PostgresArtifacts } from "../../src/postgres/index.js"
 import { MemoryOutboxStore } from "../../src/testing/index.js"
 import { layerClient, layerOutbox } from "../support/postgres.js"
 
@@ -341,10 +343,10 @@ describe("Artifacts", () => {
           checksum: reference.checksum
         })
         yield* sql`INSERT INTO control_events_outbox (event_id, event_type, payload_json) VALUES ('by-hand', 'x', ${payload}::json)`
-        const found = yield* Artifacts.inOutbox()([reference.artifact_ref, "by/hand", "by/nobody"])
+        const found = yield* PostgresArtifacts.inOutbox()([reference.artifact_ref, "by/hand", "by/nobody"])
         assert.sameMembers([...found], [reference.artifact_ref, "by/hand"])
         yield* Effect.sleep("5 millis")
-        const swept = yield* Artifacts.sweep({ inUse: Artifacts.inOutbox(), grace: "1 millis" })
+        const swept = yield* Artifacts.sweep({ inUse: PostgresArtifacts.inOutbox(), grace: "1 millis" })
         assert.lengthOf(swept, 1)
         assert.deepStrictEqual(yield* list, [reference.artifact_ref])
       })

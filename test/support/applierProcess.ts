@@ -4,7 +4,9 @@ import { NodeRuntime } from "@effect/platform-node"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Console, Effect, Layer, Logger, LogLevel, Redacted } from "effect"
-import { Applier, ArtifactStore, FileSource, Handlers, PostgresAppliedEvents, Source } from "../../src/fleet/index.js"
+import { FileSource } from "../../src/file/index.js"
+import { Applier, ArtifactStore, Handlers, Source } from "../../src/fleet/index.js"
+import { PostgresAppliedEvents } from "../../src/postgres/index.js"
 
 const [, , url, directory, killAt, n] = process.argv
 

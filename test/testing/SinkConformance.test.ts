@@ -4,8 +4,8 @@ import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { ControlEvent, ControlVersion, Sink } from "../../src/index.js"
-import { FileSink } from "../../src/sinks/index.js"
-import { fileName } from "../../src/sinks/internal/fileName.js"
+import { FileSink } from "../../src/file/index.js"
+import { fileName } from "../../src/file/internal/fileName.js"
 import { MemorySink, SinkConformance } from "../../src/testing/index.js"
 
 const { missingHooks, sinkConformance } = SinkConformance

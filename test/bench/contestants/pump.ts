@@ -4,7 +4,7 @@ import { Effect, Layer, Logger, LogLevel, ManagedRuntime, Redacted } from "effec
 import { setFlagsFromString } from "node:v8"
 import { Pump, PumpConfig, Retention } from "../../../src/index.js"
 import { Postgres, PostgresOutboxAdmin } from "../../../src/postgres/index.js"
-import { JetStreamSink } from "../../../src/sinks/index.js"
+import { JetStreamSink } from "../../../src/jetstream/index.js"
 import { MemorySink } from "../../../src/testing/index.js"
 import { contestant } from "../support/contestant.js"
 

@@ -4,7 +4,7 @@ import { Effect, Layer, Logger, LogLevel, ManagedRuntime, Redacted } from "effec
 import { setFlagsFromString } from "node:v8"
 import { OutboxStore, Pump, PumpConfig, Sink, type ControlVersion } from "../../../src/index.js"
 import { Postgres } from "../../../src/postgres/index.js"
-import { JetStreamSink } from "../../../src/sinks/index.js"
+import { JetStreamSink } from "../../../src/jetstream/index.js"
 import { contestant, sharedClock, type Task } from "../support/contestant.js"
 
 // As the service does.

@@ -1,6 +1,6 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { Effect, Redacted } from "effect"
-import { FleetMigrations } from "../../../src/fleet/index.js"
+import { FleetMigrations } from "../../../src/postgres/index.js"
 import { Names } from "./outbox.js"
 import { withClient } from "./outbox.js"
 

@@ -1,0 +1,374 @@
+/**
+ * The HTTP API of the service, for those who operate it: what it can be asked, and what it answers.
+ *
+ * Instants are in milliseconds since the epoch, here as everywhere.
+ *
+ * @since 1.0.0
+ */
+import * as HttpApi from "@effect/platform/HttpApi"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as HttpApiMiddleware from "@effect/platform/HttpApiMiddleware"
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import * as HttpApiSecurity from "@effect/platform/HttpApiSecurity"
+import * as OpenApi from "@effect/platform/OpenApi"
+import * as Context from "effect/Context"
+import * as Schema from "effect/Schema"
+import { AuditPage, EventDetail, EventPage, EventState, Overview } from "../OutboxAdmin.js"
+import { PumpStatus } from "../PumpStatus.js"
+import { version } from "../internal/version.js"
+import { withoutDecodeErrors } from "./internal/openApi.js"
+
+// -----------------------------------------------------------------------------
+// errors
+// -----------------------------------------------------------------------------
+
+/**
+ * The token is missing or wrong.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class Unauthorized extends Schema.TaggedError<Unauthorized>("controlpublish/admin/Unauthorized")(
+  "Unauthorized",
+  { message: Schema.String },
+  HttpApiSchema.annotations({ status: 401, identifier: "Unauthorized" })
+) {}
+
+/**
+ * The request comes from another site's page, or is addressed to a host that is not this one.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class Forbidden extends Schema.TaggedError<Forbidden>("controlpublish/admin/Forbidden")(
+  "Forbidden",
+  { message: Schema.String },
+  HttpApiSchema.annotations({ status: 403, identifier: "Forbidden" })
+) {}
+
+/**
+ * A field of the request has a value that cannot be.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class BadRequest extends Schema.TaggedError<BadRequest>("controlpublish/admin/BadRequest")(
+  "BadRequest",
+  { field: Schema.String, message: Schema.String },
+  HttpApiSchema.annotations({ status: 400, identifier: "BadRequest" })
+) {}
+
+/**
+ * @since 1.0.0
+ * @category errors
+ */
+export class NotFound extends Schema.TaggedError<NotFound>("controlpublish/admin/NotFound")(
+  "NotFound",
+  { message: Schema.String },
+  HttpApiSchema.annotations({ status: 404, identifier: "NotFound" })
+) {}
+
+/**
+ * The event, or the pump, is in a state in which this cannot be done.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class Conflict extends Schema.TaggedError<Conflict>("controlpublish/admin/Conflict")(
+  "Conflict",
+  { message: Schema.String },
+  HttpApiSchema.annotations({ status: 409, identifier: "Conflict" })
+) {}
+
+/**
+ * The database did not answer, or not in time.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class Unavailable extends Schema.TaggedError<Unavailable>("controlpublish/admin/Unavailable")(
+  "Unavailable",
+  { message: Schema.String },
+  HttpApiSchema.annotations({ status: 503, identifier: "Unavailable" })
+) {}
+
+// -----------------------------------------------------------------------------
+// schemas
+// -----------------------------------------------------------------------------
+
+/**
+ * @since 1.0.0
+ * @category schemas
+ */
+export const Check = Schema.Struct({
+  ok: Schema.Boolean,
+  /** What is wrong, or how it is. */
+  message: Schema.String
+}).annotations({ identifier: "Check" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type Check = typeof Check.Type
+
+/**
+ * Whether the service can do its work, and if not, what is in its way.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const Health = Schema.Struct({
+  ready: Schema.Boolean,
+  database: Check,
+  sink: Check,
+  pump: Check
+}).annotations({ identifier: "Health" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type Health = typeof Health.Type
+
+/**
+ * Not ready.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class NotReady extends Schema.TaggedError<NotReady>("controlpublish/admin/NotReady")(
+  "NotReady",
+  Health.fields,
+  HttpApiSchema.annotations({ status: 503, identifier: "NotReady" })
+) {}
+
+/**
+ * The state of the service, read at most once a second for all who ask.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const Status = Schema.Struct({
+  /** When this was read. */
+  at: Schema.Number,
+  version: Schema.String,
+  startedAt: Schema.Number,
+  health: Health,
+  /** The pump of this process; other processes have others. */
+  pump: PumpStatus,
+  /** Events a second over the last seconds; absent until there are two readings. */
+  rates: Schema.Struct({
+    /** Appended by all, those rolled back included. */
+    appended: Schema.optional(Schema.Number),
+    /** Published by this process. */
+    published: Schema.optional(Schema.Number)
+  }),
+  /** The last one that was read: while the database does not answer it is older than `at`. Absent until there is one. */
+  outbox: Schema.optional(Overview),
+  /** When `outbox` was read. */
+  outboxAt: Schema.optional(Schema.Number),
+  /** How old the oldest pending event is at `at`. */
+  oldestPendingAgeMillis: Schema.optional(Schema.Number),
+  retention: Schema.String
+}).annotations({ identifier: "Status" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type Status = typeof Status.Type
+
+// A name that is misspelt must not widen a filter: what is not known is refused. PostgreSQL's text holds no NUL.
+const strict = { parseOptions: { onExcessProperty: "error" } } as const
+
+const text = Schema.String.pipe(
+  Schema.filter((value) => !value.includes("\u0000") && value.isWellFormed(), {
+    message: () => "has a character that no text in the database can have"
+  })
+)
+
+const nonEmpty = text.pipe(Schema.minLength(1))
+
+const reason = Schema.Trim.pipe(Schema.compose(text), Schema.minLength(1), Schema.maxLength(500))
+
+/**
+ * Why something is done by hand.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const Reason = Schema.Struct({ reason }).annotations({ identifier: "Reason", ...strict })
+
+const Affected = Schema.Struct({ affected: Schema.Number }).annotations({ identifier: "Affected" })
+
+/** The largest page. */
+const largest = 500
+
+const page = {
+  limit: Schema.optional(Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, largest))),
+  cursor: Schema.optional(nonEmpty)
+}
+
+/** As far as a Date goes. */
+const instant = Schema.Number.pipe(Schema.between(0, 8.64e15))
+
+const instantFromString = Schema.optional(Schema.NumberFromString.pipe(Schema.compose(instant)))
+
+const eventPath = Schema.Struct({ eventId: nonEmpty })
+
+/** An `EventFilter` of parked events. */
+const ParkedFilter = Schema.Struct({
+  eventId: Schema.optional(nonEmpty),
+  type: Schema.optional(nonEmpty),
+  tenantId: Schema.optional(nonEmpty),
+  orderingKey: Schema.optional(text),
+  since: Schema.optional(instant),
+  until: Schema.optional(instant)
+}).annotations({ identifier: "ParkedFilter", ...strict })
+
+/**
+ * Who asks, as the audit names it.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export class Actor extends Context.Tag("controlpublish/admin/Actor")<Actor, string>() {}
+
+// -----------------------------------------------------------------------------
+// groups
+// -----------------------------------------------------------------------------
+
+/**
+ * Who may ask: checks the token where one is needed, and refuses other sites' pages.
+ *
+ * @since 1.0.0
+ * @category middlewares
+ */
+export class Access extends HttpApiMiddleware.Tag<Access>()("controlpublish/admin/Access", {
+  failure: Schema.Union(Unauthorized, Forbidden),
+  provides: Actor,
+  security: { token: HttpApiSecurity.bearer }
+}) {}
+
+const health = HttpApiGroup.make("health")
+  .add(
+    HttpApiEndpoint.get("live", "/health/live")
+      .addSuccess(Schema.Struct({ live: Schema.Literal(true) }))
+      .annotate(OpenApi.Description, "The process answers.")
+  )
+  .add(
+    HttpApiEndpoint.get("ready", "/health/ready")
+      .addSuccess(Health)
+      .addError(NotReady)
+      .annotate(OpenApi.Description, "Database, sink and pump can do their work; else 503 with what is in the way.")
+  )
+
+const outbox = HttpApiGroup.make("outbox")
+  .add(HttpApiEndpoint.get("status", "/api/status").addSuccess(Status))
+  .add(
+    HttpApiEndpoint.get("stream", "/api/stream")
+      .addSuccess(Schema.String.pipe(HttpApiSchema.withEncoding({ kind: "Text", contentType: "text/event-stream" })))
+      .annotate(
+        OpenApi.Description,
+        "Server-sent events named `status`, each a Status, one a second. Who reads slowly misses some."
+      )
+  )
+  .add(
+    HttpApiEndpoint.get("events", "/api/events")
+      .setUrlParams(
+        Schema.Struct({
+          id: Schema.optional(nonEmpty),
+          type: Schema.optional(nonEmpty),
+          tenant: Schema.optional(nonEmpty),
+          key: Schema.optional(text),
+          state: Schema.optional(
+            EventState.annotations({
+              // Else the first of them is said to be what is expected.
+              message: () => ({ message: "valid is pending, waiting, parked or published", override: true })
+            })
+          ),
+          since: instantFromString,
+          until: instantFromString,
+          ...page
+        }).annotations(strict)
+      )
+      .addSuccess(EventPage)
+      .annotate(
+        OpenApi.Description,
+        "Newest first. A page looks at a bounded number of rows, so it may be short while `next` is given."
+      )
+  )
+  .add(
+    HttpApiEndpoint.get("event", "/api/events/:eventId").setPath(eventPath).addSuccess(EventDetail).addError(NotFound)
+  )
+  .add(
+    HttpApiEndpoint.get("audit", "/api/audit")
+      .setUrlParams(Schema.Struct(page).annotations(strict))
+      .addSuccess(AuditPage)
+  )
+  .add(
+    HttpApiEndpoint.post("redrive", "/api/redrive")
+      .setPayload(Schema.Struct({ filter: ParkedFilter, reason }).annotations(strict))
+      .addSuccess(Affected)
+      .annotate(OpenApi.Description, "Redrives the parked events of a filter; all of them with an empty one.")
+  )
+  .add(
+    HttpApiEndpoint.post("redriveEvent", "/api/events/:eventId/redrive")
+      .setPath(eventPath)
+      .setPayload(Reason)
+      .addSuccess(Affected)
+      .addError(NotFound)
+      .addError(Conflict)
+  )
+  .add(
+    HttpApiEndpoint.post("park", "/api/events/:eventId/park")
+      .setPath(eventPath)
+      .setPayload(Reason)
+      .addSuccess(Affected)
+      .addError(NotFound)
+      .addError(Conflict)
+  )
+  .add(
+    HttpApiEndpoint.post("discard", "/api/events/:eventId/discard")
+      .setPath(eventPath)
+      .setPayload(Reason)
+      .addSuccess(Affected)
+      .addError(NotFound)
+      .addError(Conflict)
+  )
+  .add(
+    HttpApiEndpoint.post("prune", "/api/retention/run")
+      .setPayload(Reason)
+      .addSuccess(Affected)
+      .addError(Conflict)
+      .annotate(OpenApi.Description, "Runs the retention now.")
+  )
+  .addError(Unavailable)
+  .addError(BadRequest)
+  .middleware(Access)
+
+const pump = HttpApiGroup.make("pump")
+  .add(HttpApiEndpoint.post("pause", "/api/pump/pause").setPayload(Reason).addSuccess(PumpStatus))
+  .add(HttpApiEndpoint.post("resume", "/api/pump/resume").setPayload(Reason).addSuccess(PumpStatus))
+  .annotate(OpenApi.Description, "The pump of this process: others go on.")
+  .addError(Unavailable)
+  .addError(BadRequest)
+  .middleware(Access)
+
+/**
+ * The API. Beside it the service answers `GET /metrics` (Prometheus), `GET /openapi.json`, `GET /docs` and the dashboard
+ * at `GET /`.
+ *
+ * @since 1.0.0
+ * @category api
+ */
+export class AdminApi extends HttpApi.make("controlpublish")
+  .add(health)
+  .add(outbox)
+  .add(pump)
+  .annotate(OpenApi.Title, "controlpublish")
+  .annotate(OpenApi.Version, version)
+  .annotate(OpenApi.Transform, withoutDecodeErrors)
+  .annotate(OpenApi.Description, "Look into an outbox, and mend it.") {}

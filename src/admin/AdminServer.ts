@@ -1,0 +1,207 @@
+/**
+ * The server of the admin API.
+ *
+ * @since 1.0.0
+ */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpApiSwagger from "@effect/platform/HttpApiSwagger"
+import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
+import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
+import * as HttpRouter from "@effect/platform/HttpRouter"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { createServer, type Server } from "node:http"
+import type { OutboxAdmin } from "../OutboxAdmin.js"
+import type { Pump } from "../Pump.js"
+import type { Retention } from "../Retention.js"
+import type { Sink } from "../Sink.js"
+import * as Prometheus from "./Prometheus.js"
+import { isLoopback } from "./internal/loopback.js"
+import { codeOf } from "../internal/errorCode.js"
+import { AdminApi, Unavailable } from "./AdminApi.js"
+import * as Dashboard from "./Dashboard.js"
+import * as Access from "./internal/access.js"
+import * as Answers from "./internal/answers.js"
+import * as FreshMetrics from "./internal/freshMetrics.js"
+import * as Guard from "./internal/guard.js"
+import * as Handlers from "./internal/handlers.js"
+import * as StatusBoard from "./StatusBoard.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options {
+  /** The address to listen on. */
+  readonly host: string
+  /** 0: any that is free. */
+  readonly port: number
+  /** Whether a port that is taken is replaced by one that is free. */
+  readonly orFree: boolean
+  /** Writes need it, and beyond this machine reads do, too. */
+  readonly token: Redacted.Redacted | undefined
+  /** How often metrics are exported, if they are: as often the outbox is looked at, also while nobody looks. */
+  readonly metricsInterval?: Duration.Duration | undefined
+  /** Where the files of the dashboard are, if not where the build puts them. */
+  readonly dashboard?: string
+}
+
+/**
+ * The address cannot be listened on.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class CannotListen extends Schema.TaggedError<CannotListen>("controlpublish/admin/CannotListen")(
+  "CannotListen",
+  {
+    message: Schema.String,
+    cause: Schema.Defect
+  }
+) {}
+
+/** How long a stop waits for requests in flight. */
+const grace = 2_000
+
+/** More connections than this are closed at once: many readers are served, and none can take all of the process. */
+const connections = 256
+
+const makeServer = (): Server => {
+  const server = createServer({ headersTimeout: 10_000, requestTimeout: 30_000 })
+  server.maxConnections = connections
+  // A connection that could not be accepted is no reason to end the service.
+  server.on("error", () => {})
+  return server
+}
+
+const why: Readonly<Record<string, string>> = {
+  EADDRINUSE: "another process listens there",
+  EADDRNOTAVAIL: "this machine has no such address",
+  EACCES: "that needs more rights than this process has",
+  ENOTFOUND: "no address is known by that name"
+}
+
+/**
+ * Listens, for as long as the layer. Its end waits for requests in flight, two seconds at most.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerServer = ({ host, orFree, port }: Options): Layer.Layer<HttpServer.HttpServer, CannotListen> => {
+  const listen = (port: number) =>
+    Effect.gen(function* () {
+      const server = makeServer()
+      const http = yield* NodeHttpServer.make(() => server, { host, port })
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          setTimeout(() => server.closeAllConnections(), grace).unref()
+        })
+      )
+      return http
+    })
+  return Layer.scoped(
+    HttpServer.HttpServer,
+    listen(port).pipe(
+      Effect.catchIf(
+        ({ cause }) => orFree && codeOf(cause) === "EADDRINUSE",
+        () => listen(0)
+      ),
+      Effect.mapError(({ cause }) => {
+        const code = codeOf(cause) ?? ""
+        const reason = why[code] ?? (cause instanceof Error ? cause.message : String(cause))
+        return new CannotListen({
+          message: `ADMIN_HOST, ADMIN_PORT: cannot listen on ${host}, port ${port}: ${reason}`,
+          cause
+        })
+      })
+    )
+  )
+}
+
+/**
+ * Says that the process lives and is not ready, for as long as the layer.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerStarting: Layer.Layer<never, never, HttpServer.HttpServer> = HttpServer.serve(
+  Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) =>
+    url === "/health/live"
+      ? HttpServerResponse.unsafeJson({ live: true })
+      : Answers.failed(503, Unavailable._tag, "The service is starting")
+  )
+)
+
+/**
+ * Where the server is found.
+ *
+ * @since 1.0.0
+ * @category accessors
+ */
+export const urlOf = ({ address }: HttpServer.HttpServer): string => {
+  if (address._tag === "UnixAddress") return address.path
+  const { hostname, port } = address
+  return `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`
+}
+
+/**
+ * Answers requests for as long as the layer.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer = ({
+  dashboard,
+  host,
+  metricsInterval,
+  token
+}: Options): Layer.Layer<never, never, HttpServer.HttpServer | OutboxAdmin | Pump | Retention | Sink> => {
+  const loopback = isLoopback(host)
+  return Layer.unwrapScoped(
+    Effect.gen(function* () {
+      const stopping = yield* Deferred.make<void>()
+      const api = HttpApiBuilder.api(AdminApi).pipe(
+        Layer.provide([Handlers.health, Handlers.outbox(stopping), Handlers.pump]),
+        Layer.provide(Access.layer({ loopback, token }))
+      )
+      const routes = Layer.mergeAll(
+        HttpApiBuilder.middlewareOpenApi(),
+        HttpApiSwagger.layer(),
+        Dashboard.layer({ directory: dashboard }),
+        Prometheus.layer,
+        metricsInterval === undefined ? Layer.empty : FreshMetrics.layer(metricsInterval),
+        HttpApiBuilder.middleware(Answers.explained)
+      )
+      const serve = Layer.unwrapEffect(
+        Effect.map(HttpApiBuilder.httpApp, (app) =>
+          HttpServer.serve(
+            Guard.guard({ loopback }, HttpIncomingMessage.withMaxBodySize(app, Option.some(Guard.maxBody)))
+          )
+        )
+      )
+      return Layer.merge(
+        serve.pipe(
+          Layer.provide(routes),
+          Layer.provide(api),
+          Layer.provide(StatusBoard.layer),
+          Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]),
+          Layer.provide(HttpRouter.setRouterConfig({ maxParamLength: 16_384 })),
+          Layer.provide(NodeHttpServer.layerContext),
+          // Those who only look would fill the traces.
+          HttpMiddleware.withTracerDisabledWhen(({ method }) => method === "GET")
+        ),
+        // Before the server stops to answer, its streams end.
+        Layer.scopedDiscard(Effect.addFinalizer(() => Deferred.succeed(stopping, undefined)))
+      )
+    })
+  )
+}

@@ -1,0 +1,221 @@
+/**
+ * The state of the service, read once for all who look at it.
+ *
+ * @since 1.0.0
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { OutboxAdmin, type Overview } from "../OutboxAdmin.js"
+import { Pump } from "../Pump.js"
+import * as PumpMetrics from "../PumpMetrics.js"
+import type { PumpStatus } from "../PumpStatus.js"
+import { Retention } from "../Retention.js"
+import { Sink } from "../Sink.js"
+import { version } from "../internal/version.js"
+import type { Check, Health, Status } from "./AdminApi.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export class StatusBoard extends Context.Tag("controlpublish/admin/StatusBoard")<
+  StatusBoard,
+  {
+    /** At most a second old. */
+    readonly status: Effect.Effect<Status>
+    /** One a second for as long as it is listened to, shared by all who listen. A slow reader misses some. */
+    readonly changes: Stream.Stream<Status>
+    /** The pump as it is now, database and sink as in `status`. */
+    readonly health: Effect.Effect<Health>
+  }
+>() {}
+
+/** How far rows are counted. */
+const countLimit = 10_000
+
+/** Between two readings. */
+const period = Duration.seconds(1)
+
+/** How long a reading waits for the database and the sink. */
+const patience = Duration.seconds(2)
+
+/** Rates are taken over this. */
+const window = Duration.toMillis("10 seconds")
+
+interface Sample {
+  readonly at: number
+  readonly drawn: number | undefined
+  readonly published: number
+}
+
+/** What was found out, and why nothing newer could be. */
+interface Reading {
+  readonly overview: Overview | undefined
+  readonly readAt: number | undefined
+  readonly databaseError: string | undefined
+  readonly sinkError: string | undefined
+}
+
+const nothingRead: Reading = {
+  overview: undefined,
+  readAt: undefined,
+  databaseError: undefined,
+  sinkError: undefined
+}
+
+/** Why an effect failed, or that it takes too long. What hangs is left to end by itself. */
+const inTime = <A>(
+  effect: Effect.Effect<A, { readonly message: string }>,
+  who: string
+): Effect.Effect<Either.Either<A, string>> =>
+  effect.pipe(
+    Effect.disconnect,
+    Effect.timeoutFail({
+      duration: patience,
+      onTimeout: () => ({ message: `${who} did not answer within ${Duration.format(patience)}` })
+    }),
+    Effect.mapError(({ message }) => message),
+    Effect.either
+  )
+
+/** Why the pump backs off, where that is because of this part. */
+const outageOf = (part: "database" | "sink", { lastError, state }: PumpStatus): string | undefined =>
+  state === "unavailable" && lastError?.of === part ? lastError.message : undefined
+
+const databaseCheck = (error: string | undefined, status: PumpStatus): Check => {
+  if (status.state === "inert") return { ok: true, message: "not opened: the sink is nop" }
+  const reason = error ?? outageOf("database", status)
+  return reason === undefined ? { ok: true, message: "answers" } : { ok: false, message: reason }
+}
+
+const sinkCheck = (error: string | undefined, status: PumpStatus): Check => {
+  const { sink, state } = status
+  if (state === "inert") return { ok: true, message: `${sink}: nothing is published` }
+  const reason = outageOf("sink", status) ?? error
+  return reason === undefined
+    ? { ok: true, message: `${sink}: nothing is known to be in the way` }
+    : { ok: false, message: `${sink}: ${reason}` }
+}
+
+const words: Record<PumpStatus["state"], Check> = {
+  inert: { ok: true, message: "inert: the sink is nop" },
+  publishing: { ok: true, message: "publishing" },
+  idle: { ok: true, message: "idle: nothing is publishable" },
+  // Somebody wants it so.
+  paused: { ok: true, message: "paused by hand" },
+  unavailable: { ok: false, message: "backs off, and tries again by itself" },
+  stopping: { ok: false, message: "stopping: finishes what is in flight" },
+  stopped: { ok: false, message: "stopped" }
+}
+
+const pumpCheck = ({ lastError, state }: PumpStatus): Check =>
+  state === "unavailable" && lastError !== undefined
+    ? { ok: false, message: `${words[state].message}: ${lastError.message}` }
+    : words[state]
+
+const healthOf = ({ databaseError, sinkError }: Reading, status: PumpStatus): Health => {
+  const database = databaseCheck(databaseError, status)
+  const sink = sinkCheck(sinkError, status)
+  const pump = pumpCheck(status)
+  return { ready: database.ok && sink.ok && pump.ok, database, sink, pump }
+}
+
+/** Growth a second over the samples. */
+const rate = (samples: ReadonlyArray<Sample>, of: (sample: Sample) => number | undefined): number | undefined => {
+  const known = samples.flatMap((sample) => {
+    const value = of(sample)
+    return value === undefined ? [] : [{ at: sample.at, value }]
+  })
+  const first = known[0]
+  const last = known[known.length - 1]
+  return first === undefined || last === undefined || last.at <= first.at
+    ? undefined
+    : Math.max(0, ((last.value - first.value) * 1000) / (last.at - first.at))
+}
+
+/**
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump | Retention | Sink | Scope.Scope> =
+  Effect.gen(function* () {
+    const admin = yield* OutboxAdmin
+    const pump = yield* Pump
+    const retention = yield* Retention
+    const sink = yield* Sink
+    const startedAt = yield* Clock.currentTimeMillis
+    let reading = nothingRead
+    let samples: ReadonlyArray<Sample> = []
+
+    const look = Effect.gen(function* () {
+      const at = yield* Clock.currentTimeMillis
+      const [database, feed] = yield* Effect.all(
+        [
+          inTime(admin.overview({ limit: countLimit }), "The database"),
+          inTime(sink.check ?? Effect.void, `The sink ${sink.name}`)
+        ],
+        { concurrency: "unbounded" }
+      )
+      const sinkError = Option.getOrUndefined(Either.getLeft(feed))
+      reading = Either.isRight(database)
+        ? { overview: database.right, readAt: at, databaseError: undefined, sinkError }
+        : { ...reading, databaseError: database.left, sinkError }
+    })
+
+    const read: Effect.Effect<Status> = Effect.gen(function* () {
+      if (!sink.inert) yield* look
+      const at = yield* Clock.currentTimeMillis
+      const status = yield* pump.status
+      const { databaseError, overview, readAt } = reading
+      const isFresh = databaseError === undefined && overview !== undefined
+      const drawn = isFresh ? overview.drawn : undefined
+      samples = [...samples.filter((sample) => at - sample.at <= window), { at, drawn, published: status.published }]
+      const oldest = overview?.oldestPendingAt
+      const health = healthOf(reading, status)
+      if (isFresh) yield* PumpMetrics.setBacklog(overview, at)
+      yield* PumpMetrics.setHealthy({ database: health.database.ok, sink: health.sink.ok, pump: health.pump.ok })
+      return {
+        at,
+        version,
+        startedAt,
+        health,
+        pump: status,
+        rates: {
+          appended: rate(samples, ({ drawn }) => drawn),
+          published: rate(samples, ({ published }) => published)
+        },
+        outbox: overview,
+        outboxAt: readAt,
+        oldestPendingAgeMillis: oldest === undefined ? undefined : Math.max(0, at - oldest),
+        retention: retention.description
+      }
+    })
+
+    // Whoever comes within a second of the last one still finds its reading.
+    const changes = yield* Stream.repeatEffectWithSchedule(read, Schedule.spaced(period)).pipe(
+      Stream.share({ capacity: 1, strategy: "sliding", replay: 1, idleTimeToLive: period })
+    )
+    const status = Effect.map(Stream.runHead(changes), Option.getOrThrow)
+    const health = Effect.zipRight(
+      status,
+      Effect.map(pump.status, (status) => healthOf(reading, status))
+    )
+    return { status, changes, health }
+  })
+
+/**
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer: Layer.Layer<StatusBoard, never, OutboxAdmin | Pump | Retention | Sink> = Layer.scoped(
+  StatusBoard,
+  make
+)

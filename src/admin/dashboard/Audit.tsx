@@ -1,0 +1,70 @@
+/** What was done by hand, with who did it and why. */
+import type { AuditEntry } from "../../OutboxAdmin.js"
+import * as Api from "./api.js"
+import { useLoaded } from "./live.js"
+import * as Words from "./words.js"
+
+const target = ({ affected, eventId, filter }: AuditEntry): string => {
+  if (eventId !== undefined) return eventId
+  const given = Object.entries(filter ?? {}).map(([name, value]) => `${name} ${JSON.stringify(value)}`)
+  const which = filter === undefined ? "" : given.length === 0 ? "all parked" : given.join(", ")
+  return [affected === undefined ? "" : Words.plural(affected, "event"), which].filter((part) => part !== "").join(": ")
+}
+
+export const Audit = (props: {
+  readonly now: number
+  /** Changes when what is shown may have. */
+  readonly version: number
+  readonly onOpen: (eventId: string) => void
+}) => {
+  const { now, onOpen, version } = props
+  const { error, value } = useLoaded(Api.audit, [version])
+  const entries = value?.entries ?? []
+  return (
+    <section class="panel" aria-labelledby="audit">
+      <header>
+        <h2 id="audit">Done by hand</h2>
+      </header>
+      {error !== undefined && <p class="problem">The audit cannot be read: {Api.explain(error)}</p>}
+      {value !== undefined && entries.length === 0 && <p class="nothing">Nothing yet.</p>}
+      {entries.length > 0 && (
+        <table aria-labelledby="audit">
+          <thead>
+            <tr>
+              <th scope="col">When</th>
+              <th scope="col">What</th>
+              <th scope="col">To</th>
+              <th scope="col">Reason</th>
+              <th scope="col">By</th>
+            </tr>
+          </thead>
+          <tbody>
+            {entries.map((entry, index) => (
+              <tr key={`${entry.at} ${index}`}>
+                <td data-label="When" title={Words.time(entry.at)}>
+                  {Words.ago(entry.at, now)}
+                </td>
+                <td data-label="What">{entry.action}</td>
+                <td data-label="To">
+                  {entry.eventId === undefined ? (
+                    target(entry)
+                  ) : (
+                    <button type="button" class="link id" onClick={() => onOpen(entry.eventId!)}>
+                      {entry.eventId}
+                    </button>
+                  )}
+                </td>
+                <td data-label="Reason" class="wrap">
+                  {entry.reason}
+                </td>
+                <td data-label="By" class="dim">
+                  {entry.actor}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+    </section>
+  )
+}

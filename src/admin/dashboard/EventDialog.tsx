@@ -1,0 +1,139 @@
+/** One event with everything that is known of it. All of it is text to the page. */
+import type { EventDetail } from "../../OutboxAdmin.js"
+import * as Api from "./api.js"
+import { Dialog } from "./Dialog.js"
+import { StateBadge } from "./Events.js"
+import { useLoaded } from "./live.js"
+import * as Words from "./words.js"
+
+/** The trace id in a traceparent: version, trace id, span id, flags. */
+const traceIdOf = (traceparent: string): string => traceparent.split("-")[1] ?? traceparent
+
+const facts = (event: EventDetail, now: number): ReadonlyArray<readonly [string, string]> => {
+  const at = (instant: number | undefined): string | undefined =>
+    instant === undefined ? undefined : `${Words.time(instant)} · ${Words.relative(instant, now)}`
+  const all: ReadonlyArray<readonly [string, string | undefined]> = [
+    ["Type", event.type],
+    ["Tenant", event.tenantId],
+    ["Stack", event.stackId],
+    ["Ordering key", `${Words.key(event.orderingKey)} · lane ${event.lane}`],
+    ["Created", at(event.createdAt)],
+    ["Published", at(event.publishedAt)],
+    ["Control version", event.controlVersion === undefined ? undefined : String(event.controlVersion)],
+    ["Parked", at(event.parkedAt)],
+    ["Attempts", String(event.attemptCount)],
+    ["Last attempt", at(event.lastAttemptAt)],
+    ["Tried again", at(event.nextAttemptAt)],
+    ["Last error", event.lastError],
+    ["Trace id", event.traceparent === undefined ? undefined : traceIdOf(event.traceparent)]
+  ]
+  return all.filter((fact): fact is readonly [string, string] => fact[1] !== undefined)
+}
+
+const Attempts = ({ attempts, now }: { readonly attempts: EventDetail["failedAttempts"]; readonly now: number }) => (
+  <table>
+    <caption>Failed attempts, newest first</caption>
+    <thead>
+      <tr>
+        <th scope="col">When</th>
+        <th scope="col">Error</th>
+        <th scope="col">Then</th>
+      </tr>
+    </thead>
+    <tbody>
+      {attempts.map(({ at, error, nextAttemptAt }) => (
+        <tr key={at}>
+          <td data-label="When" title={Words.time(at)}>
+            {Words.ago(at, now)}
+          </td>
+          <td data-label="Error" class="error">
+            {error}
+          </td>
+          <td data-label="Then">
+            {nextAttemptAt === undefined ? "parked" : `tried again after ${Words.duration(nextAttemptAt - at)}`}
+          </td>
+        </tr>
+      ))}
+    </tbody>
+  </table>
+)
+
+const Detail = ({ event, now }: { readonly event: EventDetail; readonly now: number }) => (
+  <>
+    <p>
+      <StateBadge state={event.state} /> {Words.states[event.state].meaning}
+    </p>
+    <dl>
+      {facts(event, now).map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd class={name === "Last error" ? "error" : ""}>{value}</dd>
+        </div>
+      ))}
+    </dl>
+    {event.failedAttempts.length > 0 && <Attempts attempts={event.failedAttempts} now={now} />}
+    <section aria-labelledby="payload">
+      <header class="row">
+        <h3 id="payload">Payload</h3>
+        {/* Only where the page came over a secure way, or from this machine. */}
+        {isSecureContext && (
+          <button type="button" onClick={() => void navigator.clipboard.writeText(event.payload)}>
+            Copy as it is
+          </button>
+        )}
+      </header>
+      <pre tabIndex={0} aria-labelledby="payload">
+        {Words.indented(event.payload)}
+      </pre>
+    </section>
+  </>
+)
+
+export const EventDialog = (props: {
+  readonly eventId: string
+  readonly now: number
+  /** Changes when what is shown may have. */
+  readonly version: number
+  readonly onClose: () => void
+  readonly onKey: (orderingKey: string) => void
+  readonly onMend: (what: Api.Mending, event: EventDetail) => void
+}) => {
+  const { eventId, now, onClose, onKey, onMend, version } = props
+  const { error, value: event } = useLoaded((signal) => Api.event(eventId, signal), [eventId, version])
+  const unpublished = event !== undefined && event.state !== "published"
+  return (
+    <Dialog title={`Event ${eventId}`} onClose={onClose} wide>
+      <div class="stack">
+        {error !== undefined && (
+          <p class="problem" role="alert">
+            The event cannot be read: {Api.explain(error)}
+          </p>
+        )}
+        {event === undefined && error === undefined && <p class="dim">Reading…</p>}
+        {event !== undefined && <Detail event={event} now={now} />}
+        {event !== undefined && (
+          <footer>
+            <button type="button" class="quiet" onClick={() => onKey(event.orderingKey)}>
+              All of this key
+            </button>
+            {unpublished && (
+              <button type="button" class="danger" onClick={() => onMend("discard", event)}>
+                Discard…
+              </button>
+            )}
+            {unpublished && event.state !== "parked" && (
+              <button type="button" onClick={() => onMend("park", event)}>
+                Park…
+              </button>
+            )}
+            {event.state === "parked" && (
+              <button type="button" class="primary" onClick={() => onMend("redrive", event)}>
+                Redrive…
+              </button>
+            )}
+          </footer>
+        )}
+      </div>
+    </Dialog>
+  )
+}

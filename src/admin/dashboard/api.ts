@@ -1,0 +1,123 @@
+/** The service's HTTP API, as the page asks it. */
+import { EventSourceParserStream } from "eventsource-parser/stream"
+import type { AuditPage, EventDetail, EventPage, EventState } from "../../OutboxAdmin.js"
+import type { PumpStatus } from "../../PumpStatus.js"
+import type { Status } from "../AdminApi.js"
+
+/** The service answered that it does not do that. */
+export class Refused extends Error {
+  constructor(
+    readonly status: number,
+    message: string
+  ) {
+    super(message)
+  }
+}
+
+const storedToken = "controlpublish.token"
+
+/** Kept until the tab is closed. */
+export const token = {
+  get: (): string => sessionStorage.getItem(storedToken) ?? "",
+  set: (value: string): void => {
+    if (value === "") sessionStorage.removeItem(storedToken)
+    else sessionStorage.setItem(storedToken, value)
+  }
+}
+
+const headers = (): Record<string, string> => (token.get() === "" ? {} : { authorization: `Bearer ${token.get()}` })
+
+const refusal = async (response: Response): Promise<Refused> => {
+  const text = await response.text()
+  let message = ""
+  try {
+    const body = JSON.parse(text) as { readonly message?: string; readonly field?: string }
+    message = [body.field, body.message].filter((part) => part !== undefined && part !== "").join(": ")
+  } catch {
+    // What is no JSON is not the service's own.
+  }
+  return new Refused(response.status, message === "" ? `The service answered ${response.status}` : message)
+}
+
+interface Init extends RequestInit {
+  readonly headers?: Record<string, string>
+}
+
+const request = async (path: string, init: Init): Promise<Response> => {
+  const response = await fetch(path, { ...init, cache: "no-store", headers: { ...headers(), ...init.headers } })
+  if (!response.ok) throw await refusal(response)
+  return response
+}
+
+/** Says in words why something failed. */
+export const explain = (error: unknown): string => {
+  if (error instanceof Refused) return error.message
+  return error instanceof TypeError ? "The service does not answer" : String(error)
+}
+
+const get = async <A>(path: string, signal?: AbortSignal): Promise<A> =>
+  (await (await request(path, { signal: signal ?? null })).json()) as A
+
+const post = async <A>(path: string, body: unknown): Promise<A> =>
+  (await (
+    await request(path, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body)
+    })
+  ).json()) as A
+
+/** What the table of events is narrowed to. All that is given has to hold; a key may be empty. */
+export interface Filter {
+  readonly id?: string | undefined
+  readonly type?: string | undefined
+  readonly tenant?: string | undefined
+  readonly key?: string | undefined
+  readonly state?: EventState | undefined
+}
+
+interface Affected {
+  readonly affected: number
+}
+
+const query = (fields: object): string => {
+  const given = Object.entries(fields).filter((entry): entry is [string, string] => entry[1] !== undefined)
+  return new URLSearchParams(given).toString()
+}
+
+const eventPath = (id: string): string => `api/events/${encodeURIComponent(id)}`
+
+export const pageSize = 50
+
+export const events = (filter: Filter, cursor: string | undefined, signal: AbortSignal): Promise<EventPage> =>
+  get(`api/events?${query({ ...filter, cursor, limit: String(pageSize) })}`, signal)
+
+export const event = (id: string, signal: AbortSignal): Promise<EventDetail> => get(eventPath(id), signal)
+
+export const audit = (signal: AbortSignal): Promise<AuditPage> => get("api/audit?limit=20", signal)
+
+/** What is done to one event by hand. */
+export type Mending = "redrive" | "park" | "discard"
+
+export const mend = (what: Mending, id: string, reason: string): Promise<Affected> =>
+  post(`${eventPath(id)}/${what}`, { reason })
+
+/** Redrives the parked events that the filter lets through. */
+export const redrive = ({ id, key, tenant, type }: Filter, reason: string): Promise<Affected> =>
+  post("api/redrive", { filter: { eventId: id, type, tenantId: tenant, orderingKey: key }, reason })
+
+export const prune = (reason: string): Promise<Affected> => post("api/retention/run", { reason })
+
+export const switchPump = (to: "pause" | "resume", reason: string): Promise<PumpStatus> =>
+  post(`api/pump/${to}`, { reason })
+
+/** Calls back with each status of the stream. Ends by failing: when the stream ends, or is refused, or aborted. */
+export const stream = async (onStatus: (status: Status) => void, signal: AbortSignal): Promise<never> => {
+  const { body } = await request("api/stream", { signal, headers: { accept: "text/event-stream" } })
+  const messages = body!.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream())
+  for (let reader = messages.getReader(); ;) {
+    const { done, value } = await reader.read()
+    if (done) throw new TypeError("The stream ended")
+    if (value.event === "status") onStatus(JSON.parse(value.data) as Status)
+  }
+}

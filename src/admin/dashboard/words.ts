@@ -1,0 +1,99 @@
+/** Numbers, times and states in words. */
+import type { Count, EventState } from "../../OutboxAdmin.js"
+
+const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 })
+
+const oneDecimal = new Intl.NumberFormat("en", { maximumFractionDigits: 1 })
+
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 })
+
+export const number = (value: number): string => grouped.format(value)
+
+/** A count that stopped at a limit is a lower bound. */
+export const count = ({ exact, value }: typeof Count.Type): string => `${grouped.format(value)}${exact ? "" : "+"}`
+
+export const shortCount = ({ exact, value }: typeof Count.Type): string => `${short.format(value)}${exact ? "" : "+"}`
+
+export const rate = (value: number | undefined): string =>
+  value === undefined ? "–" : value < 10 ? oneDecimal.format(value) : grouped.format(value)
+
+export const plural = (value: number, one: string, more = `${one}s`): string =>
+  `${grouped.format(value)} ${value === 1 ? one : more}`
+
+export const events = (value: typeof Count.Type): string =>
+  value.exact ? plural(value.value, "event") : `more than ${plural(value.value, "event")}`
+
+const units = [
+  ["d", 86_400],
+  ["h", 3_600],
+  ["min", 60],
+  ["s", 1]
+] as const
+
+/** With the two largest units that count: `3 d 4 h`. */
+export const duration = (millis: number): string => {
+  const seconds = Math.max(0, Math.floor(millis / 1000))
+  const first = units.findIndex(([, size]) => seconds >= size)
+  if (first === -1) return "0 s"
+  const [unit, size] = units[first]!
+  const next = units[first + 1]
+  const rest = next === undefined ? 0 : Math.floor((seconds % size) / next[1])
+  const whole = `${Math.floor(seconds / size)} ${unit}`
+  return rest === 0 || next === undefined ? whole : `${whole} ${rest} ${next[0]}`
+}
+
+/** With the largest unit alone: `3d`. */
+export const shortDuration = (millis: number): string => {
+  const seconds = Math.max(0, Math.floor(millis / 1000))
+  const [unit, size] = units.find(([, size]) => seconds >= size) ?? units[3]
+  return `${Math.floor(seconds / size)}${unit === "min" ? "m" : unit}`
+}
+
+export const ago = (at: number, now: number): string => (now - at < 1_000 ? "just now" : `${duration(now - at)} ago`)
+
+/** Before or after now. */
+export const relative = (at: number, now: number): string => (at > now ? `in ${duration(at - now)}` : ago(at, now))
+
+const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" })
+
+export const time = (at: number): string => clock.format(at)
+
+/** An ordering key may be empty. */
+export const key = (orderingKey: string): string => (orderingKey === "" ? "(no tenant)" : orderingKey)
+
+export const states: Record<EventState, { readonly sign: string; readonly name: string; readonly meaning: string }> = {
+  parked: { sign: "■", name: "Parked", meaning: "It is not tried again before it is redriven." },
+  waiting: { sign: "↻", name: "Waiting", meaning: "An attempt failed; it is tried again by itself." },
+  pending: { sign: "…", name: "Pending", meaning: "It is to be published." },
+  published: { sign: "✓", name: "Published", meaning: "It is in the feed." }
+}
+
+const token = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g
+
+/**
+ * JSON with line breaks. Numbers and strings stay as they are written, which a parser would not leave them: a version may
+ * have more digits than a number of this language. What is not JSON stays as it is.
+ */
+export const indented = (json: string): string => {
+  try {
+    JSON.parse(json)
+  } catch {
+    return json
+  }
+  let depth = 0
+  let text = ""
+  const line = (): string => `\n${"  ".repeat(depth)}`
+  const tokens = json.match(token) ?? []
+  tokens.forEach((part, index) => {
+    const before = tokens[index - 1]
+    if (part === "}" || part === "]") {
+      depth--
+      text += before === "{" || before === "[" ? part : line() + part
+      return
+    }
+    if (before === "{" || before === "[" || before === ",") text += line()
+    text += part === ":" ? ": " : part
+    if (part === "{" || part === "[") depth++
+  })
+  return text
+}

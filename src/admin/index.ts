@@ -1,0 +1,10 @@
+/**
+ * What people and monitoring see of an outbox: admin API, dashboard, status, metrics.
+ *
+ * @since 1.0.0
+ */
+export * as AdminApi from "./AdminApi.js"
+export * as AdminServer from "./AdminServer.js"
+export * as Dashboard from "./Dashboard.js"
+export * as Prometheus from "./Prometheus.js"
+export * as StatusBoard from "./StatusBoard.js"

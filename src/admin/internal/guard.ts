@@ -1,0 +1,79 @@
+/** What every request passes before it is looked at, and what every answer is given on its way. */
+import type * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Effect from "effect/Effect"
+import { isLoopbackHeader } from "./loopback.js"
+import { failed } from "./answers.js"
+
+/** The largest body, in bytes. */
+export const maxBody = 64 * 1024
+
+const hostOf = (url: string): string | undefined => (URL.canParse(url) ? new URL(url).host : undefined)
+
+const isRead = (method: string): boolean => method === "GET" || method === "HEAD"
+
+/** What is wrong with a request before anything is known of its path. */
+const refusal = (
+  { headers, method }: HttpServerRequest.HttpServerRequest,
+  loopback: boolean
+): HttpServerResponse.HttpServerResponse | undefined => {
+  const host = headers.host ?? ""
+  // A name that somebody else's DNS points to this machine is how a page of theirs would get in.
+  if (loopback && !isLoopbackHeader(host)) {
+    return failed(403, "Forbidden", `The host ${JSON.stringify(host)} is not this machine: use localhost or 127.0.0.1`)
+  }
+  // A link from elsewhere may lead here; a page from elsewhere may not ask.
+  const site = headers["sec-fetch-site"]
+  const isLink = isRead(method) && headers["sec-fetch-mode"] === "navigate"
+  const isForeign =
+    (site !== undefined && site !== "same-origin" && site !== "none" && !isLink) ||
+    (headers.origin !== undefined && hostOf(headers.origin) !== host.toLowerCase())
+  if (isForeign) return failed(403, "Forbidden", "The request comes from the page of another site")
+  if (isRead(method)) return undefined
+  if (!/^application\/json\s*(;|$)/i.test(headers["content-type"] ?? "")) {
+    return failed(
+      415,
+      "UnsupportedMediaType",
+      "The body has to be JSON: send the header content-type: application/json"
+    )
+  }
+  return Number(headers["content-length"] ?? 0) > maxBody
+    ? HttpServerResponse.setHeader(
+        failed(413, "TooLarge", `The body is larger than ${maxBody} bytes`),
+        // Else the rest of it would be read.
+        "connection",
+        "close"
+      )
+    : undefined
+}
+
+/** No page of the service loads anything from elsewhere, and none can be shown in a frame. */
+const policy = (sources: string) =>
+  `default-src 'none'; ${sources}; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`
+
+const pagePolicy = policy("script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'")
+
+/** The page of the API's document is one file: what it runs and how it looks are in it. */
+const docsPolicy = policy("script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:")
+
+const withHeaders = (path: string) => (response: HttpServerResponse.HttpServerResponse) =>
+  HttpServerResponse.setHeaders(response, {
+    "content-security-policy": path === "/docs" ? docsPolicy : pagePolicy,
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    ...(response.status === 401 ? { "www-authenticate": "Bearer" } : {}),
+    ...response.headers
+  })
+
+export const guard = <E, R>(
+  options: { readonly loopback: boolean },
+  app: HttpApp.Default<E, R>
+): HttpApp.Default<E, R> =>
+  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+    const refused = refusal(request, options.loopback)
+    return Effect.map(refused === undefined ? app : Effect.succeed(refused), withHeaders(request.url.split("?")[0]!))
+  })

@@ -1,0 +1,212 @@
+/** What the API does. */
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import type * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { OutboxAdmin, type AuditAction, type By, type EventFilter } from "../../OutboxAdmin.js"
+import { OutboxError } from "../../OutboxStore.js"
+import { Pump } from "../../Pump.js"
+import { Retention } from "../../Retention.js"
+import { Actor, AdminApi, BadRequest, Conflict, NotFound, NotReady, Status, Unavailable } from "../AdminApi.js"
+import { StatusBoard } from "../StatusBoard.js"
+
+/** How long an answer may take. What is done by hand may have to wait for a publish in flight. */
+const patience = { reading: Duration.seconds(5), writing: Duration.seconds(30) }
+
+/** Events on a page where nobody says how many. */
+const pageSize = 100
+
+/** Answers in time, also where the database does not. */
+const within =
+  (duration: Duration.Duration, late: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, Exclude<E, OutboxError> | Unavailable, R> =>
+    effect.pipe(
+      // A query that hangs takes its time to be cancelled.
+      Effect.disconnect,
+      Effect.timeoutFail({
+        duration,
+        onTimeout: () => new OutboxError({ message: late, retryable: true })
+      }),
+      Effect.catchIf(
+        (error) => error instanceof OutboxError,
+        ({ message }) => new Unavailable({ message })
+      )
+    )
+
+const reading = within(patience.reading, `The database did not answer within ${Duration.format(patience.reading)}`)
+
+const writing = within(
+  patience.writing,
+  `The database did not answer within ${Duration.format(patience.writing)}: whether it was done, the audit tells`
+)
+
+/** What goes on a part at a time keeps the parts that are done. */
+const inParts = (rest: string) =>
+  within(patience.writing, `Not all could be done within ${Duration.format(patience.writing)}: ${rest}`)
+
+const invalidCursor = () =>
+  Effect.fail(new BadRequest({ field: "cursor", message: "cursor: it is the `next` of no page" }))
+
+const by = (reason: string): Effect.Effect<By, never, Actor> => Effect.map(Actor, (actor) => ({ actor, reason }))
+
+/** Everything that is done by hand is logged, whether or not it could be done. */
+const logged =
+  (action: AuditAction, by: By, target: Readonly<Record<string, unknown>> = {}) =>
+  <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.tapBoth(effect, {
+      onSuccess: () => Effect.annotateLogs(Effect.logInfo(`By hand: ${action}`), { ...by, ...target }),
+      onFailure: ({ message }) =>
+        Effect.annotateLogs(Effect.logWarning(`Not done by hand: ${action}: ${message}`), { ...by, ...target })
+    })
+
+const defined = <A extends object>(fields: { readonly [K in keyof A]?: A[K] | undefined }): A =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as A
+
+export const health = HttpApiBuilder.group(AdminApi, "health", (handlers) =>
+  Effect.map(StatusBoard, (board) =>
+    handlers
+      .handle("live", () => Effect.succeed({ live: true as const }))
+      .handle("ready", () =>
+        Effect.flatMap(board.health, (health) => (health.ready ? Effect.succeed(health) : new NotReady(health)))
+      )
+  )
+)
+
+/** `stopping` ends the streams, which otherwise have no end. */
+export const outbox = (stopping: Deferred.Deferred<void>) =>
+  HttpApiBuilder.group(AdminApi, "outbox", (handlers) =>
+    Effect.gen(function* () {
+      const admin = yield* OutboxAdmin
+      const board = yield* StatusBoard
+      const retention = yield* Retention
+
+      const encode = Schema.encode(Status)
+      const events = board.changes.pipe(
+        Stream.mapEffect((status) => Effect.orDie(encode(status))),
+        Stream.map((status) => `event: status\ndata: ${JSON.stringify(status)}\n\n`),
+        Stream.interruptWhenDeferred(stopping),
+        Stream.encodeText
+      )
+
+      const found = (eventId: string) =>
+        Effect.flatMap(
+          admin.event(eventId),
+          Option.match({
+            onNone: () =>
+              Effect.fail(
+                new NotFound({ message: `The outbox holds no event with the id ${JSON.stringify(eventId)}` })
+              ),
+            onSome: Effect.succeed
+          })
+        )
+
+      const one = { affected: 1 }
+
+      return handlers
+        .handle("status", () => board.status)
+        .handle("stream", () =>
+          Effect.succeed(HttpServerResponse.stream(events, { contentType: "text/event-stream" }) as never)
+        )
+        .handle("events", ({ urlParams: { cursor, id, key, limit, since, state, tenant, type, until } }) =>
+          admin
+            .events(
+              defined<EventFilter>({ eventId: id, type, tenantId: tenant, orderingKey: key, state, since, until }),
+              {
+                limit: limit ?? pageSize,
+                cursor
+              }
+            )
+            .pipe(Effect.catchTag("InvalidCursor", invalidCursor), reading)
+        )
+        .handle("event", ({ path: { eventId } }) => reading(found(eventId)))
+        .handle("audit", ({ urlParams: { cursor, limit } }) =>
+          admin
+            .audit({ limit: limit ?? pageSize, cursor })
+            .pipe(Effect.catchTag("InvalidCursor", invalidCursor), reading)
+        )
+        .handle("redrive", ({ payload: { filter, reason } }) =>
+          Effect.flatMap(by(reason), (by) =>
+            admin.redrive(defined<EventFilter>(filter), by).pipe(
+              inParts("the audit tells what was; ask again for the rest"),
+              Effect.map((affected) => ({ affected })),
+              logged("redrive", by, { filter: JSON.stringify(filter) })
+            )
+          )
+        )
+        .handle("redriveEvent", ({ path: { eventId }, payload: { reason } }) =>
+          Effect.flatMap(by(reason), (by) =>
+            admin.redrive({ eventId }, by).pipe(
+              Effect.flatMap((affected) =>
+                affected > 0
+                  ? Effect.succeed({ affected })
+                  : Effect.flatMap(
+                      found(eventId),
+                      ({ state }) => new Conflict({ message: `The event is not parked, it is ${state}` })
+                    )
+              ),
+              writing,
+              logged("redrive", by, { event_id: eventId })
+            )
+          )
+        )
+        .handle("park", ({ path: { eventId }, payload: { reason } }) =>
+          Effect.flatMap(by(reason), (by) =>
+            admin.park(eventId, by).pipe(
+              Effect.catchTags({
+                EventNotFound: ({ message }) => new NotFound({ message }),
+                WrongState: ({ message }) => new Conflict({ message })
+              }),
+              writing,
+              Effect.as(one),
+              logged("park", by, { event_id: eventId })
+            )
+          )
+        )
+        .handle("discard", ({ path: { eventId }, payload: { reason } }) =>
+          Effect.flatMap(by(reason), (by) =>
+            admin.discard(eventId, by).pipe(
+              Effect.catchTags({
+                EventNotFound: ({ message }) => new NotFound({ message }),
+                WrongState: ({ message }) => new Conflict({ message })
+              }),
+              writing,
+              Effect.as(one),
+              logged("discard", by, { event_id: eventId })
+            )
+          )
+        )
+        .handle("prune", ({ payload: { reason } }) =>
+          Effect.flatMap(by(reason), (by) =>
+            retention.runNow(by).pipe(
+              Effect.catchTag("RetentionOff", ({ message }) => new Conflict({ message })),
+              inParts("the retention goes on by itself with the rest"),
+              Effect.map((affected) => ({ affected })),
+              logged("prune", by)
+            )
+          )
+        )
+    })
+  )
+
+export const pump = HttpApiBuilder.group(AdminApi, "pump", (handlers) =>
+  Effect.gen(function* () {
+    const admin = yield* OutboxAdmin
+    const pump = yield* Pump
+
+    // What could not be written to the audit is not done, and what is there is done to its end.
+    const audited = (action: "pause" | "resume", reason: string) =>
+      Effect.flatMap(by(reason), (by) =>
+        writing(admin.record(action, by)).pipe(
+          Effect.zipRight(Effect.zipRight(pump[action], pump.status)),
+          logged(action, by)
+        )
+      )
+    return handlers
+      .handle("pause", ({ payload: { reason } }) => audited("pause", reason), { uninterruptible: true })
+      .handle("resume", ({ payload: { reason } }) => audited("resume", reason), { uninterruptible: true })
+  })
+)

@@ -1,0 +1,137 @@
+/**
+ * The command `controlpublish`.
+ *
+ * Exit codes: 0 it did what it is there for, also a `serve` or `status --watch` that was stopped; 1 it could not, or a
+ * setting has a value that cannot be; 2 the command line makes no sense; 3 there is no such event; 4 the event is in a
+ * state in which this cannot be done to it; 130 it was interrupted. What ends it is one line on stderr, but for unknown
+ * flags and commands, where @effect/cli explains.
+ *
+ * @since 1.0.0
+ */
+import * as CliCommand from "@effect/cli/Command"
+import * as ValidationError from "@effect/cli/ValidationError"
+import type * as CliApp from "@effect/cli/CliApp"
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as HashMap from "effect/HashMap"
+import * as Logger from "effect/Logger"
+import * as Append from "./commands/append.js"
+import * as Apply from "./commands/apply.js"
+import * as Audit from "./commands/audit.js"
+import * as Discard from "./commands/discard.js"
+import * as Events from "./commands/events.js"
+import * as Migrate from "./commands/migrate.js"
+import * as Park from "./commands/park.js"
+import * as Pause from "./commands/pause.js"
+import * as Prune from "./commands/prune.js"
+import * as Redrive from "./commands/redrive.js"
+import * as Resume from "./commands/resume.js"
+import * as Serve from "./commands/serve.js"
+import * as Show from "./commands/show.js"
+import * as Status from "./commands/status.js"
+import * as Tail from "./commands/tail.js"
+import { CliError } from "./internal/CliError.js"
+import { discreet, escaped, messageOf, oneLine } from "./internal/text.js"
+import { version } from "../internal/version.js"
+import * as ServiceConfig from "./ServiceConfig.js"
+import * as Telemetry from "./Telemetry.js"
+
+const command = CliCommand.make("controlpublish").pipe(
+  CliCommand.withDescription("A transactional outbox: append control events, and publish them once, in order per key."),
+  CliCommand.withSubcommands([
+    Serve.command,
+    Append.command,
+    Migrate.command,
+    Status.command,
+    Apply.command,
+    Tail.command,
+    Events.command,
+    Show.command,
+    Redrive.command,
+    Park.command,
+    Discard.command,
+    Prune.command,
+    Audit.command,
+    Pause.command,
+    Resume.command
+  ]),
+  // The whole story is for those who ask: --log-level debug.
+  CliCommand.transformHandler(Effect.tapErrorCause((cause) => Effect.logDebug("The command failed", cause)))
+)
+
+const interrupted = 130
+
+/** What a user is told of a failure, and the exit code. */
+const describe = (cause: Cause.Cause<unknown>): { readonly message: string | undefined; readonly exitCode: number } => {
+  const error = Cause.squash(cause)
+  // @effect/cli has said it.
+  if (ValidationError.isValidationError(error)) return { message: undefined, exitCode: 2 }
+  if (error instanceof CliError) return { message: oneLine(error.message), exitCode: error.exitCode }
+  if (Cause.isFailure(cause) && error instanceof Error) return { message: oneLine(error.message), exitCode: 1 }
+  return { message: `unexpected: ${messageOf(error)}`, exitCode: 1 }
+}
+
+/** Output for people and programs goes to stdout, and all else to stderr. */
+const escapedText = (value: unknown): unknown => (typeof value === "string" ? escaped(value) : value)
+
+/** Logs are read in terminals, and hold what others wrote into the outbox. */
+const loggers: Readonly<Record<ServiceConfig.LogFormat, Logger.Logger<unknown, void>>> = {
+  json: Logger.withConsoleError(Logger.map(Logger.jsonLogger, escaped)),
+  logfmt: Logger.withConsoleError(Logger.map(Logger.logfmtLogger, escaped)),
+  pretty: Logger.mapInputOptions(Logger.prettyLogger({ stderr: true }), (options: Logger.Logger.Options<unknown>) => ({
+    ...options,
+    message: Array.isArray(options.message) ? options.message.map(escapedText) : escapedText(options.message),
+    annotations: HashMap.map(options.annotations, escapedText)
+  }))
+}
+
+/** What @effect/cli says of a command line quotes it, and a URL with a password may have got into the wrong place. */
+const discreetConsole = Effect.consoleWith((console) =>
+  Effect.succeed({
+    ...console,
+    error: (...args: ReadonlyArray<unknown>) =>
+      console.error(...args.map((arg) => (typeof arg === "string" ? discreet(arg) : arg)))
+  })
+)
+
+/** `-` is no flag but a file, wherever it is. @effect/cli takes all that comes after it for files as well. */
+const withDashLast = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const isFile = (arg: string, index: number) => arg === "-" && !/^--[^=]+$/.test(args[index - 1] ?? "")
+  return [...args.filter((arg, index) => !isFile(arg, index)), ...args.filter(isFile)]
+}
+
+/**
+ * Runs the command line of a process (`process.argv`), and sets the exit code of this one.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const run = (argv: ReadonlyArray<string>): Effect.Effect<void, never, CliApp.CliApp.Environment> =>
+  Effect.gen(function* () {
+    const level = yield* ServiceConfig.logLevel
+    const format = yield* ServiceConfig.logFormat
+    const console = yield* discreetConsole
+    yield* CliCommand.run(command, { name: "controlpublish", version })(withDashLast(argv)).pipe(
+      Effect.provide(Telemetry.layer),
+      Effect.withConsole(console),
+      Effect.provide(Logger.replace(Logger.defaultLogger, loggers[format])),
+      Logger.withMinimumLogLevel(level)
+    )
+  }).pipe(
+    // What comes after an interruption has to run as well.
+    (command) => Effect.uninterruptibleMask((restore) => Effect.flatMap(Effect.exit(restore(command)), end))
+  )
+
+const end = (exit: Exit.Exit<void, unknown>): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (Exit.isSuccess(exit)) return Effect.void
+    if (Cause.isInterruptedOnly(exit.cause)) {
+      process.exitCode ??= interrupted
+      return Effect.void
+    }
+    const { exitCode, message } = describe(exit.cause)
+    process.exitCode = exitCode
+    return message === undefined ? Effect.void : Console.error(`controlpublish: ${message}`)
+  })

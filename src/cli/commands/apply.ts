@@ -1,0 +1,106 @@
+/**
+ * `controlpublish apply`: applies artifacts of rows from the feed to a PostgreSQL until it is stopped.
+ *
+ * @since 1.0.0
+ */
+import * as Command from "@effect/cli/Command"
+import * as Options from "@effect/cli/Options"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Path from "node:path"
+import { AppliedEvents } from "../../fleet/AppliedEvents.js"
+import * as Applier from "../../fleet/Applier.js"
+import * as FileArtifactStore from "../../file/FileArtifactStore.js"
+import * as FleetMigrations from "../../postgres/FleetMigrations.js"
+import * as PostgresAppliedEvents from "../../postgres/PostgresAppliedEvents.js"
+import { Source } from "../../fleet/Source.js"
+import { announce } from "../internal/announce.js"
+import { usage } from "../internal/CliError.js"
+import * as Database from "../internal/database.js"
+import { endsWell } from "../internal/endsWell.js"
+import * as RowsArtifact from "../internal/rowsArtifact.js"
+import * as SourceOf from "../internal/source.js"
+import * as ServiceConfig from "../ServiceConfig.js"
+
+const applyNothing = Effect.zipRight(
+  announce({
+    source: "nop: nothing will be applied, and no database is opened; set FEED_SOURCE=file or jetstream to apply"
+  }),
+  Effect.never
+)
+
+/** Sets the position where that was asked for. */
+const start = (from: Option.Option<number>) =>
+  Option.match(from, {
+    onNone: () => Effect.void,
+    onSome: (position) =>
+      Effect.gen(function* () {
+        const applied = yield* AppliedEvents
+        const { identity } = yield* Effect.flatMap(Source, ({ look }) => look)
+        yield* applied.seek({ feed: identity, position })
+      })
+  })
+
+const apply = (
+  database: ServiceConfig.Database,
+  source: ServiceConfig.SourceConfig,
+  settings: ServiceConfig.Apply,
+  from: Option.Option<number>
+) => {
+  const { schema } = database
+  const artifactDirectory = Path.resolve(settings.artifactDirectory)
+  const node = PostgresAppliedEvents.layer({ schema }).pipe(
+    Layer.provide(FleetMigrations.layer({ schema })),
+    Layer.provideMerge(Database.layer(database)),
+    Layer.provideMerge(SourceOf.layer(source)),
+    Layer.provideMerge(FileArtifactStore.layer({ directory: artifactDirectory }))
+  )
+  const applier = Applier.layer(RowsArtifact.handlers(settings.tables), { cannotApply: settings.cannotApply })
+  const layer = applier.pipe(Layer.provide(Layer.effectDiscard(start(from))), Layer.provide(node))
+  return Layer.build(layer).pipe(
+    Effect.zipRight(
+      announce({
+        database: Database.describe(database),
+        schema,
+        source: source._tag,
+        feed: SourceOf.describe(source),
+        artifacts: artifactDirectory,
+        tables: settings.tables.size === 0 ? "none: set APPLY_TABLES" : Array.from(settings.tables).join(", ")
+      })
+    ),
+    Effect.zipRight(Effect.never),
+    Effect.onInterrupt(() => Console.log("Stopping: finishing the events in hand.")),
+    Effect.scoped
+  )
+}
+
+/**
+ * @since 1.0.0
+ * @category commands
+ */
+export const command = Command.make(
+  "apply",
+  {
+    ...ServiceConfig.applyFlags,
+    from: Options.integer("from").pipe(
+      Options.withDescription(
+        "Go on after this control version, wherever the node is: a snapshot's for a new node, 0 for everything. What is marked as applied is not applied again"
+      ),
+      Options.optional
+    )
+  },
+  ({ from, ...flags }) =>
+    Effect.gen(function* () {
+      if (Option.exists(from, (position) => position < 0)) return yield* usage("--from: valid is an integer from 0")
+      const database = yield* ServiceConfig.database
+      const source = yield* ServiceConfig.source
+      const settings = yield* ServiceConfig.apply
+      return yield* source._tag === "nop" ? applyNothing : apply(database, source, settings, from)
+    }).pipe(ServiceConfig.withFlags(flags), endsWell)
+).pipe(
+  Command.withDescription(
+    "Apply artifacts of rows from the feed until SIGINT or SIGTERM. Creates or migrates its tables first. A stop finishes the events in hand."
+  )
+)

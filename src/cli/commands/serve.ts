@@ -1,0 +1,174 @@
+/**
+ * `controlpublish serve`: migrates the outbox and runs a pump on it until it is stopped.
+ *
+ * @since 1.0.0
+ */
+import * as Command from "@effect/cli/Command"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as Console from "effect/Console"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as Path from "node:path"
+import type { OutboxAdmin } from "../../OutboxAdmin.js"
+import * as Migrations from "../../postgres/Migrations.js"
+import * as Postgres from "../../postgres/Postgres.js"
+import * as PostgresOutboxAdmin from "../../postgres/PostgresOutboxAdmin.js"
+import * as Pump from "../../Pump.js"
+import * as PumpConfig from "../../PumpConfig.js"
+import * as Retention from "../../Retention.js"
+import { layerNop, type Sink } from "../../Sink.js"
+import * as FileSink from "../../file/FileSink.js"
+import * as JetStreamSink from "../../jetstream/JetStreamSink.js"
+import { announce } from "../internal/announce.js"
+import type * as AdminServer from "../../admin/AdminServer.js"
+import * as Database from "../internal/database.js"
+import { endsWell } from "../internal/endsWell.js"
+import * as Inert from "../internal/inert.js"
+import { isLoopback } from "../../admin/internal/loopback.js"
+import * as ServiceConfig from "../ServiceConfig.js"
+
+type NamedSink = Exclude<ServiceConfig.SinkConfig, { readonly _tag: "nop" }>
+
+const sinkLayer = (sink: NamedSink): Layer.Layer<Sink, FileSink.FileSinkError | JetStreamSink.JetStreamSinkError> =>
+  sink._tag === "file" ? FileSink.layer(sink) : JetStreamSink.layer(sink)
+
+const feedOf = (sink: NamedSink): string =>
+  sink._tag === "file" ? Path.resolve(sink.directory) : `the stream ${sink.stream} at ${sink.servers.join(", ")}`
+
+/** How this process was started, for commands to copy. */
+const self = (): string => {
+  const script = process.argv[1] ?? "controlpublish"
+  const path = Path.relative(process.cwd(), script)
+  // npm links the command by its name, and finds that of the project in whose directory it is run.
+  return Path.basename(script) === "controlpublish" || path === Path.join("dist", "cli", "bin.js")
+    ? "npx controlpublish"
+    : `node ${path || script}`
+}
+
+const appendCommand = (database: ServiceConfig.Database): string => {
+  const schema = database.schema === "public" ? "" : ` --database-schema '${database.schema.replaceAll("'", "'\\''")}'`
+  return `${self()} append${schema} --type tenant.created --tenant t1`
+}
+
+/** Where the admin API is, and what there is to know about that. */
+const addressOf = (url: string, admin: AdminServer.Options): string => {
+  if (!isLoopback(admin.host)) return `${url} (BEYOND THIS MACHINE, with the token of ADMIN_TOKEN)`
+  const taken = admin.orFree && !url.endsWith(`:${admin.port}`)
+  return `${url} (${taken ? `${admin.port} is taken; ` : ""}this machine only)`
+}
+
+interface Parts<E> {
+  readonly admin: AdminServer.Options | undefined
+  readonly outbox: Layer.Layer<OutboxAdmin, E>
+  readonly working: Layer.Layer<Pump.Pump | Retention.Retention | Sink, E>
+  readonly lines: Record<string, string>
+}
+
+/**
+ * Runs until it is stopped. The port comes first: one that is taken is told of before anything starts. At the end the
+ * pump goes first: until it has finished, the API says that it stops, and that the service is not ready.
+ */
+const run = <E>({ admin, lines, outbox, working }: Parts<E>) =>
+  Effect.gen(function* () {
+    // Other commands should not wait for a server to be loaded.
+    const AdminServer = yield* Effect.promise(() => import("../../admin/AdminServer.js"))
+    const scope = yield* Effect.scope
+    // What both need, as the database, ends with the last of them.
+    const memoMap = yield* Layer.makeMemoMap
+    const api = admin && {
+      options: admin,
+      server: Context.get(yield* Layer.build(AdminServer.layerServer(admin)), HttpServer.HttpServer)
+    }
+    const starting = yield* Scope.fork(scope, ExecutionStrategy.sequential)
+    const pumping = yield* Scope.fork(scope, ExecutionStrategy.sequential)
+    if (api !== undefined) {
+      yield* Effect.provideService(
+        Layer.buildWithScope(AdminServer.layerStarting, starting),
+        HttpServer.HttpServer,
+        api.server
+      )
+    }
+    const work = yield* Layer.buildWithMemoMap(working, memoMap, pumping)
+    const context = Context.merge(work, yield* Layer.buildWithMemoMap(outbox, memoMap, scope))
+    yield* Scope.close(starting, Exit.void)
+    if (api !== undefined) {
+      yield* Effect.provide(
+        Layer.build(AdminServer.layer(api.options)),
+        Context.add(context, HttpServer.HttpServer, api.server)
+      )
+    }
+    yield* Effect.addFinalizer((exit) => Scope.close(pumping, exit))
+    yield* announce({
+      ...lines,
+      admin: api === undefined ? "off" : addressOf(AdminServer.urlOf(api.server), api.options)
+    })
+    return yield* Effect.never
+  }).pipe(Effect.scoped)
+
+const serveInert = (admin: AdminServer.Options | undefined) => {
+  const outbox = Inert.layer
+  return run({
+    admin,
+    outbox,
+    working: Layer.merge(Layer.provideMerge(Pump.layerInert, layerNop), outbox),
+    lines: {
+      sink: "nop: nothing will be published, and no database is opened; set FEED_SINK=file or jetstream to publish"
+    }
+  })
+}
+
+const serve = (
+  database: ServiceConfig.Database,
+  sink: NamedSink,
+  pump: ServiceConfig.Pump,
+  keep: Retention.Keep,
+  admin: AdminServer.Options | undefined
+) => {
+  const { schema } = database
+  const migrated = Layer.provideMerge(Migrations.layer({ schema }), Database.layer(database))
+  const outbox = Layer.provide(PostgresOutboxAdmin.layer({ schema }), migrated)
+  // The feed comes first: one that cannot be used is told of before a database is started. What is built last is
+  // closed first: the pump finishes its publishes while the feed and the database are still there.
+  const working = Layer.merge(
+    Pump.layer.pipe(Layer.provide(Postgres.layer({ schema })), Layer.provide(PumpConfig.layer(pump))),
+    Layer.provide(Retention.layer({ keep }), outbox)
+  ).pipe(Layer.provide(migrated), Layer.provideMerge(sinkLayer(sink)))
+  const same = Database.isEmbedded(database) ? "in this directory" : "with the same DATABASE_URL"
+  return run({
+    admin,
+    outbox,
+    working,
+    lines: {
+      database: Database.describe(database),
+      schema,
+      sink: sink._tag,
+      feed: feedOf(sink),
+      append: `${appendCommand(database)}   (${same})`
+    }
+  }).pipe(Effect.onInterrupt(() => Console.log("Stopping: finishing the publishes in flight.")))
+}
+
+/**
+ * @since 1.0.0
+ * @category commands
+ */
+export const command = Command.make("serve", ServiceConfig.serveFlags, (flags) =>
+  Effect.gen(function* () {
+    const database = yield* ServiceConfig.database
+    const sink = yield* ServiceConfig.sink
+    const pump = yield* ServiceConfig.pump
+    const keep = yield* ServiceConfig.retention
+    const { metrics, metricsInterval } = yield* ServiceConfig.telemetry
+    const listening = yield* ServiceConfig.admin
+    const admin = listening && { ...listening, metricsInterval: metrics ? metricsInterval : undefined }
+    return yield* sink._tag === "nop" ? serveInert(admin) : serve(database, sink, pump, keep, admin)
+  }).pipe(ServiceConfig.withFlags(flags), endsWell)
+).pipe(
+  Command.withDescription(
+    "Publish events until SIGINT or SIGTERM. Creates or migrates the outbox first. A stop finishes the publishes in flight."
+  )
+)

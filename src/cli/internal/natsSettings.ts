@@ -1,0 +1,78 @@
+/** How to reach NATS, read from settings: addresses, credentials and files. */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import { access, constants, readFile } from "node:fs/promises"
+import type { JetStreamSink } from "../../jetstream/index.js"
+import { messageOf, quote } from "./text.js"
+
+export interface Addresses {
+  readonly servers: ReadonlyArray<string>
+  /** What the first address that has them has for user and password. */
+  readonly credentials: JetStreamSink.Credentials | undefined
+}
+
+const valid =
+  "valid is nats://user:password@host:port, several with commas between them, tls:// where TLS has to be used, and with special characters in user and password percent-encoded"
+
+const parseAddress = (text: string): Either.Either<URL, string> => {
+  const withScheme = text.includes("://") ? text : `nats://${text}`
+  const url = URL.canParse(withScheme) ? new URL(withScheme) : undefined
+  return url !== undefined &&
+    /^(nats|tls):$/.test(url.protocol) &&
+    url.hostname !== "" &&
+    /^\/?$/.test(url.pathname) &&
+    url.search + url.hash === "" &&
+    !/[@/?#]/.test(url.host)
+    ? Either.right(url)
+    : Either.left(`got no address of NATS (not shown here, it may hold a password), ${valid}`)
+}
+
+const decode = (text: string): string => {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+/** Never answers the text in an error: a password may be in it. */
+export const parseAddresses = (text: string): Either.Either<Addresses, string> =>
+  Either.map(Either.all(text.split(",").map((address) => parseAddress(address.trim()))), (urls) => {
+    const [named] = urls.filter(({ username }) => username !== "")
+    const user = decode(named?.username ?? "")
+    const secret = Redacted.make(decode(named?.password ?? ""))
+    const withoutPassword: JetStreamSink.Credentials = { _tag: "token", token: Redacted.make(user) }
+    return {
+      servers: urls.map((url) => `${url.protocol}//${url.hostname}:${url.port || "4222"}`),
+      // As in every client of NATS, a user without a password is a token.
+      credentials:
+        named === undefined
+          ? undefined
+          : named.password === ""
+            ? withoutPassword
+            : { _tag: "password", user, password: secret }
+    }
+  })
+
+export const parseBoolean = (text: string): Either.Either<boolean, string> => {
+  const value = text.trim().toLowerCase()
+  return value === "true" || value === "false"
+    ? Either.right(value === "true")
+    : Either.left(`got ${quote(text)}, valid is true or false`)
+}
+
+export const parseDeduplication = (text: string): Either.Either<JetStreamSink.Deduplication, string> =>
+  text === "lookup" || text === "subject"
+    ? Either.right(text)
+    : Either.left(`got ${quote(text)}, valid is lookup or subject`)
+
+const cannotRead = (path: string) => (cause: unknown) => `cannot read ${quote(path)}: ${messageOf(cause)}`
+
+/** The contents of a file that is a secret. */
+export const readSecret = (path: string): Effect.Effect<Redacted.Redacted, string> =>
+  Effect.tryPromise({ try: () => readFile(path, "utf8"), catch: cannotRead(path) }).pipe(Effect.map(Redacted.make))
+
+/** The path of a file that can be read. */
+export const readable = (path: string): Effect.Effect<string, string> =>
+  Effect.tryPromise({ try: () => access(path, constants.R_OK), catch: cannotRead(path) }).pipe(Effect.as(path))

@@ -1,0 +1,103 @@
+/**
+ * Agreement between processes of one machine through files, such that a process killed at any point leaves nothing that
+ * others have to repair: each file has one owner, named in the file's name, and counts only while that owner lives.
+ */
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { randomUUID } from "node:crypto"
+import * as Fs from "node:fs/promises"
+import * as Path from "node:path"
+import { codeOf } from "../../internal/errorCode.js"
+
+/** The text of a file, `undefined` when there is no such file (or, in `/proc`, no such process any more). */
+export const readIfPresent = (file: string): Promise<string | undefined> =>
+  Fs.readFile(file, "utf8").catch((error: unknown) => {
+    if (["ENOENT", "ENOTDIR", "ESRCH"].includes(codeOf(error) ?? "")) return undefined
+    throw error
+  })
+
+/** Sends a signal, 0 for none, and answers whether there is such a process. */
+export const signal = (pid: number, name: NodeJS.Signals | 0): boolean => {
+  try {
+    return process.kill(pid, name)
+  } catch (error) {
+    return codeOf(error) === "EPERM"
+  }
+}
+
+/**
+ * What tells a living process from an earlier one with the same pid: on Linux the boot and the time since then, `"0"`
+ * where that cannot be known. `undefined` when no such process runs (a zombie does not run).
+ */
+const birthOf = async (pid: number): Promise<string | undefined> => {
+  const stat = await readIfPresent(`/proc/${pid}/stat`)
+  if (stat === undefined) return signal(pid, 0) ? "0" : undefined
+  // The second field, the command, is in parentheses and may hold anything; the third is the state.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+  if (fields[0] === "Z" || fields[0] === "X") return undefined
+  const boot = await readIfPresent("/proc/sys/kernel/random/boot_id")
+  return `${fields[22 - 3]}-${boot?.slice(0, 8)}`
+}
+
+/** Whether the process runs. */
+export const isAlive = async (pid: number): Promise<boolean> => (await birthOf(pid)) !== undefined
+
+/** Puts a file of this process into the directory and answers its name: `<pid>.<birth>.<unique>`. */
+export const claim = async (directory: string): Promise<string> => {
+  const name = `${process.pid}.${await birthOf(process.pid)}.${randomUUID()}`
+  await Fs.writeFile(Path.join(directory, name), "", { flag: "wx" })
+  return name
+}
+
+/** The files of living processes. Those of dead ones are removed: names are never used twice, so anyone may. */
+export const claims = async (directory: string): Promise<ReadonlyArray<string>> => {
+  const living: Array<string> = []
+  for (const name of await Fs.readdir(directory)) {
+    const [pid, birth] = name.split(".")
+    const now = await birthOf(Number(pid))
+    if (now === birth || now === "0") living.push(name)
+    else await Fs.rm(Path.join(directory, name), { force: true })
+  }
+  return living
+}
+
+/** The number of a claim in the queue for a lock; 0, ahead of all, while its process has yet to draw one. */
+const numberOf = (name: string): number => Number(name.split(".")[3] ?? 0)
+
+const drawTicket = async (directory: string): Promise<string> => {
+  const name = await claim(directory)
+  try {
+    const ticket = `${name}.${1 + Math.max(...(await claims(directory)).map(numberOf))}`
+    await Fs.rename(Path.join(directory, name), Path.join(directory, ticket))
+    return ticket
+  } catch (error) {
+    await Fs.rm(Path.join(directory, name), { force: true })
+    throw error
+  }
+}
+
+const isFirst = async (directory: string, ticket: string): Promise<boolean> =>
+  (await claims(directory)).every((name) => {
+    const lead = numberOf(name) - numberOf(ticket)
+    return lead > 0 || (lead === 0 && name >= ticket)
+  })
+
+/**
+ * Holds the lock of the directory until the scope closes, against other processes and other fibers of this one: Lamport's
+ * bakery. First come, first served; who dies, in the queue or at its head, is out. The wait has no end of its own.
+ */
+export const lock = (directory: string): Effect.Effect<void, Cause.UnknownException, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.tryPromise(() => drawTicket(directory)),
+    (ticket) => Effect.promise(() => Fs.rm(Path.join(directory, ticket), { force: true }))
+  ).pipe(
+    Effect.flatMap((ticket) =>
+      Effect.repeat(
+        Effect.tryPromise(() => isFirst(directory, ticket)),
+        { until: (first) => first, schedule: Schedule.spaced("50 millis") }
+      )
+    ),
+    Effect.asVoid
+  )

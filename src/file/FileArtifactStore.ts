@@ -1,0 +1,212 @@
+/**
+ * Artifacts in a directory, which the nodes mount or copy.
+ *
+ * An artifact is `sha256/<two digits>/<the other digits>`: it appears as a whole, and stays as it is. References of
+ * other forms are read as paths within the directory, so that artifacts can be brought there by other means; `list` and
+ * with it a sweep know only those that were put.
+ *
+ * @since 1.0.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import { randomUUID } from "node:crypto"
+import * as Fs from "node:fs/promises"
+import * as Path from "node:path"
+import * as Files from "./internal/files.js"
+import { ArtifactError, ArtifactStore, missing, verify, type Artifact } from "../fleet/ArtifactStore.js"
+import { checksumOf, referenceOf } from "../fleet/internal/checksum.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options {
+  /** Relative to the working directory. Made by the first `put` where it is missing. */
+  readonly directory: string
+}
+
+/** Nobody writes an artifact for longer, in milliseconds: what is older and unfinished is of a process that died. */
+const abandonedAfter = 24 * 60 * 60 * 1_000
+
+const root = "sha256"
+
+/** Begins the temporary names of artifacts that a sweep takes away. They say what they are, so that they can come back. */
+const taken = /^\.tmp-taken-sha256-([0-9a-f]{2})-([0-9a-f]{62})-/
+
+const isRange = (name: string): boolean => /^[0-9a-f]{2}$/.test(name)
+
+const isRest = (name: string): boolean => /^[0-9a-f]{62}$/.test(name)
+
+// Names that begin with a dot are the store's own.
+const isWithin = (artifactRef: string): boolean =>
+  !/[\\\0]/.test(artifactRef) && artifactRef.split("/").every((name) => name !== "" && !name.startsWith("."))
+
+const escapes = (artifactRef: string) =>
+  new ArtifactError({
+    artifactRef,
+    reason: "invalid",
+    message: `The reference ${JSON.stringify(artifactRef)} leads out of the artifacts' directory, or to none of its artifacts`
+  })
+
+/**
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
+  Effect.gen(function* () {
+    const directory = Path.resolve(options.directory)
+
+    const unavailable =
+      (doing: string, artifactRef = "") =>
+      (error: Files.FileError) =>
+        new ArtifactError({
+          artifactRef,
+          reason: "unavailable",
+          message: `Cannot ${doing} in ${directory}: ${error.message}`,
+          cause: error.cause
+        })
+
+    const modifiedAt = (path: string): Effect.Effect<number, Files.FileError> =>
+      Effect.map(
+        Files.attempt(() => Fs.stat(path)),
+        ({ mtimeMs }) => mtimeMs
+      )
+
+    const touch = (path: string): Effect.Effect<void, Files.FileError> =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => Files.attempt(() => Fs.utimes(path, now / 1_000, now / 1_000)))
+
+    const temporary = (prefix = "") => Files.temporaryPath(directory, `${prefix}${randomUUID()}`)
+
+    const bringBack = (away: string, path: string): Effect.Effect<void, Files.FileError> =>
+      Files.attempt(() => Fs.link(away, path)).pipe(
+        Effect.catchIf(
+          ({ code }) => code === "EEXIST" || code === "ENOENT",
+          () => Effect.void
+        ),
+        Effect.zipRight(Files.remove(away))
+      )
+
+    const removeAbandoned = Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      for (const path of (yield* Files.ifPresent(Files.temporaries(directory))) ?? []) {
+        const [, range, rest] = taken.exec(Path.basename(path)) ?? []
+        if (range !== undefined && rest !== undefined) {
+          // Of a sweep that died before it knew whether a `put` was faster. One that was put since is left as it is.
+          yield* bringBack(path, Path.join(directory, root, range, rest))
+          continue
+        }
+        const at = yield* Files.ifPresent(modifiedAt(path))
+        if (at !== undefined && at < now - abandonedAfter) yield* Files.remove(path)
+      }
+    }).pipe(Effect.catchAll((error) => Effect.logWarning(`Unfinished artifacts stay in ${directory}`, error)))
+
+    const tidy = yield* Effect.cached(removeAbandoned)
+
+    const write = (path: string, bytes: Uint8Array): Effect.Effect<void, Files.FileError> => {
+      const unfinished = temporary()
+      return Files.makeDirectory(Path.dirname(path)).pipe(
+        Effect.zipRight(Files.write(unfinished, bytes)),
+        Effect.zipRight(touch(unfinished)),
+        Effect.zipRight(Files.rename(unfinished, path)),
+        Effect.onError(() => Effect.ignoreLogged(Files.remove(unfinished)))
+      )
+    }
+
+    /** Where the file of a reference really is, links followed. */
+    const locate = (artifactRef: string): Effect.Effect<string, ArtifactError | Files.FileError> =>
+      Effect.gen(function* () {
+        if (!isWithin(artifactRef)) return yield* escapes(artifactRef)
+        const base = yield* Files.attempt(() => Fs.realpath(directory))
+        const path = yield* Files.attempt(() => Fs.realpath(Path.join(directory, artifactRef)))
+        return path.startsWith(base + Path.sep) ? path : yield* escapes(artifactRef)
+      })
+
+    return ArtifactStore.of({
+      put: (bytes) =>
+        Effect.gen(function* () {
+          yield* tidy
+          const reference = referenceOf(bytes)
+          const path = Path.join(directory, reference.artifact_ref)
+          const found = yield* Files.ifPresent(Files.readBytes(path))
+          // One that was damaged is mended, and one that a sweep takes away at this moment is written anew.
+          const touched =
+            found === undefined || checksumOf(found) !== reference.checksum
+              ? undefined
+              : yield* Files.ifPresent(Effect.as(touch(path), true))
+          if (touched !== true) yield* write(path, bytes)
+          // Also where it is there already: who put it may have died before this.
+          yield* Files.syncDirectory(Path.dirname(path))
+          return reference
+        }).pipe(Effect.catchTag("FileError", (error) => unavailable("keep an artifact")(error))),
+
+      get: (reference) =>
+        locate(reference.artifact_ref).pipe(
+          Effect.flatMap(Files.readBytes),
+          Effect.catchTag("FileError", (error) => {
+            const { artifact_ref } = reference
+            if (error.code === "ENOENT" || error.code === "ENOTDIR") return missing(artifact_ref)
+            return error.code === "EISDIR"
+              ? escapes(artifact_ref)
+              : unavailable(`read the artifact ${JSON.stringify(artifact_ref)}`, artifact_ref)(error)
+          }),
+          Effect.flatMap((bytes) => verify(bytes, reference))
+        ),
+
+      list: Stream.fromIterableEffect(
+        Effect.zipRight(removeAbandoned, directories(Path.join(directory, root), isRange))
+      ).pipe(
+        Stream.mapEffect((range) =>
+          Effect.map(directories(Path.join(directory, root, range), isRest), (names) =>
+            names.map((name) => `${root}/${range}/${name}`)
+          )
+        ),
+        Stream.flattenIterables,
+        Stream.mapEffect((artifactRef) =>
+          Effect.map(
+            Files.ifPresent(modifiedAt(Path.join(directory, artifactRef))),
+            (putAt): ReadonlyArray<Artifact> => (putAt === undefined ? [] : [{ artifactRef, putAt }])
+          )
+        ),
+        Stream.flattenIterables,
+        Stream.mapError(unavailable("list artifacts"))
+      ),
+
+      // Taken away first, and brought back where a `put` was faster: one that comes after that finds nothing, and writes.
+      remove: (artifactRef, notPutAfter) =>
+        Effect.gen(function* () {
+          if (!isWithin(artifactRef)) return yield* escapes(artifactRef)
+          const path = Path.join(directory, artifactRef)
+          const putAt = yield* Files.ifPresent(modifiedAt(path))
+          if (putAt === undefined || putAt > notPutAfter) return false
+          const away = temporary(`taken-${artifactRef.replaceAll("/", "-").slice(0, 100)}-`)
+          if ((yield* Files.ifPresent(Effect.as(Files.rename(path, away), true))) === undefined) return false
+          const takenAt = yield* Files.ifPresent(modifiedAt(away))
+          if (takenAt === undefined) return false
+          if (takenAt > notPutAfter) {
+            yield* bringBack(away, path)
+            return false
+          }
+          yield* Files.remove(away)
+          return true
+        }).pipe(
+          Effect.uninterruptible,
+          Effect.catchTag("FileError", (error) =>
+            unavailable(`remove the artifact ${JSON.stringify(artifactRef)}`, artifactRef)(error)
+          )
+        )
+    })
+  })
+
+/**
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer = (options: Options): Layer.Layer<ArtifactStore> => Layer.effect(ArtifactStore, make(options))
+
+const directories = (
+  path: string,
+  predicate: (name: string) => boolean
+): Effect.Effect<ReadonlyArray<string>, Files.FileError> =>
+  Effect.map(Files.ifPresent(Files.names(path, predicate)), (names) => names ?? [])

@@ -1,0 +1,8 @@
+/**
+ * The feed and its artifacts as files in a directory: sink, source and artifact store.
+ *
+ * @since 1.0.0
+ */
+export * as FileArtifactStore from "./FileArtifactStore.js"
+export * as FileSink from "./FileSink.js"
+export * as FileSource from "./FileSource.js"

@@ -1,0 +1,220 @@
+/**
+ * Reads the feed that `JetStreamSink` keeps in a stream of NATS JetStream, with an ordered consumer: the position is the
+ * node's to keep, and nothing of a node stays on the server.
+ *
+ * @since 1.0.0
+ */
+import {
+  DeliverPolicy,
+  jetstreamManager,
+  type Consumer,
+  type ConsumerMessages,
+  type JetStreamManager,
+  type JsMsg
+} from "@nats-io/jetstream"
+import { jserrors } from "@nats-io/jetstream/internal"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { ControlVersion } from "../ControlVersion.js"
+import type { SinkUnavailable } from "../Sink.js"
+import type { Connection } from "./JetStreamSink.js"
+import * as Link from "./internal/link.js"
+import * as Message from "./internal/message.js"
+import { beyond, Source, SourceError, type Feed, type FeedEvent, type Position } from "../fleet/Source.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options extends Connection {
+  readonly stream: string
+}
+
+const requestTimeout = 3_000
+
+/** Events that are asked for at a time: what a reader that stalls holds at most. */
+const fetchSize = 500
+
+/** How long one request for events stays open, in milliseconds. */
+const fetchTime = 10_000
+
+const failure = (reason: SourceError["reason"], message: string, cause?: unknown) =>
+  new SourceError({ source: "jetstream", reason, message, ...(cause === undefined ? {} : { cause }) })
+
+const ofLink = ({ cause, message, reason }: SinkUnavailable): SourceError =>
+  failure(reason === "misconfigured" ? reason : "unavailable", message, cause)
+
+const ofCause =
+  (stream: string, doing: string) =>
+  (cause: unknown): SourceError => {
+    if (cause instanceof jserrors.StreamNotFoundError) {
+      return failure("misconfigured", `There is no stream "${stream}": create it, or set NATS_STREAM (stream)`, cause)
+    }
+    if (cause instanceof jserrors.JetStreamNotEnabled) {
+      return failure("misconfigured", "JetStream is not on: enable it for the servers and for the account", cause)
+    }
+    return ofLink(Link.toUnavailable(doing)(cause))
+  }
+
+interface Opened {
+  readonly link: Link.Link
+  readonly manager: JetStreamManager
+}
+
+/**
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (options: Options): Effect.Effect<Source["Type"], never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { stream: name } = options
+    const doing = `Cannot read the stream "${name}"`
+    const one = yield* Effect.makeSemaphore(1)
+    let opened: Opened | undefined
+
+    const request = <A>(run: () => Promise<A>) => Effect.tryPromise({ try: run, catch: ofCause(name, doing) })
+
+    const open: Effect.Effect<Opened, SourceError> = Effect.gen(function* () {
+      if (opened?.link.isOpen() === true) return opened
+      const link = yield* Effect.mapError(Link.open(options), ofLink)
+      const manager = yield* request(() =>
+        jetstreamManager(link.nc, { checkAPI: false, timeout: requestTimeout })
+      ).pipe(Effect.onError(() => link.close))
+      opened = { link, manager }
+      return opened
+    }).pipe(one.withPermits(1))
+
+    const find = ({ manager }: Opened): Effect.Effect<Feed, SourceError> =>
+      Effect.map(
+        request(() => manager.streams.info(name)),
+        ({ created, state }) => ({
+          identity: `${name}@${created}`,
+          newest: state.last_seq,
+          oldest: state.messages === 0 ? state.last_seq + 1 : state.first_seq
+        })
+      )
+
+    const look = Effect.flatMap(open, find)
+
+    const check = (found: Feed, after: Position): Effect.Effect<void, SourceError> => {
+      if (found.newest < after) return beyond("jetstream", after, found.newest)
+      return found.oldest > after + 1 ? removed(name, after, found.oldest) : Effect.void
+    }
+
+    const consume = ({ manager }: Opened, after: Position) =>
+      Effect.acquireRelease(
+        request(() =>
+          manager.jetstream().consumers.get(name, {
+            deliver_policy: DeliverPolicy.StartSequence,
+            opt_start_seq: after + 1
+          })
+        ),
+        // The server forgets it by itself where nobody asks any more.
+        (consumer) => Effect.promise(() => consumer.delete().catch(() => false)).pipe(Effect.timeoutOption(1_000))
+      )
+
+    /** Where a reader is. */
+    interface Reader {
+      readonly opened: Opened
+      readonly consumer: Consumer
+      readonly identity: string
+      position: Position
+    }
+
+    const read = (reader: Reader, message: JsMsg): Either.Either<FeedEvent, SourceError> => {
+      const { seq } = message
+      if (seq !== reader.position + 1) return Either.left(removed(name, reader.position, seq))
+      reader.position = seq
+      const traceparent = message.headers?.get(Message.header.traceparent) ?? ""
+      return Either.right({
+        version: seq as ControlVersion,
+        text: message.string(),
+        traceparent: traceparent === "" ? undefined : traceparent
+      })
+    }
+
+    /** Fails unless the stream is the one that was read, and holds what comes next. */
+    const verify = (reader: Reader): Effect.Effect<void, SourceError> =>
+      Effect.flatMap(find(reader.opened), (found) =>
+        found.identity === reader.identity ? check(found, reader.position) : replaced(name)
+      )
+
+    // Not with the iterator itself, which cannot be left while it waits for a message. What has arrived is one chunk.
+    const arrivals = (reader: Reader) => (messages: ConsumerMessages) =>
+      Stream.asyncPush<FeedEvent, SourceError>(
+        (emit) =>
+          Effect.acquireRelease(
+            Effect.sync(() => {
+              void (async () => {
+                try {
+                  for await (const message of messages) {
+                    const event = read(reader, message)
+                    if (Either.isLeft(event)) {
+                      emit.fail(event.left)
+                      return
+                    }
+                    emit.single(event.right)
+                  }
+                  emit.end()
+                } catch (cause) {
+                  emit.fail(ofCause(name, doing)(cause))
+                }
+              })()
+            }),
+            () => Effect.sync(() => void messages.close())
+          ),
+        { bufferSize: "unbounded" }
+      )
+
+    /** The messages of one request, as they arrive. */
+    const fetch = (reader: Reader) =>
+      verify(reader).pipe(
+        Effect.zipRight(
+          request(() => reader.consumer.fetch({ max_messages: fetchSize, expires: fetchTime, idle_heartbeat: 2_000 }))
+        ),
+        Effect.map(arrivals(reader)),
+        Stream.unwrap,
+        // A consumer is lost with its stream, and only the stream tells how.
+        Stream.catchAll((error) => Stream.fromEffect(Effect.zipRight(verify(reader), error)))
+      )
+
+    const events = (after: Position) =>
+      Effect.gen(function* () {
+        const opened = yield* open
+        const found = yield* find(opened)
+        yield* check(found, after)
+        const consumer = yield* consume(opened, after)
+        return Stream.forever(fetch({ opened, consumer, identity: found.identity, position: after }))
+      })
+
+    yield* Effect.addFinalizer(() => opened?.link.close ?? Effect.void)
+    return Source.of({
+      name: "jetstream",
+      inert: false,
+      look,
+      events: (after) => Stream.unwrapScoped(events(after)),
+      acknowledge: () => Effect.void
+    })
+  })
+
+/**
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer = (options: Options): Layer.Layer<Source> => Layer.scoped(Source, make(options))
+
+// -----------------------------------------------------------------------------
+// internal
+// -----------------------------------------------------------------------------
+
+const removed = (stream: string, after: Position, oldest: Position) =>
+  failure(
+    "gap",
+    `The stream "${stream}" goes on at ${oldest} after ${after}: what was between was removed, and this node needs a snapshot`
+  )
+
+const replaced = (stream: string) =>
+  failure("replaced", `The stream "${stream}" was made anew while it was read: its versions begin again`)

@@ -1,0 +1,7 @@
+/**
+ * The feed as a stream of NATS JetStream: sink and source.
+ *
+ * @since 1.0.0
+ */
+export * as JetStreamSink from "./JetStreamSink.js"
+export * as JetStreamSource from "./JetStreamSource.js"

@@ -1,0 +1,89 @@
+import type { Msg } from "@nats-io/transport-node"
+import * as ControlVersion from "../../ControlVersion.js"
+import { EventFailed, EventRejected, published, SinkUnavailable, type Outcome } from "../../Sink.js"
+
+/** What the server said to one publish. */
+export type Answer =
+  | Exclude<Outcome, { readonly _tag: "NotAttempted" }>
+  /** Nobody takes the subject, or another stream does: whose fault that is, the stream's configuration tells. */
+  | { readonly _tag: "Unrouted" }
+  /** Ask the stream for the event's sequence. */
+  | { readonly _tag: "StoredBefore" }
+  | SinkUnavailable
+
+interface Acknowledgement {
+  readonly stream?: string
+  readonly seq?: number
+  readonly duplicate?: boolean
+  readonly error?: { readonly code?: number; readonly err_code?: number; readonly description?: string }
+}
+
+// Numbers and texts of nats-server's server/errors.json.
+const code = {
+  insufficientResources: 10023,
+  noAccountResources: 10002,
+  memoryResources: 10028,
+  storageResources: 10047,
+  messageTooLarge: 10054,
+  headersTooLarge: 10097,
+  storeFailed: 10077,
+  streamNotFound: 10059,
+  streamMismatch: 10060,
+  wrongLastSequence: 10071,
+  wrongLastSequenceUnknown: 10164,
+  notEnabled: 10076,
+  notEnabledForAccount: 10039,
+  sealed: 10109
+}
+
+const full: ReadonlySet<number> = new Set([
+  code.insufficientResources,
+  code.noAccountResources,
+  code.memoryResources,
+  code.storageResources
+])
+
+const misconfigured: ReadonlySet<number> = new Set([code.notEnabled, code.notEnabledForAccount, code.sealed])
+
+const unavailable = (reason: SinkUnavailable["reason"], message: string) =>
+  new SinkUnavailable({ sink: "jetstream", reason, message })
+
+const noResponders = 503
+
+/** Reads the answer to a publish of an event. `once`: the publish was to be the first on its subject. */
+export const read = (reply: Msg, eventId: string, once: boolean): Answer => {
+  if (reply.headers?.code === noResponders) return { _tag: "Unrouted" }
+  let ack: Acknowledgement
+  try {
+    ack = reply.json<Acknowledgement>()
+  } catch {
+    return unavailable("defect", `Something that is not a stream answered a publish: ${reply.string().slice(0, 100)}`)
+  }
+  if (ack.error === undefined) {
+    return ControlVersion.is(ack.seq)
+      ? published(ack.seq, ack.duplicate === true)
+      : unavailable("defect", `An acknowledgement without a sequence: ${reply.string().slice(0, 100)}`)
+  }
+  return refusal(ack.error, eventId, once)
+}
+
+const refusal = (error: NonNullable<Acknowledgement["error"]>, eventId: string, once: boolean): Answer => {
+  const { code: status = 0, description = "no description", err_code: number = 0 } = error
+  const message = `${description} (${number})`
+  if (once && number === code.wrongLastSequence) {
+    const sequence = Number(/wrong last sequence: (\d+)/.exec(description)?.[1])
+    return ControlVersion.is(sequence) ? published(sequence, true) : { _tag: "StoredBefore" }
+  }
+  if (once && number === code.wrongLastSequenceUnknown) return { _tag: "StoredBefore" }
+  if (number === code.streamNotFound || number === code.streamMismatch) return { _tag: "Unrouted" }
+  if (number === code.messageTooLarge || number === code.headersTooLarge) return new EventRejected({ eventId, message })
+  if (number === code.storeFailed && description.includes("per subject")) {
+    return once ? { _tag: "StoredBefore" } : new EventRejected({ eventId, message })
+  }
+  if (full.has(number) || (number === code.storeFailed && /maximum|no space|resource/.test(description))) {
+    return unavailable("full", message)
+  }
+  if (misconfigured.has(number)) return unavailable("misconfigured", message)
+  // What is not known costs nobody anything for good.
+  return status >= 500 ? unavailable("unreachable", message) : new EventFailed({ eventId, message })
+}

@@ -1,0 +1,198 @@
+import {
+  connect,
+  createInbox,
+  credsAuthenticator,
+  errors,
+  NatsConnectionImpl,
+  tokenAuthenticator,
+  usernamePasswordAuthenticator,
+  type ConnectionOptions,
+  type Msg,
+  type MsgHdrs,
+  type NatsConnection
+} from "@nats-io/transport-node"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import { SinkUnavailable } from "../../Sink.js"
+import type { Connection } from "../JetStreamSink.js"
+
+/** Waits for the answer to one message. */
+export interface Waiter {
+  readonly answered: (reply: Msg) => void
+  /** There will be no answer: whether the message arrived is not known. */
+  readonly lost: (reason: SinkUnavailable) => void
+}
+
+/**
+ * One connection to the servers, until it breaks; the next one is another link. The client's own reconnecting would
+ * keep what is published meanwhile, and send it whenever it gets through: after its deadline, when another pump may
+ * long be ahead.
+ */
+export interface Link {
+  readonly nc: NatsConnection
+  /** The server it leads to, for people. */
+  readonly server: string
+  /** How large the headers and the payload of a message may be together, in bytes. */
+  readonly maxPayload: number
+  readonly isOpen: () => boolean
+  /** Sends a message at once, and tells the waiter what was answered. Answers a ticket to wait no longer. */
+  readonly send: (subject: string, payload: Uint8Array, headers: MsgHdrs, waiter: Waiter) => number
+  readonly forget: (ticket: number) => void
+  /** Runs after what was answered in this turn of the event loop: what all batches send then is one write. */
+  readonly afterwards: (next: () => void) => void
+  /** Gives the connection up with everything that it has not sent yet. */
+  readonly abandon: (reason: SinkUnavailable) => void
+  readonly close: Effect.Effect<void>
+}
+
+const connectTimeout = 3_000
+
+const unavailable = (reason: SinkUnavailable["reason"], message: string, cause: unknown) =>
+  new SinkUnavailable({ sink: "jetstream", reason, message, cause })
+
+const isDenied = (cause: unknown) =>
+  cause instanceof errors.AuthorizationError ||
+  cause instanceof errors.UserAuthenticationExpiredError ||
+  cause instanceof errors.PermissionViolationError
+
+/** Codes of Node's: `CERT_HAS_EXPIRED`, `UNABLE_TO_VERIFY_LEAF_SIGNATURE`, `ERR_TLS_CERT_ALTNAME_INVALID` and the like. */
+const isCertificate = (cause: unknown) =>
+  cause instanceof Error && "code" in cause && /CERT|SIGNATURE|ISSUER|TLS/.test(String(cause.code))
+
+/** What it means that the client or a request of it failed. */
+export const toUnavailable =
+  (doing: string) =>
+  (cause: unknown): SinkUnavailable => {
+    const text = cause instanceof Error && cause.message !== "" ? cause.message : String(cause)
+    if (isDenied(cause)) {
+      return unavailable("misconfigured", `${doing}: ${text}; look at the credentials and their permissions`, cause)
+    }
+    if (isCertificate(cause)) {
+      return unavailable("misconfigured", `${doing}: ${text}; look at the certificates`, cause)
+    }
+    const reason = cause instanceof errors.TimeoutError ? "timeout" : "unreachable"
+    return unavailable(reason, `${doing}: ${text}`, cause)
+  }
+
+const optionsOf = ({ credentials, servers, tls }: Connection): ConnectionOptions => ({
+  servers: [...servers],
+  name: "controlpublish",
+  reconnect: false,
+  timeout: connectTimeout,
+  // A server that is silent for 10 to 15 seconds is gone.
+  pingInterval: 5_000,
+  maxPingOut: 2,
+  noAsyncTraces: true,
+  // Given at all, even if empty, it makes the client insist on TLS.
+  ...(tls === undefined && !servers.some((server) => server.startsWith("tls://")) ? {} : { tls: definedOf(tls) }),
+  ...(credentials === undefined ? {} : { authenticator: authenticatorOf(credentials) })
+})
+
+const definedOf = ({ caFile, certFile, keyFile }: NonNullable<Connection["tls"]> = {}) => ({
+  ...(caFile === undefined ? {} : { caFile }),
+  ...(certFile === undefined ? {} : { certFile }),
+  ...(keyFile === undefined ? {} : { keyFile })
+})
+
+const authenticatorOf = (credentials: NonNullable<Connection["credentials"]>) => {
+  switch (credentials._tag) {
+    case "token":
+      return tokenAuthenticator(Redacted.value(credentials.token))
+    case "password":
+      return usernamePasswordAuthenticator(credentials.user, Redacted.value(credentials.password))
+    case "creds":
+      return credsAuthenticator(new TextEncoder().encode(Redacted.value(credentials.creds)))
+  }
+}
+
+const dial = (connection: Connection): Effect.Effect<NatsConnection, SinkUnavailable> =>
+  Effect.async((resume) => {
+    let wanted = true
+    const failed = (cause: unknown) =>
+      resume(Effect.fail(toUnavailable(`Cannot connect to ${connection.servers.join(", ")}`)(cause)))
+    try {
+      connect(optionsOf(connection)).then((nc) => {
+        if (wanted) resume(Effect.succeed(nc))
+        else void nc.close()
+      }, failed)
+    } catch (cause) {
+      failed(cause)
+    }
+    return Effect.sync(() => {
+      wanted = false
+    })
+  })
+
+/** Connects, and listens for answers. */
+export const open = (connection: Connection): Effect.Effect<Link, SinkUnavailable> => Effect.map(dial(connection), make)
+
+const make = (nc: NatsConnection): Link => {
+  const inbox = createInbox()
+  const waiters = new Map<number, Waiter>()
+  const due: Array<() => void> = []
+  let tickets = 0
+  let isOpen = true
+
+  const giveUp = (reason: SinkUnavailable) => {
+    isOpen = false
+    const lost = Array.from(waiters.values())
+    waiters.clear()
+    for (const waiter of lost) waiter.lost(reason)
+  }
+
+  const abandon = (reason: SinkUnavailable) => {
+    if (!isOpen) return
+    // To close properly the client would wait until everything is sent.
+    if (nc instanceof NatsConnectionImpl) nc.protocol.transport.discard()
+    void nc.close()
+    giveUp(reason)
+  }
+
+  nc.subscribe(`${inbox}.*`, {
+    callback: (error, reply) => {
+      if (error !== null) {
+        abandon(toUnavailable("Cannot listen for acknowledgements")(error))
+        return
+      }
+      const ticket = Number(reply.subject.slice(inbox.length + 1))
+      const waiter = waiters.get(ticket)
+      waiters.delete(ticket)
+      waiter?.answered(reply)
+    }
+  })
+  void nc.closed().then((cause) => giveUp(toUnavailable("The connection was lost")(cause ?? "closed by the server")))
+  void (async () => {
+    for await (const status of nc.status()) {
+      // A server does not answer what it does not permit.
+      if (status.type !== "error" || !(status.error instanceof errors.PermissionViolationError)) continue
+      if (status.error.operation === "publish" && !status.error.subject.startsWith("$JS.")) {
+        abandon(toUnavailable("Cannot publish")(status.error))
+      }
+    }
+  })()
+
+  return {
+    nc,
+    server: `${nc.getServer()} (nats-server ${nc.info?.version ?? "of unknown version"})`,
+    maxPayload: nc.info?.max_payload ?? Infinity,
+    isOpen: () => isOpen && !nc.isClosed(),
+    send: (subject, payload, headers, waiter) => {
+      const ticket = ++tickets
+      nc.publish(subject, payload, { headers, reply: `${inbox}.${ticket}` })
+      waiters.set(ticket, waiter)
+      return ticket
+    },
+    forget: (ticket) => void waiters.delete(ticket),
+    afterwards: (next) => {
+      if (due.push(next) > 1) return
+      setImmediate(() => {
+        for (const next of due.splice(0)) next()
+      })
+    },
+    abandon,
+    close: Effect.promise(() => {
+      giveUp(unavailable("unreachable", "The sink is closed", undefined))
+      return nc.close()
+    }).pipe(Effect.interruptible, Effect.timeoutOption(1_000), Effect.asVoid)
+  }
+}

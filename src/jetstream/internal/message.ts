@@ -1,0 +1,57 @@
+import { MsgHdrsImpl } from "@nats-io/transport-node"
+import type { OutboundEvent } from "../../Sink.js"
+
+/** The headers of the feed. Their values are percent-encoded where they are not visible ASCII. */
+export const header = {
+  /** The event id, by which the stream knows an event that it holds already. */
+  messageId: "Nats-Msg-Id",
+  expectedStream: "Nats-Expected-Stream",
+  /** With 0, the server refuses a second message on a subject. */
+  expectedLastSubjectSequence: "Nats-Expected-Last-Subject-Sequence",
+  type: "Control-Event-Type",
+  tenantId: "Control-Event-Tenant",
+  traceparent: "traceparent"
+} as const
+
+/** Injective, and safe in a header: ids and types may hold any text, line breaks too. */
+export const headerValue = (value: string): string =>
+  /^[!-$&-~]*$/.test(value)
+    ? value
+    : Array.from(Buffer.from(value), (byte) =>
+        byte > 0x20 && byte < 0x7f && byte !== 0x25
+          ? String.fromCharCode(byte)
+          : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`
+      ).join("")
+
+/** Headers that are encoded once, and not looked up. */
+class EncodedHeaders extends MsgHdrsImpl {
+  private readonly encoded: Uint8Array
+  constructor(text: string) {
+    super()
+    this.encoded = encode(text)
+  }
+  override encode(): Uint8Array {
+    return this.encoded
+  }
+}
+
+/** UTF-8. Small ones share memory: an allocation for each would be most of what there is to collect. */
+export const encode = (text: string): Uint8Array => Buffer.from(text)
+
+export const headersOf = (
+  { event, eventId, traceparent }: OutboundEvent,
+  options: { readonly stream: string; readonly once: boolean }
+): EncodedHeaders => {
+  const line = (name: string, value: string) => `${name}: ${value}\r\n`
+  return new EncodedHeaders(
+    `NATS/1.0\r\n${line(header.messageId, headerValue(eventId))}${line(header.expectedStream, options.stream)}` +
+      line(header.type, headerValue(event.type)) +
+      (event.tenant_id === undefined ? "" : line(header.tenantId, headerValue(event.tenant_id))) +
+      (traceparent === undefined ? "" : line(header.traceparent, headerValue(traceparent))) +
+      (options.once ? line(header.expectedLastSubjectSequence, "0") : "") +
+      "\r\n"
+  )
+}
+
+/** How large a message is to the server, in bytes. */
+export const sizeOf = (headers: MsgHdrsImpl, payload: Uint8Array): number => headers.encode().length + payload.length

@@ -1,0 +1,191 @@
+import {
+  JetStreamApiError,
+  jetstreamManager,
+  RetentionPolicy,
+  StorageType,
+  type JetStreamManager,
+  type StreamInfo
+} from "@nats-io/jetstream"
+import { jserrors } from "@nats-io/jetstream/internal"
+import { millis, nanos } from "@nats-io/transport-node"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { ControlVersion } from "../../ControlVersion.js"
+import { SinkUnavailable } from "../../Sink.js"
+import { toUnavailable, type Link } from "./link.js"
+import * as Subject from "./subject.js"
+
+/** What is wanted of the stream. */
+export interface Wanted {
+  readonly name: string
+  /** The subjects that events are published to, as a wildcard. */
+  readonly pattern: string
+  readonly minDuplicateWindow: Duration.Duration
+}
+
+/** A stream that can be published to, as it was when it was looked at. */
+export interface Stream {
+  readonly manager: JetStreamManager
+  /** Tells a stream from one that was made later under the same name. */
+  readonly created: string
+  readonly subjects: ReadonlyArray<string>
+  /** Whether it takes every subject that events are published to. */
+  readonly takesAll: boolean
+  /** How long the stream knows the ids of its messages, in milliseconds. */
+  readonly duplicateWindow: number
+}
+
+/** What was found out about one thing that the sink needs. */
+export interface Finding {
+  readonly ok: boolean
+  /** Whether somebody should look at it although it is. */
+  readonly doubtful: boolean
+  readonly line: string
+}
+
+const requestTimeout = 3_000
+
+const misconfigured = (message: string, cause?: unknown) =>
+  new SinkUnavailable({
+    sink: "jetstream",
+    reason: "misconfigured",
+    message,
+    ...(cause === undefined ? {} : { cause })
+  })
+
+const toError = (name: string, doing: string) => (cause: unknown) => {
+  if (cause instanceof jserrors.StreamNotFoundError) {
+    return misconfigured(
+      `There is no stream "${name}": create it, or start with NATS_MANAGE_STREAM=true (manageStream) to have it created`,
+      cause
+    )
+  }
+  if (cause instanceof jserrors.JetStreamNotEnabled) {
+    return misconfigured(
+      "JetStream is not on: enable it in the servers' configuration (jetstream {}) and for the account",
+      cause
+    )
+  }
+  // 4xx: the request cannot be granted as it is.
+  if (cause instanceof JetStreamApiError && cause.status < 500) {
+    return misconfigured(`${doing}: ${cause.message} (${cause.code})`, cause)
+  }
+  return toUnavailable(doing)(cause)
+}
+
+/** Runs a request to the API of JetStream. */
+export const request = <A>(name: string, doing: string, run: () => Promise<A>): Effect.Effect<A, SinkUnavailable> =>
+  Effect.tryPromise({ try: run, catch: toError(name, doing) })
+
+const create = (manager: JetStreamManager, wanted: Wanted) =>
+  request(wanted.name, `Cannot create the stream "${wanted.name}"`, () =>
+    manager.streams.add({
+      name: wanted.name,
+      subjects: [wanted.pattern],
+      storage: StorageType.File,
+      duplicate_window: nanos(Duration.toMillis(wanted.minDuplicateWindow))
+    })
+  )
+
+const takesAll = (subjects: ReadonlyArray<string>, pattern: string) =>
+  subjects.some((subject) => Subject.covers(subject, pattern))
+
+/** Whether the stream takes messages on a subject. */
+export const takes = (stream: Stream, subject: string): boolean => takesAll(stream.subjects, subject)
+
+const findings = ({ config }: StreamInfo, wanted: Wanted): ReadonlyArray<Finding> => {
+  const { name, pattern } = wanted
+  const subjects = config.subjects.length === 0 ? "no subject" : config.subjects.join(", ")
+  const takesSome = config.subjects.some((subject) => Subject.overlaps(subject, pattern))
+  const window = Duration.millis(millis(config.duplicate_window))
+  const wantedWindow = Duration.format(wanted.minDuplicateWindow)
+  const finding = (ok: boolean, found: string, missing: string, doubtful = false): Finding => ({
+    ok,
+    doubtful,
+    line: `The stream "${name}" ${ok ? found : missing}`
+  })
+  return [
+    finding(true, "is there, and JetStream is on", ""),
+    finding(
+      takesSome,
+      takesAll(config.subjects, pattern)
+        ? `takes ${pattern}`
+        : `takes ${subjects} of ${pattern}: an event for another subject is parked, so let it take ${pattern}`,
+      `takes ${subjects}, and not ${pattern}: add that to its subjects, or set NATS_SUBJECT (subject)`,
+      !takesAll(config.subjects, pattern)
+    ),
+    finding(
+      config.storage === StorageType.File,
+      "keeps its messages on disk",
+      "keeps its messages in memory only, and would lose them with the server: make it one with file storage"
+    ),
+    finding(
+      Duration.greaterThanOrEqualTo(window, wanted.minDuplicateWindow),
+      `knows duplicates for ${Duration.format(window)}`,
+      `knows duplicates for ${Duration.format(window)}, wanted are ${wantedWindow}: set its duplicate window, or lower NATS_MIN_DUPLICATE_WINDOW (minDuplicateWindow)`
+    ),
+    ...(config.retention === RetentionPolicy.Limits
+      ? []
+      : [
+          finding(
+            false,
+            "",
+            `removes messages as its consumers take them (retention ${config.retention}), so that nobody can see what it held: make it one with retention limits`
+          )
+        ]),
+    ...(config.no_ack
+      ? [finding(false, "", "acknowledges nothing (no_ack), so that nobody knows what it holds: turn that off")]
+      : []),
+    ...(config.sealed ? [finding(false, "", "is sealed and takes nothing any more")] : [])
+  ]
+}
+
+/** Looks at the stream, and creates it where it is missing and `manage` is set. Fails where it cannot be published to. */
+export const look = (
+  link: Link,
+  wanted: Wanted,
+  manage: boolean
+): Effect.Effect<readonly [Stream, ReadonlyArray<Finding>], SinkUnavailable> =>
+  Effect.gen(function* () {
+    const { name } = wanted
+    const asking = `Cannot ask for the stream "${name}"`
+    const manager = yield* request(name, asking, () =>
+      jetstreamManager(link.nc, { checkAPI: false, timeout: requestTimeout })
+    )
+    const ask = request(name, asking, () => manager.streams.info(name))
+    const info = yield* manage
+      ? ask.pipe(
+          Effect.catchIf(
+            (error) => error.cause instanceof jserrors.StreamNotFoundError,
+            () => Effect.zipRight(create(manager, wanted), ask)
+          )
+        )
+      : ask
+    const found = findings(info, wanted)
+    const missing = found.filter(({ ok }) => !ok)
+    if (missing.length > 0) return yield* misconfigured(missing.map(({ line }) => line).join("; "))
+    const stream: Stream = {
+      manager,
+      created: info.created,
+      subjects: info.config.subjects,
+      takesAll: takesAll(info.config.subjects, wanted.pattern),
+      duplicateWindow: millis(info.config.duplicate_window)
+    }
+    return [stream, found] as const
+  })
+
+/** The sequence of the only message on a subject. */
+export const sequenceOn = (
+  stream: Stream,
+  name: string,
+  subject: string
+): Effect.Effect<ControlVersion, SinkUnavailable> =>
+  Effect.flatMap(
+    request(name, `Cannot ask the stream "${name}" for ${subject}`, () =>
+      stream.manager.streams.getMessage(name, { last_by_subj: subject })
+    ),
+    (message) =>
+      message === null
+        ? misconfigured(`The stream "${name}" refused a message on ${subject}, and holds none there`)
+        : Effect.succeed(message.seq as ControlVersion)
+  )

@@ -1,0 +1,57 @@
+/**
+ * Creates and upgrades the tables of a node, with a table of their own to remember it
+ * (`controlpublish_fleet_migrations`): the node's database is seldom the outbox's.
+ *
+ * @since 1.0.0
+ */
+import type * as SqlClient from "@effect/sql/SqlClient"
+import type * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Migrator from "./internal/migrator.js"
+import * as Names from "./internal/names.js"
+import { initial } from "./internal/fleetInitial.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options {
+  /** The PostgreSQL schema that holds `applied_events`; created where it is missing. Default `public`. */
+  readonly schema?: string | undefined
+}
+
+const plan = ({ schema = "public" }: Options): Migrator.Plan => ({
+  schema,
+  table: "controlpublish_fleet_migrations",
+  lock: [Names.make(schema).orderLock, -3],
+  migrations: [{ id: 1, name: "initial", sql: initial(schema) }]
+})
+
+/**
+ * Runs the migrations that are missing, in one transaction, and answers them. Processes that run it at the same time
+ * wait for each other.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const run = (
+  options: Options = {}
+): Effect.Effect<ReadonlyArray<Migrator.Migration>, Migrator.MigrationFailed, SqlClient.SqlClient> =>
+  Migrator.run(plan(options))
+
+/**
+ * The SQL that `run` executes on an empty database, for teams that run migrations otherwise.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const print = (options: Options = {}): string => Migrator.print(plan(options))
+
+/**
+ * Migrates when the layer is built.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer = (options: Options = {}): Layer.Layer<never, Migrator.MigrationFailed, SqlClient.SqlClient> =>
+  Layer.effectDiscard(run(options))

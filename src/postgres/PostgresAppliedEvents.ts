@@ -1,0 +1,212 @@
+/**
+ * What a node has applied, in the PostgreSQL that it applies to.
+ *
+ * @since 1.0.0
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { failureOf } from "./internal/failure.js"
+import { quote } from "./internal/names.js"
+import { withTransaction } from "./internal/transaction.js"
+import { AppliedEvents, AppliedEventsError, MarksPruned, type Aside, type Delivery } from "../fleet/AppliedEvents.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options {
+  /** The PostgreSQL schema that holds `applied_events`. Default `public`. */
+  readonly schema?: string | undefined
+}
+
+const toError = (doing: string) => (cause: unknown) => new AppliedEventsError(failureOf(doing, cause))
+
+const milliseconds = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
+
+const statements = (schema: string) => {
+  const events = `${quote(schema)}.applied_events`
+  const position = `${quote(schema)}.applied_position`
+  return {
+    cursor: `SELECT feed, control_version::float8 AS position FROM ${position}`,
+
+    isApplied: `SELECT EXISTS (SELECT FROM ${events} WHERE event_id = $1) AS applied`,
+
+    // $1 event ids, $2 control versions, $3 now, $4 feed, $5 the highest version, $6 why they are set aside or NULL. The
+    // position comes first: who applies something waits there for others, and then sees their marks.
+    mark: `
+      WITH moved AS (
+        UPDATE ${position} SET feed = $4, control_version = greatest(control_version, $5) RETURNING true
+      ), mark AS (
+        INSERT INTO ${events} (event_id, control_version, applied_at, set_aside)
+        SELECT id, version, to_timestamp($3::float8 / 1000), $6
+        FROM moved, unnest($1::text[], $2::bigint[]) AS delivered (id, version)
+        ON CONFLICT (event_id) DO NOTHING RETURNING event_id
+      )
+      SELECT EXISTS (SELECT FROM moved) AS moved, ARRAY(SELECT event_id FROM mark) AS fresh`,
+
+    asides: `SELECT event_id AS "eventId", control_version::float8 AS version, set_aside AS reason,
+        ${milliseconds("applied_at")} AS at
+      FROM ${events} WHERE set_aside IS NOT NULL ORDER BY applied_at DESC LIMIT $1`,
+
+    // $1 feed, $2 position. Marks of another feed say nothing of this one's events.
+    forget: `
+      DELETE FROM ${events}
+      WHERE control_version > $2 OR control_version IS NULL OR (SELECT feed NOT IN ('', $1) FROM ${position})`,
+
+    // $1 event ids, $2 now
+    markPending: `
+      INSERT INTO ${events} (event_id, applied_at)
+      SELECT id, to_timestamp($2::float8 / 1000) FROM unnest($1::text[]) id ON CONFLICT (event_id) DO NOTHING`,
+
+    start: `UPDATE ${position} SET feed = $1, control_version = $2, marked_after = $2`,
+
+    // $1 feed, $2 position
+    seek: `
+      UPDATE ${position} SET feed = $1, control_version = $2,
+        marked_after = CASE WHEN $2 > control_version THEN $2 ELSE marked_after END
+      WHERE marked_after <= $2 AND (marked_after = 0 OR feed = $1)
+      RETURNING true`,
+
+    markedAfter: `SELECT marked_after::float8 AS "markedAfter" FROM ${position}`,
+
+    // $1 keep, $2 the instant that what goes is older than, $3 limit
+    prune: `
+      WITH gone AS (
+        DELETE FROM ${events} WHERE event_id IN (
+          SELECT event_id FROM ${events}
+          WHERE control_version <= (SELECT control_version FROM ${position}) - $1
+            AND applied_at < to_timestamp($2::float8 / 1000) AND set_aside IS NULL
+          ORDER BY control_version LIMIT $3
+        )
+        RETURNING control_version
+      ), noted AS (
+        UPDATE ${position} SET marked_after = greatest(marked_after, (SELECT max(control_version) FROM gone))
+        WHERE EXISTS (SELECT FROM gone)
+      )
+      SELECT count(*)::int AS pruned FROM gone`
+  }
+}
+
+const noPosition = Effect.fail(
+  new AppliedEventsError({
+    message: "Could not read the position: applied_position has no row; restore it, or migrate anew",
+    retryable: false
+  })
+)
+
+/**
+ * On the database of the `SqlClient`: effects that are applied have to use that client, so that they join its
+ * transaction. The tables have to be there: see `FleetMigrations`.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"], never, SqlClient.SqlClient> =>
+  Effect.map(SqlClient.SqlClient, (client) => {
+    const sql = client.withoutTransforms()
+    const text = statements(options.schema ?? "public")
+    const inTransaction = withTransaction(sql, toError)
+
+    const run = <Row extends object>(doing: string, statement: string, values: ReadonlyArray<unknown> = []) =>
+      Effect.mapError(sql.unsafe<Row>(statement, values), (error) => toError(doing)(error.cause))
+
+    /** Answers which events had no mark. */
+    const mark = (events: ReadonlyArray<Delivery>, setAside: string | null) =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis
+        const versions = events.map(({ version }) => version)
+        const [row] = yield* run<{ readonly moved: boolean; readonly fresh: ReadonlyArray<string> }>(
+          "mark events as applied",
+          text.mark,
+          [events.map(({ eventId }) => eventId), versions, now, events[0]?.feed, Math.max(...versions), setAside]
+        )
+        return row?.moved === true ? new Set(row.fresh) : yield* noPosition
+      })
+
+    const applyAll = <E, R>(
+      events: ReadonlyArray<readonly [Delivery, Effect.Effect<unknown, E, R>]>
+    ): Effect.Effect<ReadonlyArray<"applied" | "skipped">, E | AppliedEventsError, R> =>
+      events.length === 0
+        ? Effect.succeed([])
+        : inTransaction(
+            Effect.gen(function* () {
+              const fresh = yield* mark(
+                events.map(([delivery]) => delivery),
+                null
+              )
+              const outcomes: Array<"applied" | "skipped"> = []
+              const anyFresh = fresh.size > 0
+              for (const [{ eventId }, effect] of events) {
+                // One that comes twice is fresh the first time.
+                const isFresh = fresh.delete(eventId)
+                if (isFresh) yield* effect
+                outcomes.push(isFresh ? "applied" : "skipped")
+              }
+              // To COMMIT after a failed statement PostgreSQL answers with a rollback, and no error.
+              if (anyFresh) yield* run("keep what was applied: a statement failed and its handler went on", "SELECT 1")
+              return outcomes
+            })
+          )
+
+    return AppliedEvents.of({
+      cursor: Effect.flatMap(
+        run<{ readonly feed: string; readonly position: number }>("read the position", text.cursor),
+        ([row]) => (row === undefined ? noPosition : Effect.succeed(row))
+      ),
+
+      isApplied: (eventId) =>
+        Effect.map(
+          run<{ readonly applied: boolean }>("look for an event", text.isApplied, [eventId]),
+          ([row]) => row?.applied === true
+        ),
+
+      applyOnce: (event, effect) => Effect.map(applyAll([[event, effect]]), ([outcome]) => outcome ?? "skipped"),
+
+      applyAll,
+
+      isTransactional: true,
+
+      setAside: (event, reason) =>
+        Effect.map(mark([event], reason), (fresh) => (fresh.size > 0 ? "setAside" : "skipped")),
+
+      asides: (options) => run<Aside>("read what was set aside", text.asides, [options?.limit ?? 100]),
+
+      start: ({ feed, pending = [], position }, effect) =>
+        inTransaction(
+          Effect.gen(function* () {
+            const started = yield* effect
+            const now = yield* Clock.currentTimeMillis
+            yield* run("remove marks", text.forget, [feed, position])
+            if (pending.length > 0) yield* run("mark what a snapshot holds", text.markPending, [pending, now])
+            yield* run("set the position", text.start, [feed, position])
+            return started
+          })
+        ),
+
+      seek: ({ feed, position }) =>
+        Effect.gen(function* () {
+          const moved = yield* run("set the position", text.seek, [feed, position])
+          if (moved.length > 0) return
+          const [row] = yield* run<{ readonly markedAfter: number }>("read the position", text.markedAfter)
+          return yield* row === undefined ? noPosition : new MarksPruned({ position, markedAfter: row.markedAfter })
+        }),
+
+      prune: ({ keep, limit = 10_000, olderThan }) =>
+        Effect.gen(function* () {
+          const now = yield* Clock.currentTimeMillis
+          const before = now - Duration.toMillis(olderThan)
+          const [row] = yield* run<{ readonly pruned: number }>("prune marks", text.prune, [keep, before, limit])
+          return row?.pruned ?? 0
+        })
+    })
+  })
+
+/**
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer = (options: Options = {}): Layer.Layer<AppliedEvents, never, SqlClient.SqlClient> =>
+  Layer.effect(AppliedEvents, make(options))

@@ -1,0 +1,39 @@
+/**
+ * Which artifacts the outbox's table refers to.
+ *
+ * @since 1.0.0
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Effect from "effect/Effect"
+import type { OutboxError } from "../OutboxStore.js"
+import { toOutboxError } from "./internal/failure.js"
+import { quote } from "./internal/names.js"
+
+/**
+ * What rows of the outbox refer to, published ones included, in the database of the `SqlClient`. It reads the whole
+ * table for every thousand artifacts. Where rows are removed from the outbox while nodes may still want their artifacts,
+ * something else has to tell which ones those are.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const inOutbox =
+  (options: { readonly schema?: string | undefined } = {}) =>
+  (artifactRefs: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, OutboxError, SqlClient.SqlClient> =>
+    Effect.flatMap(SqlClient.SqlClient, (client) => {
+      const table = `${quote(options.schema ?? "public")}.control_events_outbox`
+      // Whoever inserts without this package need not fill the column.
+      const reference = `coalesce(artifact_ref, payload_json ->> 'artifact_ref')`
+      return client
+        .withoutTransforms()
+        .unsafe<{ readonly reference: string }>(
+          `SELECT DISTINCT ${reference} AS reference FROM ${table} WHERE ${reference} = ANY ($1::text[])`,
+          [artifactRefs]
+        )
+        .pipe(
+          Effect.mapBoth({
+            onFailure: (error) => toOutboxError("look for references to artifacts")(error.cause),
+            onSuccess: (rows) => rows.map(({ reference }) => reference)
+          })
+        )
+    })

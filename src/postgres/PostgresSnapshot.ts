@@ -1,0 +1,53 @@
+/**
+ * Takes a snapshot's position from the outbox's table.
+ *
+ * @since 1.0.0
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Effect from "effect/Effect"
+import type { EventId } from "../EventId.js"
+import type { Snapshot } from "../fleet/Snapshot.js"
+import type { Position } from "../fleet/Source.js"
+import type { OutboxError } from "../OutboxStore.js"
+import { toOutboxError } from "./internal/failure.js"
+import { quote } from "./internal/names.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options {
+  /** The PostgreSQL schema of the outbox. Default `public`. */
+  readonly schema?: string | undefined
+  /**
+   * The newest version of the feed (`Source.look`), read before the transaction began: what the feed had by then, the
+   * snapshot holds. The outbox alone cannot tell: it forgets the versions of published rows that its retention removed.
+   */
+  readonly newest: Position
+}
+
+/**
+ * Reads the position from the outbox. To be run in the transaction that reads the snapshot, whose isolation has to be
+ * `REPEATABLE READ`: so both are of the same moment.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const take = (options: Options): Effect.Effect<Snapshot, OutboxError, SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (client) => {
+    const table = `${quote(options.schema ?? "public")}.control_events_outbox`
+    return client
+      .withoutTransforms()
+      .unsafe<{ readonly position: number; readonly pending: ReadonlyArray<EventId> }>(
+        `SELECT greatest(max(published_control_version), $1::bigint)::float8 AS position,
+          coalesce(array_agg(event_id) FILTER (WHERE published_control_version IS NULL), '{}') AS pending
+        FROM ${table}`,
+        [options.newest]
+      )
+      .pipe(
+        Effect.mapBoth({
+          onFailure: (error) => toOutboxError("read the position of a snapshot")(error.cause),
+          onSuccess: ([row]) => ({ position: row?.position ?? 0, pending: row?.pending ?? [] })
+        })
+      )
+  })

@@ -1,0 +1,474 @@
+import { HttpServer } from "@effect/platform"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Duration, Effect, Exit, Layer, Redacted, Scope } from "effect"
+import { Outbox, OutboxAdmin, OutboxStore, Pump, PumpConfig, Retention, type Sink } from "../../src/index.js"
+import * as AdminServer from "../../src/admin/AdminServer.js"
+import { MemoryOutboxAdmin, MemoryOutboxStore, MemorySink } from "../../src/testing/index.js"
+import * as Http from "./support/http.js"
+
+type Services =
+  | Outbox.Outbox
+  | OutboxAdmin.OutboxAdmin
+  | Pump.Pump
+  | Retention.Retention
+  | Sink.Sink
+  | MemorySink.MemorySink
+  | HttpServer.HttpServer
+
+const memory: Layer.Layer<Exclude<Services, HttpServer.HttpServer>> = Layer.mergeAll(
+  Outbox.layer,
+  Pump.layer.pipe(Layer.provide(PumpConfig.layerDefaults)),
+  Retention.layer({ keep: "all" }).pipe(Layer.provideMerge(MemoryOutboxAdmin.layer))
+).pipe(Layer.provideMerge(MemorySink.layer), Layer.provide(MemoryOutboxStore.layer))
+
+/** Beyond this machine, as far as the rules go. */
+const everywhere = "0.0.0.0"
+
+const token = Redacted.make("t0ken")
+
+const bearer = { authorization: "Bearer t0ken" }
+
+const options = (given: Partial<AdminServer.Options> = {}): AdminServer.Options => ({
+  host: "127.0.0.1",
+  port: 0,
+  orFree: false,
+  token: undefined,
+  ...given
+})
+
+/** A server over an outbox in memory, some of whose services may be replaced. */
+const start = (given?: Partial<AdminServer.Options>, replaced: Context.Context<never> = Context.empty()) =>
+  Effect.gen(function* () {
+    const context = Context.merge(yield* Layer.build(memory), replaced)
+    const server = yield* Layer.build(AdminServer.layerServer(options(given)))
+    yield* Effect.provide(Layer.build(AdminServer.layer(options(given))), Context.merge(context, server))
+    const { address } = Context.get(server, HttpServer.HttpServer)
+    assert.strictEqual(address._tag, "TcpAddress")
+    const port = (address as HttpServer.TcpAddress).port
+    return {
+      port,
+      send: (request: Http.Request) => Http.send(port, request),
+      get: (path: string, headers = {}) => Http.send(port, { path, headers }),
+      post: (path: string, body: unknown, headers = {}) => Http.send(port, { path, body, headers }),
+      append: (...ids: ReadonlyArray<string>) =>
+        Effect.flatMap(Outbox.Outbox, (outbox) =>
+          outbox.withTransaction(outbox.appendAll(ids.map((id) => ({ event_id: id, type: "x", tenant_id: "t" }))))
+        ).pipe(Effect.orDie, Effect.provide(context)),
+      sink: Context.get(context, MemorySink.MemorySink),
+      pump: Context.get(context, Pump.Pump)
+    }
+  })
+
+const until = <A>(self: Effect.Effect<A>, predicate: (value: A) => boolean) =>
+  Effect.repeat(Effect.delay(self, "10 millis"), { until: predicate })
+
+const reason = { reason: "a test" }
+
+const write = ["/api/pump/pause", "/api/redrive", "/api/retention/run", "/api/events/e/park", "/api/events/e/discard"]
+
+const read = ["/api/status", "/api/events", "/api/events/e", "/api/audit", "/api/stream"]
+
+const open = ["/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs"]
+
+/** The status of a request; a stream's is known before it ends. */
+const statusOf = (port: number, path: string, headers: Record<string, string> = {}) =>
+  path === "/api/stream"
+    ? Effect.scoped(Effect.map(Http.open(port, path, headers), ({ status }) => status))
+    : Effect.map(Http.send(port, { path, headers }), ({ status }) => status)
+
+describe("AdminServer", () => {
+  describe("access", () => {
+    it.scopedLive("asks for nothing on this machine where there is no token", () =>
+      Effect.gen(function* () {
+        const { get, port, post } = yield* start()
+        for (const path of [...open, "/api/status", "/api/events", "/api/audit", "/api/stream"]) {
+          assert.strictEqual(yield* statusOf(port, path), 200, path)
+        }
+        assert.strictEqual((yield* post("/api/pump/pause", reason)).status, 200)
+        const entries = (yield* get("/api/audit")).json.entries as ReadonlyArray<Record<string, unknown>>
+        assert.deepStrictEqual(
+          entries.map(({ action, actor }) => [action, actor]),
+          [["pause", "127.0.0.1"]]
+        )
+      })
+    )
+
+    it.scopedLive("asks for the token before it changes anything, and lets this machine look without", () =>
+      Effect.gen(function* () {
+        const { get, port, post, pump } = yield* start({ token })
+        for (const path of [...open, "/api/status", "/api/events", "/api/audit", "/api/stream"]) {
+          assert.strictEqual(yield* statusOf(port, path), 200, path)
+        }
+        for (const path of write) {
+          for (const headers of [{}, { authorization: "Bearer t0ken2" }, { authorization: "Bearer " }]) {
+            const { headers: answered, json, status } = yield* post(path, reason, headers)
+            assert.deepStrictEqual(
+              [status, json._tag, answered["www-authenticate"]],
+              [401, "Unauthorized", "Bearer"],
+              path
+            )
+            assert.notInclude(JSON.stringify(json), "t0ken")
+          }
+        }
+        assert.notStrictEqual((yield* pump.status).state, "paused")
+        assert.strictEqual((yield* post("/api/pump/pause", reason, bearer)).status, 200)
+        assert.strictEqual((yield* pump.status).state, "paused")
+        const [entry] = (yield* get("/api/audit")).json.entries as [Record<string, unknown>]
+        assert.include(entry, { action: "pause", actor: "the holder of the token, from 127.0.0.1", reason: "a test" })
+      })
+    )
+
+    it.scopedLive("asks for the token beyond this machine, but for health, metrics and pages without data", () =>
+      Effect.gen(function* () {
+        const { port, post } = yield* start({ host: everywhere, token })
+        for (const path of read) {
+          assert.strictEqual(yield* statusOf(port, path), 401, path)
+          assert.notStrictEqual(yield* statusOf(port, path, bearer), 401, path)
+        }
+        for (const path of write) assert.strictEqual((yield* post(path, reason)).status, 401, path)
+        for (const path of open) assert.strictEqual(yield* statusOf(port, path), 200, path)
+      })
+    )
+
+    it.scopedLive("refuses the pages of other sites", () =>
+      Effect.gen(function* () {
+        const { get, port, post } = yield* start()
+        const host = `127.0.0.1:${port}`
+        const cases: ReadonlyArray<readonly [Record<string, string>, boolean]> = [
+          [{}, true],
+          [{ host: "localhost" }, true],
+          [{ host: `[::1]:${port}` }, true],
+          [{ host: "evil.example" }, false],
+          [{ host: `127.0.0.1.evil.example:${port}` }, false],
+          [{ host: "localhost.evil.example" }, false],
+          [{ origin: `http://${host}` }, true],
+          [{ origin: "http://evil.example" }, false],
+          [{ origin: `http://127.0.0.1:${port + 1}` }, false],
+          [{ origin: "null" }, false],
+          [{ "sec-fetch-site": "same-origin" }, true],
+          [{ "sec-fetch-site": "none" }, true],
+          [{ "sec-fetch-site": "same-site" }, false],
+          [{ "sec-fetch-site": "cross-site" }, false]
+        ]
+        for (const [headers, allowed] of cases) {
+          for (const [what, { json, status }] of [
+            ["a read", yield* get("/api/status", headers)],
+            ["a write", yield* post("/api/pump/resume", reason, headers)]
+          ] as const) {
+            assert.strictEqual(status, allowed ? 200 : 403, `${what} with ${JSON.stringify(headers)}`)
+            if (!allowed) assert.strictEqual(json._tag, "Forbidden")
+          }
+        }
+        // A link from elsewhere leads here, a form does not.
+        const link = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" }
+        assert.strictEqual((yield* get("/docs", link)).status, 200)
+        assert.strictEqual((yield* post("/api/pump/pause", reason, link)).status, 403)
+        const form = { "content-type": "application/x-www-form-urlencoded" }
+        for (const headers of [form, { "content-type": "text/plain" }, { "content-type": "" }]) {
+          assert.strictEqual((yield* post("/api/pump/pause", "reason=x", headers)).status, 415)
+        }
+      })
+    )
+
+    it.scopedLive("lets others' names in beyond this machine, where the token guards", () =>
+      Effect.gen(function* () {
+        const { get } = yield* start({ host: everywhere, token })
+        const named = { host: "ops.example", ...bearer }
+        assert.strictEqual((yield* get("/api/status", named)).status, 200)
+        assert.strictEqual((yield* get("/api/status", { ...named, origin: "https://ops.example" })).status, 200)
+        assert.strictEqual((yield* get("/api/status", { ...named, origin: "https://evil.example" })).status, 403)
+      })
+    )
+
+    it.scopedLive("gives every answer its headers", () =>
+      Effect.gen(function* () {
+        const { get } = yield* start()
+        for (const path of ["/api/status", "/nothing", "/docs", "/metrics"]) {
+          const { headers } = yield* get(path)
+          assert.include(headers["content-security-policy"], "frame-ancestors 'none'", path)
+          assert.include(headers["content-security-policy"], "default-src 'none'", path)
+          assert.strictEqual(headers["x-content-type-options"], "nosniff", path)
+          assert.strictEqual(headers["cache-control"], "no-store", path)
+          assert.strictEqual(headers["access-control-allow-origin"], undefined, path)
+        }
+        assert.notInclude((yield* get("/api/status")).headers["content-security-policy"], "unsafe-inline")
+      })
+    )
+  })
+
+  describe("bad input", () => {
+    it.scopedLive("is a 400 that names the field", () =>
+      Effect.gen(function* () {
+        const { get, post, pump } = yield* start()
+        for (const [path, field] of [
+          ["/api/events?limit=501", "limit"],
+          ["/api/events?limit=0", "limit"],
+          ["/api/events?limit=1.5", "limit"],
+          ["/api/events?limit=many", "limit"],
+          ["/api/events?state=lost", "state"],
+          ["/api/events?since=-1", "since"],
+          ["/api/events?until=1e300", "until"],
+          ["/api/events?id=", "id"],
+          ["/api/events?tenant=a%00b", "tenant"],
+          ["/api/events?cursor=nonsense", "cursor"],
+          ["/api/events?tenat=t", "tenat"],
+          ["/api/audit?limit=1000", "limit"],
+          ["/api/audit?cursor=nonsense", "cursor"],
+          ["/api/events/a%00b", "eventId"]
+        ] as const) {
+          const { json, status } = yield* get(path)
+          assert.deepStrictEqual([status, json._tag, json.field], [400, "BadRequest", field], path)
+          assert.match(String(json.message), new RegExp(`^${field}: `), path)
+        }
+        const { json } = yield* get("/api/events?state=lost")
+        assert.strictEqual(json.message, "state: valid is pending, waiting, parked or published")
+        for (const [path, body, field] of [
+          ["/api/pump/pause", {}, "reason"],
+          ["/api/pump/pause", { reason: " " }, "reason"],
+          ["/api/pump/pause", { reason: "x".repeat(501) }, "reason"],
+          ["/api/pump/pause", { reason: 7 }, "reason"],
+          ["/api/pump/pause", { reason: "x", force: true }, "force"],
+          ["/api/pump/pause", "{", "body"],
+          ["/api/pump/pause", "", "body"],
+          ["/api/pump/pause", "[]", "body"],
+          ["/api/redrive", { reason: "x" }, "filter"],
+          // A misspelt name must not redrive everything.
+          ["/api/redrive", { reason: "x", filter: { tenant: "t" } }, "filter.tenant"],
+          ["/api/redrive", { reason: "x", filter: { state: "pending" } }, "filter.state"],
+          ["/api/redrive", { reason: "x", filter: { since: "yesterday" } }, "filter.since"],
+          ["/api/events/e/park", {}, "reason"]
+        ] as const) {
+          const { json, status } = yield* post(path, body)
+          assert.deepStrictEqual([status, json._tag, json.field], [400, "BadRequest", field], JSON.stringify(body))
+        }
+        assert.notStrictEqual((yield* pump.status).state, "paused")
+      })
+    )
+
+    it.scopedLive("does not reach the service where it is large", () =>
+      Effect.gen(function* () {
+        const { get, post } = yield* start()
+        const { json, status } = yield* post("/api/pump/pause", { reason: "x".repeat(65 * 1024) })
+        assert.deepStrictEqual([status, json._tag], [413, "TooLarge"])
+        // Without a length that is told before.
+        const chunked = Effect.exit(
+          post("/api/pump/pause", { reason: "x".repeat(1024 * 1024) }, { "transfer-encoding": "chunked" })
+        )
+        const answer = yield* chunked
+        assert.isTrue(answer._tag === "Failure" || answer.value.status === 413)
+        assert.strictEqual((yield* get("/health/live")).status, 200)
+      })
+    )
+
+    it.scopedLive("is a 404 in JSON for what there is not", () =>
+      Effect.gen(function* () {
+        const { get, post, send } = yield* start()
+        for (const { json, status } of [
+          yield* get("/nothing"),
+          yield* get("/api/events/none"),
+          yield* get("/api/pump/pause"),
+          yield* send({ method: "DELETE", path: "/api/events/e", headers: Http.json }),
+          yield* post("/api/events/none/park", reason),
+          yield* post("/api/events/none/discard", reason),
+          yield* post("/api/events/none/redrive", reason)
+        ]) {
+          assert.deepStrictEqual([status, json._tag], [404, "NotFound"])
+          assert.isNotEmpty(json.message)
+        }
+      })
+    )
+  })
+
+  it.scopedLive("pages through events, and finds one by any id", () =>
+    Effect.gen(function* () {
+      const { append, get, pump } = yield* start()
+      yield* pump.pause
+      const strange = "a/b c?d#e%2F+ü;:@&=‮" + "x".repeat(150)
+      const ids = [...Array.from({ length: 6 }, (_, index) => `e${index}`), strange]
+      yield* append(...ids)
+      const seen: Array<string> = []
+      let cursor: string | undefined
+      let pages = 0
+      do {
+        const { json, status } = yield* get(`/api/events?limit=3${cursor === undefined ? "" : `&cursor=${cursor}`}`)
+        assert.strictEqual(status, 200)
+        const events = json.events as ReadonlyArray<{ readonly eventId: string }>
+        assert.isAtMost(events.length, 3)
+        seen.push(...events.map(({ eventId }) => eventId))
+        cursor = json.next as string | undefined
+        pages++
+      } while (cursor !== undefined)
+      assert.deepStrictEqual(seen, ids.toReversed())
+      assert.isAtLeast(pages, 3)
+      const { json, status } = yield* get(`/api/events/${encodeURIComponent(strange)}`)
+      assert.deepStrictEqual([status, json.eventId, json.state], [200, strange, "pending"])
+      assert.include(json.payload, '"tenant_id":"t"')
+      const found = yield* get(`/api/events?id=${encodeURIComponent(strange)}&tenant=t&key=t&state=pending&since=0`)
+      assert.strictEqual((found.json.events as ReadonlyArray<unknown>).length, 1)
+    })
+  )
+
+  it.scopedLive("parks, redrives and discards, and writes down who did it and why", () =>
+    Effect.gen(function* () {
+      const { append, get, post, pump, sink } = yield* start()
+      yield* pump.pause
+      yield* append("one", "two", "three")
+      const state = (id: string) => Effect.map(get(`/api/events/${id}`), ({ json, status }) => [status, json.state])
+      assert.deepStrictEqual((yield* post("/api/events/one/park", { reason: " is poison " })).json, { affected: 1 })
+      assert.deepStrictEqual(yield* state("one"), [200, "parked"])
+      assert.deepStrictEqual((yield* post("/api/events/one/park", reason)).status, 409)
+      assert.deepStrictEqual((yield* post("/api/events/two/redrive", reason)).status, 409)
+      yield* post("/api/events/two/park", reason)
+      assert.deepStrictEqual((yield* post("/api/redrive", { filter: { tenantId: "no" }, ...reason })).json, {
+        affected: 0
+      })
+      assert.deepStrictEqual((yield* post("/api/redrive", { filter: {}, ...reason })).json, { affected: 2 })
+      yield* post("/api/events/one/park", reason)
+      assert.deepStrictEqual((yield* post("/api/events/one/redrive", reason)).json, { affected: 1 })
+      assert.deepStrictEqual((yield* post("/api/events/three/discard", { reason: "never meant" })).json, {
+        affected: 1
+      })
+      assert.deepStrictEqual(yield* state("three"), [404, undefined])
+      yield* pump.resume
+      yield* until(sink.feed, (feed) => feed.length === 2)
+      assert.deepStrictEqual(
+        (yield* sink.feed).map(({ eventId }) => eventId as string),
+        ["one", "two"]
+      )
+      yield* until(state("one"), ([, state]) => state === "published")
+      assert.strictEqual((yield* post("/api/events/one/discard", reason)).status, 409)
+      const entries = (yield* get("/api/audit")).json.entries as ReadonlyArray<Record<string, unknown>>
+      assert.deepStrictEqual(
+        entries.map(({ action }) => action),
+        ["discard", "redrive", "park", "redrive", "park", "park"]
+      )
+      assert.include(entries[0], { actor: "127.0.0.1", reason: "never meant", eventId: "three" })
+      assert.include(entries.at(-1), { actor: "127.0.0.1", reason: "is poison", eventId: "one" })
+      assert.strictEqual((yield* post("/api/retention/run", reason)).status, 409)
+    })
+  )
+
+  it.scopedLive("pauses and resumes the pump", () =>
+    Effect.gen(function* () {
+      const { append, get, post, sink } = yield* start()
+      assert.strictEqual((yield* post("/api/pump/pause", reason)).json.state, "paused")
+      yield* append("e")
+      const { json } = yield* get("/api/status")
+      assert.include(json.pump, { state: "paused" })
+      assert.deepInclude(json.health, { pump: { ok: true, message: "paused by hand" }, ready: true })
+      assert.strictEqual((yield* sink.feed).length, 0)
+      assert.notStrictEqual((yield* post("/api/pump/resume", reason)).json.state, "paused")
+      yield* until(sink.feed, (feed) => feed.length === 1)
+    })
+  )
+
+  it.scopedLive("pauses nothing that cannot be written to the audit", () =>
+    Effect.gen(function* () {
+      const admin = yield* Effect.provide(OutboxAdmin.OutboxAdmin, yield* Layer.build(memory))
+      const gone = new OutboxStore.OutboxError({ message: "The database is gone", retryable: true })
+      const { post, pump } = yield* start({}, Context.make(OutboxAdmin.OutboxAdmin, { ...admin, record: () => gone }))
+      const { json, status } = yield* post("/api/pump/pause", reason)
+      assert.deepStrictEqual([status, json], [503, { _tag: "Unavailable", message: "The database is gone" }])
+      assert.notStrictEqual((yield* pump.status).state, "paused")
+    })
+  )
+
+  it.scopedLive("answers what dies inside with 500, and goes on", () =>
+    Effect.gen(function* () {
+      const admin = yield* Effect.provide(OutboxAdmin.OutboxAdmin, yield* Layer.build(memory))
+      const { get } = yield* start(
+        {},
+        Context.make(OutboxAdmin.OutboxAdmin, {
+          ...admin,
+          audit: () => Effect.die(new Error("s3cret"))
+        })
+      )
+      const { json, status, text } = yield* get("/api/audit")
+      assert.deepStrictEqual([status, json._tag], [500, "InternalError"])
+      assert.notInclude(text, "s3cret")
+      assert.strictEqual((yield* get("/api/events")).status, 200)
+    })
+  )
+
+  it.scopedLive("is ready or says what is in the way", () =>
+    Effect.gen(function* () {
+      const { append, get, sink } = yield* start()
+      const ready = yield* get("/health/ready")
+      assert.deepInclude(ready.json, { ready: true, database: { ok: true, message: "answers" } })
+      assert.strictEqual(ready.status, 200)
+      yield* sink.setAvailable(false)
+      yield* append("e")
+      const { json } = yield* until(get("/health/ready"), ({ status }) => status === 503)
+      assert.deepInclude(json, { _tag: "NotReady", ready: false, database: { ok: true, message: "answers" } })
+      assert.deepInclude(json.sink, { ok: false })
+      assert.match((json.sink as { readonly message: string }).message, /^memory: The memory sink /)
+      assert.strictEqual((yield* get("/health/live")).status, 200)
+      yield* sink.setAvailable(true)
+      yield* until(get("/health/ready"), ({ status }) => status === 200)
+    })
+  )
+
+  it.scopedLive("streams the status to many, who all get the same readings", () =>
+    Effect.gen(function* () {
+      const { port } = yield* start()
+      const streams = yield* Effect.all(Array.from({ length: 20 }, () => Http.open(port, "/api/stream")))
+      const times = (text: string) => text.split("\n\n").flatMap((event) => /"at":(\d+)/.exec(event)?.[1] ?? [])
+      yield* until(
+        Effect.sync(() => streams.map(({ text }) => times(text()))),
+        (all) => all.every((times) => times.length >= 3)
+      )
+      for (const { text } of streams) {
+        assert.match(text(), /^event: status\ndata: \{"at":/)
+        assert.deepStrictEqual(times(text()).slice(0, 3), times(streams[0]!.text()).slice(0, 3))
+      }
+    })
+  )
+
+  it.scopedLive("ends its streams when it stops, and waits for nobody who does not read", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { port } = yield* Scope.extend(start(), scope)
+      const reader = yield* Http.open(port, "/api/stream")
+      const idler = yield* Http.open(port, "/api/stream")
+      idler.pause()
+      yield* until(
+        Effect.sync(() => reader.text()),
+        (text) => text.includes("data:")
+      )
+      const [elapsed] = yield* Effect.timed(Scope.close(scope, Exit.void))
+      assert.isTrue(yield* reader.end, "the stream was cut")
+      assert.isBelow(Duration.toMillis(elapsed), 5_000)
+      assert.isTrue((yield* Effect.exit(Http.send(port, { path: "/health/live" })))._tag === "Failure")
+    })
+  )
+
+  it.scopedLive("tells of a port that is taken, or takes another where none was chosen", () =>
+    Effect.gen(function* () {
+      const { port } = yield* start()
+      const error = yield* Effect.flip(Layer.build(AdminServer.layerServer(options({ port }))))
+      assert.strictEqual(
+        error.message,
+        `ADMIN_HOST, ADMIN_PORT: cannot listen on 127.0.0.1, port ${port}: another process listens there`
+      )
+      const other = yield* start({ port, orFree: true })
+      assert.notStrictEqual(other.port, port)
+      assert.strictEqual((yield* other.get("/health/live")).status, 200)
+      const unknown = yield* Effect.flip(Layer.build(AdminServer.layerServer(options({ host: "203.0.113.1" }))))
+      assert.include(unknown.message, "this machine has no such address")
+    })
+  )
+
+  it.scopedLive("documents itself, without anything from elsewhere", () =>
+    Effect.gen(function* () {
+      const { get } = yield* start()
+      const { json } = yield* get("/openapi.json")
+      const paths = json.paths as Record<string, Record<string, unknown>>
+      assert.containsAllKeys(paths, ["/api/events/{eventId}/redrive", "/api/stream", "/health/ready", "/api/audit"])
+      assert.containsAllKeys((json.components as { readonly schemas: object }).schemas, ["Status", "BadRequest"])
+      assert.notInclude(JSON.stringify(json), "DecodeError")
+      const page = yield* get("/docs")
+      assert.match(page.headers["content-type"] ?? "", /^text\/html/)
+      assert.notMatch(page.text, /<(script|link|img)[^>]*\s(src|href)=["']?(https?:)?\/\//)
+    })
+  )
+})

@@ -1,0 +1,142 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Chunk, Effect, Fiber, Layer, Stream, TestClock } from "effect"
+import { OutboxAdmin, OutboxStore, Pump, PumpConfig, Retention, Sink } from "../../src/index.js"
+import * as StatusBoard from "../../src/admin/StatusBoard.js"
+import { MemoryOutboxAdmin, MemoryOutboxStore, MemorySink } from "../../src/testing/index.js"
+
+const lost = new OutboxStore.OutboxError({ message: "connection lost", retryable: true })
+
+/** A board over a database that counts how often it is asked, and answers what it is told to. */
+const make = (sink: Layer.Layer<Sink.Sink> = MemorySink.layer) =>
+  Effect.gen(function* () {
+    const context = yield* Layer.build(
+      Layer.mergeAll(
+        Pump.layerManual.pipe(Layer.provide(PumpConfig.layerDefaults)),
+        Retention.layer({ keep: "all" }).pipe(Layer.provideMerge(MemoryOutboxAdmin.layer))
+      ).pipe(Layer.provideMerge(sink), Layer.provide(MemoryOutboxStore.layer))
+    )
+    const asked = { times: 0, drawn: 0, answer: Effect.void as Effect.Effect<void, OutboxStore.OutboxError> }
+    const admin = yield* Effect.provide(OutboxAdmin.OutboxAdmin, context)
+    const overview: (typeof admin)["overview"] = (options) =>
+      Effect.suspend(() => {
+        asked.times++
+        const { drawn } = asked
+        return Effect.zipRight(
+          asked.answer,
+          Effect.map(admin.overview(options), (overview) => ({ ...overview, drawn }))
+        )
+      })
+    const board = yield* StatusBoard.make.pipe(
+      Effect.provideService(OutboxAdmin.OutboxAdmin, { ...admin, overview }),
+      Effect.provide(context)
+    )
+    return { asked, board }
+  })
+
+describe("StatusBoard", () => {
+  it.scoped("asks the database once a second for all, and not at all while nobody asks", () =>
+    Effect.gen(function* () {
+      const { asked, board } = yield* make()
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(asked.times, 0)
+      yield* Effect.all(
+        Array.from({ length: 50 }, () => board.status),
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(asked.times, 1)
+      const readers = yield* Effect.forEach(Array.from({ length: 10 }), () =>
+        Effect.fork(Stream.runCollect(Stream.take(board.changes, 5)))
+      )
+      yield* Effect.forEach(Array.from({ length: 100 }), () =>
+        Effect.zipRight(board.status, TestClock.adjust("50 millis"))
+      )
+      assert.isAtMost(asked.times, 7)
+      const [first, ...others] = yield* Effect.forEach(readers, Fiber.join)
+      for (const other of others) assert.deepStrictEqual(Chunk.toArray(other), Chunk.toArray(first!))
+      yield* TestClock.adjust("3 seconds")
+      const { times } = asked
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(asked.times, times)
+    })
+  )
+
+  it.scoped("keeps what it knew while the database is gone, and says so", () =>
+    Effect.gen(function* () {
+      const { asked, board } = yield* make()
+      const known = yield* board.status
+      assert.isTrue(known.health.ready)
+      assert.strictEqual(known.outboxAt, known.at)
+      asked.answer = lost
+      yield* TestClock.adjust("5 seconds")
+      const gone = yield* board.status
+      assert.deepStrictEqual(gone.health.database, { ok: false, message: "connection lost" })
+      assert.isFalse(gone.health.ready)
+      assert.deepStrictEqual([gone.outbox, gone.outboxAt], [known.outbox, known.outboxAt])
+      assert.isAbove(gone.at, gone.outboxAt!)
+      asked.answer = Effect.void
+      yield* TestClock.adjust("5 seconds")
+      assert.isTrue((yield* board.health).ready)
+    })
+  )
+
+  it.scoped("waits two seconds for a database that hangs, and asks again", () =>
+    Effect.gen(function* () {
+      const { asked, board } = yield* make()
+      asked.answer = Effect.never
+      const status = yield* Effect.fork(board.status)
+      yield* TestClock.adjust("1999 millis")
+      assert.isTrue((yield* status.poll)._tag === "None")
+      yield* TestClock.adjust("1 millis")
+      const { health, outbox } = yield* Fiber.join(status)
+      assert.deepStrictEqual(health.database, { ok: false, message: "The database did not answer within 2s" })
+      assert.strictEqual(outbox, undefined)
+      asked.answer = Effect.void
+      yield* TestClock.adjust("5 seconds")
+      assert.isTrue((yield* board.health).database.ok)
+    })
+  )
+
+  it.scoped("tells rates over the last seconds", () =>
+    Effect.gen(function* () {
+      const { asked, board } = yield* make()
+      assert.deepStrictEqual((yield* board.status).rates, { appended: undefined, published: undefined })
+      for (let second = 0; second < 30; second++) {
+        asked.drawn += 7
+        yield* TestClock.adjust("1 second")
+        yield* board.status
+      }
+      assert.deepStrictEqual((yield* board.status).rates, { appended: 7, published: 0 })
+    })
+  )
+
+  it.scoped("asks the sink, where that can tell without a publish", () =>
+    Effect.gen(function* () {
+      let fails = true
+      const gone = new Sink.SinkUnavailable({ sink: "probed", reason: "unreachable", message: "connection refused" })
+      const { board } = yield* make(
+        Layer.succeed(Sink.Sink, {
+          name: "probed",
+          inert: false,
+          publish: () => Effect.succeed([]),
+          check: Effect.suspend(() => (fails ? gone : Effect.void))
+        })
+      )
+      const health = yield* board.health
+      assert.deepStrictEqual([health.ready, health.sink.message], [false, "probed: connection refused"])
+      assert.isTrue(health.database.ok)
+      fails = false
+      yield* TestClock.adjust("5 seconds")
+      assert.isTrue((yield* board.health).ready)
+    })
+  )
+
+  it.scoped("asks nobody anything where the sink is nop, and is ready", () =>
+    Effect.gen(function* () {
+      const { asked, board } = yield* make(Sink.layerNop)
+      const { health, pump } = yield* board.status
+      assert.strictEqual(pump.state, "inert")
+      assert.isTrue(health.ready)
+      assert.strictEqual(asked.times, 0)
+    })
+  )
+})

@@ -43,7 +43,7 @@ const build = Effect.acquireRelease(
       }
     })
   ),
-  Effect.map((directory) => Path.join(directory, "service", "bin.js"))
+  Effect.map((directory) => Path.join(directory, "cli", "bin.js"))
 )
 
 export const layerProgram = Layer.scoped(Program, build)

@@ -87,7 +87,13 @@ export const defaults: PumpConfig["Type"] = {
   eventRetry: defaultEventRetry
 }
 
-const largest = { batchSize: 10_000, batchBytes: 1024 * 1024 * 1024, concurrency: 64 }
+/**
+ * The largest valid values.
+ *
+ * @since 1.0.0
+ * @category defaults
+ */
+export const largest = { batchSize: 10_000, batchBytes: 1024 * 1024 * 1024, concurrency: 64 }
 
 const checkInteger = (config: PumpConfig["Type"], name: keyof typeof largest) =>
   Number.isInteger(config[name]) && config[name] >= 1 && config[name] <= largest[name]

@@ -5,6 +5,7 @@
  */
 export * as AdminApi from "./AdminApi.js"
 export * as AdminServer from "./AdminServer.js"
+export * as AdminSettings from "./AdminSettings.js"
 export * as Dashboard from "./Dashboard.js"
 export * as Prometheus from "./Prometheus.js"
 export * as StatusBoard from "./StatusBoard.js"

@@ -35,7 +35,7 @@ import * as Tail from "./commands/tail.js"
 import { CliError } from "./internal/CliError.js"
 import { discreet, escaped, messageOf, oneLine } from "./internal/text.js"
 import { version } from "../internal/version.js"
-import * as ServiceConfig from "./ServiceConfig.js"
+import * as LogSettings from "./LogSettings.js"
 import * as Telemetry from "./Telemetry.js"
 
 const command = CliCommand.make("controlpublish").pipe(
@@ -77,7 +77,7 @@ const describe = (cause: Cause.Cause<unknown>): { readonly message: string | und
 const escapedText = (value: unknown): unknown => (typeof value === "string" ? escaped(value) : value)
 
 /** Logs are read in terminals, and hold what others wrote into the outbox. */
-const loggers: Readonly<Record<ServiceConfig.LogFormat, Logger.Logger<unknown, void>>> = {
+const loggers: Readonly<Record<LogSettings.LogFormat, Logger.Logger<unknown, void>>> = {
   json: Logger.withConsoleError(Logger.map(Logger.jsonLogger, escaped)),
   logfmt: Logger.withConsoleError(Logger.map(Logger.logfmtLogger, escaped)),
   pretty: Logger.mapInputOptions(Logger.prettyLogger({ stderr: true }), (options: Logger.Logger.Options<unknown>) => ({
@@ -110,8 +110,8 @@ const withDashLast = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
  */
 export const run = (argv: ReadonlyArray<string>): Effect.Effect<void, never, CliApp.CliApp.Environment> =>
   Effect.gen(function* () {
-    const level = yield* ServiceConfig.logLevel
-    const format = yield* ServiceConfig.logFormat
+    const level = yield* LogSettings.logLevel
+    const format = yield* LogSettings.logFormat
     const console = yield* discreetConsole
     yield* CliCommand.run(command, { name: "controlpublish", version })(withDashLast(argv)).pipe(
       Effect.provide(Telemetry.layer),

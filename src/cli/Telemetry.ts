@@ -6,7 +6,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as ServiceConfig from "./ServiceConfig.js"
+import type * as Setting from "../Setting.js"
+import * as TelemetrySettings from "./TelemetrySettings.js"
 
 /**
  * Exports the spans of what it is provided to, and the metrics of the process. Its end exports what is left, for at most
@@ -15,8 +16,8 @@ import * as ServiceConfig from "./ServiceConfig.js"
  * @since 1.0.0
  * @category layers
  */
-export const layer: Layer.Layer<never, ServiceConfig.InvalidSetting> = Layer.unwrapEffect(
-  Effect.flatMap(ServiceConfig.telemetry, (settings) =>
+export const layer: Layer.Layer<never, Setting.InvalidSetting> = Layer.unwrapEffect(
+  Effect.flatMap(TelemetrySettings.telemetry, (settings) =>
     settings.traces || settings.metrics
       ? Effect.map(
           Effect.promise(() => import("./internal/openTelemetry.js")),

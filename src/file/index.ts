@@ -4,5 +4,6 @@
  * @since 1.0.0
  */
 export * as FileArtifactStore from "./FileArtifactStore.js"
+export * as FileSettings from "./FileSettings.js"
 export * as FileSink from "./FileSink.js"
 export * as FileSource from "./FileSource.js"

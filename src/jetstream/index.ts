@@ -3,5 +3,6 @@
  *
  * @since 1.0.0
  */
+export * as JetStreamSettings from "./JetStreamSettings.js"
 export * as JetStreamSink from "./JetStreamSink.js"
 export * as JetStreamSource from "./JetStreamSource.js"

@@ -3,6 +3,7 @@
  *
  * @since 1.0.0
  */
+export * as DatabaseSettings from "./DatabaseSettings.js"
 export * as FleetMigrations from "./FleetMigrations.js"
 export * as Migrations from "./Migrations.js"
 export * as Postgres from "./Postgres.js"

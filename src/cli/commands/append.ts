@@ -22,7 +22,8 @@ import * as Database from "../internal/database.js"
 import * as EventFlags from "../internal/eventFlags.js"
 import * as Progress from "../internal/progress.js"
 import { count, messageOf, quote } from "../internal/text.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
 const defaultTransactionSize = 1_000
 
@@ -63,7 +64,7 @@ const open = (file: string): Effect.Effect<Source, CliError> => {
   })
 }
 
-const outbox = (database: ServiceConfig.Database) =>
+const outbox = (database: DatabaseSettings.Database) =>
   Outbox.layer.pipe(
     Layer.provide(Postgres.layer(database)),
     Layer.provide(Database.checked(database)),
@@ -72,7 +73,7 @@ const outbox = (database: ServiceConfig.Database) =>
 
 const appendOne = (flags: EventFlags.Flags, orderingKey: string | undefined) =>
   Effect.gen(function* () {
-    const database = yield* ServiceConfig.database
+    const database = yield* DatabaseSettings.database
     const event = yield* EventFlags.toEvent(flags)
     const id = yield* Effect.gen(function* () {
       const outbox = yield* Outbox.Outbox
@@ -91,7 +92,7 @@ const appendOne = (flags: EventFlags.Flags, orderingKey: string | undefined) =>
 
 const appendMany = (file: string, transactionSize: number, orderingKey: string | undefined) =>
   Effect.gen(function* () {
-    const database = yield* ServiceConfig.database
+    const database = yield* DatabaseSettings.database
     const source = yield* open(file)
     let state = "Appended: nothing."
     const { events, transactions } = yield* Effect.gen(function* () {
@@ -132,7 +133,7 @@ const parseTransactionSize = (given: Option.Option<string>): Effect.Effect<numbe
 export const command = Command.make(
   "append",
   {
-    ...ServiceConfig.databaseFlags,
+    settings: SettingFlags.make(DatabaseSettings.group),
     ...EventFlags.flags,
     orderingKey: Options.text("ordering-key").pipe(
       Options.withDescription("What orders the event, or all of the file; default the tenant of each"),
@@ -149,7 +150,7 @@ export const command = Command.make(
       Args.optional
     )
   },
-  ({ databaseSchema, databaseUrl, file, orderingKey, transactionSize, ...flags }) =>
+  ({ file, orderingKey, settings, transactionSize, ...flags }) =>
     Effect.gen(function* () {
       const key = Option.getOrUndefined(orderingKey)
       const given = EventFlags.given(flags)
@@ -167,7 +168,7 @@ export const command = Command.make(
       }
       if (given.length > 0) return yield* usage(`${given.join(", ")} and a file of events exclude each other`)
       return yield* appendMany(file.value, yield* parseTransactionSize(transactionSize), key)
-    }).pipe(ServiceConfig.withFlags({ databaseUrl, databaseSchema }))
+    }).pipe(SettingFlags.provide(settings))
 ).pipe(
   Command.withDescription(
     "Append events to the outbox, in a transaction of their own: one that the flags describe, or many from a file."

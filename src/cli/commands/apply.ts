@@ -22,7 +22,9 @@ import * as Database from "../internal/database.js"
 import { endsWell } from "../internal/endsWell.js"
 import * as RowsArtifact from "../internal/rowsArtifact.js"
 import * as SourceOf from "../internal/source.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as FeedSettings from "../FeedSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
 const applyNothing = Effect.zipRight(
   announce({
@@ -44,9 +46,9 @@ const start = (from: Option.Option<number>) =>
   })
 
 const apply = (
-  database: ServiceConfig.Database,
-  source: ServiceConfig.SourceConfig,
-  settings: ServiceConfig.Apply,
+  database: DatabaseSettings.Database,
+  source: FeedSettings.SourceConfig,
+  settings: FeedSettings.Apply,
   from: Option.Option<number>
 ) => {
   const { schema } = database
@@ -83,7 +85,7 @@ const apply = (
 export const command = Command.make(
   "apply",
   {
-    ...ServiceConfig.applyFlags,
+    settings: SettingFlags.make(DatabaseSettings.group, ...FeedSettings.sourceGroups, ...FeedSettings.applyGroups),
     from: Options.integer("from").pipe(
       Options.withDescription(
         "Go on after this control version, wherever the node is: a snapshot's for a new node, 0 for everything. What is marked as applied is not applied again"
@@ -91,14 +93,14 @@ export const command = Command.make(
       Options.optional
     )
   },
-  ({ from, ...flags }) =>
+  ({ from, settings }) =>
     Effect.gen(function* () {
       if (Option.exists(from, (position) => position < 0)) return yield* usage("--from: valid is an integer from 0")
-      const database = yield* ServiceConfig.database
-      const source = yield* ServiceConfig.source
-      const settings = yield* ServiceConfig.apply
+      const database = yield* DatabaseSettings.database
+      const source = yield* FeedSettings.source
+      const settings = yield* FeedSettings.apply
       return yield* source._tag === "nop" ? applyNothing : apply(database, source, settings, from)
-    }).pipe(ServiceConfig.withFlags(flags), endsWell)
+    }).pipe(SettingFlags.provide(settings), endsWell)
 ).pipe(
   Command.withDescription(
     "Apply artifacts of rows from the feed until SIGINT or SIGTERM. Creates or migrates its tables first. A stop finishes the events in hand."

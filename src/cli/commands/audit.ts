@@ -10,7 +10,8 @@ import { OutboxAdmin, type AuditEntry } from "../../OutboxAdmin.js"
 import * as Operating from "../internal/operating.js"
 import * as Table from "../internal/table.js"
 import { count } from "../internal/text.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
 /** What it was done to. */
 const objectOf = ({ affected, eventId, filter }: AuditEntry): string => {
@@ -26,8 +27,8 @@ const objectOf = ({ affected, eventId, filter }: AuditEntry): string => {
  */
 export const command = Command.make(
   "audit",
-  { ...ServiceConfig.databaseFlags, ...Operating.pageFlags, json: Operating.json },
-  ({ cursor, json, limit, ...flags }) =>
+  { settings: SettingFlags.make(DatabaseSettings.group), ...Operating.pageFlags, json: Operating.json },
+  ({ cursor, json, limit, settings }) =>
     Effect.gen(function* () {
       const options = yield* Operating.toPage({ limit, cursor })
       const page = yield* Operating.operate(Effect.flatMap(OutboxAdmin, (admin) => admin.audit(options)))
@@ -47,7 +48,7 @@ export const command = Command.make(
               ])
             )
       return yield* Console.log(`${found}${Operating.more(next)}`)
-    }).pipe(ServiceConfig.withFlags(flags))
+    }).pipe(SettingFlags.provide(settings))
 ).pipe(
   Command.withDescription("List what was done by hand, newest first: when, what, to which event, by whom and why.")
 )

@@ -9,7 +9,8 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { OutboxAdmin } from "../../OutboxAdmin.js"
 import * as Operating from "../internal/operating.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
 /**
  * @since 1.0.0
@@ -18,7 +19,7 @@ import * as ServiceConfig from "../ServiceConfig.js"
 export const command = Command.make(
   "events",
   {
-    ...ServiceConfig.databaseFlags,
+    settings: SettingFlags.make(DatabaseSettings.group),
     ...Operating.filterFlags,
     state: Options.text("state").pipe(
       Options.withDescription("Events that are pending (those that wait included), waiting, parked or published"),
@@ -27,7 +28,7 @@ export const command = Command.make(
     ...Operating.pageFlags,
     json: Operating.json
   },
-  ({ cursor, databaseSchema, databaseUrl, json, limit, state, ...filterFlags }) =>
+  ({ cursor, json, limit, settings, state, ...filterFlags }) =>
     Effect.gen(function* () {
       const wanted = yield* Effect.transposeMapOption(state, Operating.parseState)
       const filter = {
@@ -40,7 +41,7 @@ export const command = Command.make(
       if (json) return yield* Console.log(Operating.printJson(page))
       const found = events.length === 0 ? "No events found." : Operating.showEvents(events)
       return yield* Console.log(`${found}${Operating.more(next)}`)
-    }).pipe(ServiceConfig.withFlags({ databaseUrl, databaseSchema }))
+    }).pipe(SettingFlags.provide(settings))
 ).pipe(
   Command.withDescription(
     "List events, newest first. A page looks at a bounded number of rows: it may be short, even empty, and say where to go on."

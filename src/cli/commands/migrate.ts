@@ -10,12 +10,13 @@ import * as Effect from "effect/Effect"
 import * as Migrations from "../../postgres/Migrations.js"
 import * as Database from "../internal/database.js"
 import { quote } from "../internal/text.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
-const print = Effect.flatMap(ServiceConfig.schema, (schema) => Console.log(Migrations.print({ schema }).trimEnd()))
+const print = Effect.flatMap(DatabaseSettings.schema, (schema) => Console.log(Migrations.print({ schema }).trimEnd()))
 
 const migrate = Effect.gen(function* () {
-  const database = yield* ServiceConfig.database
+  const database = yield* DatabaseSettings.database
   const ran = yield* Migrations.run(database).pipe(Effect.provide(Database.layer(database)))
   const { id, name } = Migrations.latest
   yield* Console.log(`Database: ${Database.describe(database)}`)
@@ -33,10 +34,10 @@ const migrate = Effect.gen(function* () {
 export const command = Command.make(
   "migrate",
   {
-    ...ServiceConfig.databaseFlags,
+    settings: SettingFlags.make(DatabaseSettings.group),
     print: Options.boolean("print").pipe(
       Options.withDescription("Print the SQL for an empty database, and touch no database")
     )
   },
-  ({ print: printOnly, ...flags }) => (printOnly ? print : migrate).pipe(ServiceConfig.withFlags(flags))
+  ({ print: printOnly, settings }) => (printOnly ? print : migrate).pipe(SettingFlags.provide(settings))
 ).pipe(Command.withDescription("Create the outbox, or bring it up to this version."))

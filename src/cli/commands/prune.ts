@@ -11,7 +11,9 @@ import * as Retention from "../../Retention.js"
 import { failure } from "../internal/CliError.js"
 import * as Operating from "../internal/operating.js"
 import { count } from "../internal/text.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as PumpSettings from "../../PumpSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
 /**
  * @since 1.0.0
@@ -20,15 +22,14 @@ import * as ServiceConfig from "../ServiceConfig.js"
 export const command = Command.make(
   "prune",
   {
-    ...ServiceConfig.databaseFlags,
-    ...ServiceConfig.retentionFlags,
+    settings: SettingFlags.make(DatabaseSettings.group, PumpSettings.retentionGroup),
     reason: Operating.reason.pipe(Options.withDefault("pruned from the command line")),
     json: Operating.json
   },
-  ({ json, reason, ...flags }) =>
+  ({ json, reason, settings }) =>
     Effect.gen(function* () {
       const by = Operating.by(yield* Operating.checkReason(reason))
-      const keep = yield* ServiceConfig.retention
+      const keep = yield* PumpSettings.retention
       const affected = yield* Operating.operate(
         Effect.flatMap(Retention.Retention, (retention) => retention.runNow(by)).pipe(
           Effect.catchTag("RetentionOff", (error) => failure(error.message, error)),
@@ -36,5 +37,5 @@ export const command = Command.make(
         )
       )
       yield* Console.log(json ? Operating.printJson({ affected }) : `Removed ${count(affected, "published event")}.`)
-    }).pipe(ServiceConfig.withFlags(flags))
+    }).pipe(SettingFlags.provide(settings))
 ).pipe(Command.withDescription("Remove now the published events that the retention does not keep, a little at a time."))

@@ -14,7 +14,8 @@ import { EventNotFound, OutboxAdmin, WrongState, type By, type EventFilter } fro
 import { usage } from "../internal/CliError.js"
 import * as Operating from "../internal/operating.js"
 import { count, quote } from "../internal/text.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
 /** One after another: the first one that cannot be redriven ends it, and is told of. */
 const redriveEach = (ids: ReadonlyArray<string>, by: By) =>
@@ -45,14 +46,14 @@ const filterFlags = Struct.omit(Operating.filterFlags, "id")
 export const command = Command.make(
   "redrive",
   {
-    ...ServiceConfig.databaseFlags,
+    settings: SettingFlags.make(DatabaseSettings.group),
     ...filterFlags,
     all: Options.boolean("all").pipe(Options.withDescription("All parked events")),
     reason: Operating.reason.pipe(Options.withDefault("redriven from the command line")),
     json: Operating.json,
     ids: Args.text({ name: "id" }).pipe(Args.withDescription("The events' ids"), Args.repeated)
   },
-  ({ all, databaseSchema, databaseUrl, ids, json, reason, ...flags }) =>
+  ({ all, ids, json, reason, settings, ...flags }) =>
     Effect.gen(function* () {
       const by = Operating.by(yield* Operating.checkReason(reason))
       const filter = yield* Operating.toFilter({ ...flags, id: Option.none() })
@@ -63,7 +64,7 @@ export const command = Command.make(
       if (ways.length !== 1) return yield* usage("redrive takes ids, or a filter (--tenant t1 …), or --all")
       const affected = yield* Operating.operate(ids.length > 0 ? redriveEach(ids, by) : redriveAll(filter, by))
       return yield* Console.log(json ? Operating.printJson({ affected }) : `Redrove ${count(affected, "event")}.`)
-    }).pipe(ServiceConfig.withFlags({ databaseUrl, databaseSchema }))
+    }).pipe(SettingFlags.provide(settings))
 ).pipe(
   Command.withDescription(
     "Make parked events pending again, in their old place: by their ids, all that a filter lets through, or all there are."

@@ -29,9 +29,14 @@ import * as Database from "../internal/database.js"
 import { endsWell } from "../internal/endsWell.js"
 import * as Inert from "../internal/inert.js"
 import { isLoopback } from "../../admin/internal/loopback.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as AdminSettings from "../../admin/AdminSettings.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as FeedSettings from "../FeedSettings.js"
+import * as PumpSettings from "../../PumpSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
+import * as TelemetrySettings from "../TelemetrySettings.js"
 
-type NamedSink = Exclude<ServiceConfig.SinkConfig, { readonly _tag: "nop" }>
+type NamedSink = Exclude<FeedSettings.SinkConfig, { readonly _tag: "nop" }>
 
 const sinkLayer = (sink: NamedSink): Layer.Layer<Sink, FileSink.FileSinkError | JetStreamSink.JetStreamSinkError> =>
   sink._tag === "file" ? FileSink.layer(sink) : JetStreamSink.layer(sink)
@@ -49,7 +54,7 @@ const self = (): string => {
     : `node ${path || script}`
 }
 
-const appendCommand = (database: ServiceConfig.Database): string => {
+const appendCommand = (database: DatabaseSettings.Database): string => {
   const schema = database.schema === "public" ? "" : ` --database-schema '${database.schema.replaceAll("'", "'\\''")}'`
   return `${self()} append${schema} --type tenant.created --tenant t1`
 }
@@ -122,9 +127,9 @@ const serveInert = (admin: AdminServer.Options | undefined) => {
 }
 
 const serve = (
-  database: ServiceConfig.Database,
+  database: DatabaseSettings.Database,
   sink: NamedSink,
-  pump: ServiceConfig.Pump,
+  pump: PumpSettings.Pump,
   keep: Retention.Keep,
   admin: AdminServer.Options | undefined
 ) => {
@@ -156,17 +161,28 @@ const serve = (
  * @since 1.0.0
  * @category commands
  */
-export const command = Command.make("serve", ServiceConfig.serveFlags, (flags) =>
-  Effect.gen(function* () {
-    const database = yield* ServiceConfig.database
-    const sink = yield* ServiceConfig.sink
-    const pump = yield* ServiceConfig.pump
-    const keep = yield* ServiceConfig.retention
-    const { metrics, metricsInterval } = yield* ServiceConfig.telemetry
-    const listening = yield* ServiceConfig.admin
-    const admin = listening && { ...listening, metricsInterval: metrics ? metricsInterval : undefined }
-    return yield* sink._tag === "nop" ? serveInert(admin) : serve(database, sink, pump, keep, admin)
-  }).pipe(ServiceConfig.withFlags(flags), endsWell)
+export const command = Command.make(
+  "serve",
+  {
+    settings: SettingFlags.make(
+      DatabaseSettings.group,
+      ...FeedSettings.sinkGroups,
+      PumpSettings.group,
+      PumpSettings.retentionGroup,
+      AdminSettings.serverGroup
+    )
+  },
+  ({ settings }) =>
+    Effect.gen(function* () {
+      const database = yield* DatabaseSettings.database
+      const sink = yield* FeedSettings.sink
+      const pump = yield* PumpSettings.pump
+      const keep = yield* PumpSettings.retention
+      const { metrics, metricsInterval } = yield* TelemetrySettings.telemetry
+      const listening = yield* AdminSettings.server
+      const admin = listening && { ...listening, metricsInterval: metrics ? metricsInterval : undefined }
+      return yield* sink._tag === "nop" ? serveInert(admin) : serve(database, sink, pump, keep, admin)
+    }).pipe(SettingFlags.provide(settings), endsWell)
 ).pipe(
   Command.withDescription(
     "Publish events until SIGINT or SIGTERM. Creates or migrates the outbox first. A stop finishes the publishes in flight."

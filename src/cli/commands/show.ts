@@ -13,7 +13,8 @@ import { EventNotFound, OutboxAdmin, type EventDetail } from "../../OutboxAdmin.
 import * as Operating from "../internal/operating.js"
 import * as Table from "../internal/table.js"
 import { oneLine } from "../internal/text.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
 /** For people: a payload that is JSON is laid out, and nothing in it can move the cursor. */
 const showPayload = (payload: string): string =>
@@ -66,11 +67,11 @@ const show = (event: EventDetail): string => {
 export const command = Command.make(
   "show",
   {
-    ...ServiceConfig.databaseFlags,
+    settings: SettingFlags.make(DatabaseSettings.group),
     json: Operating.json,
     id: Args.text({ name: "id" }).pipe(Args.withDescription("The event's id"))
   },
-  ({ id, json, ...flags }) =>
+  ({ id, json, settings }) =>
     Effect.gen(function* () {
       const event = yield* Operating.operate(
         Effect.flatMap(OutboxAdmin, (admin) =>
@@ -81,5 +82,5 @@ export const command = Command.make(
         )
       )
       yield* Console.log(json ? Operating.printJson(event) : show(event))
-    }).pipe(ServiceConfig.withFlags(flags))
+    }).pipe(SettingFlags.provide(settings))
 ).pipe(Command.withDescription("Show one event with its payload and its last failed attempts."))

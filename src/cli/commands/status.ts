@@ -20,7 +20,8 @@ import { endsWell } from "../internal/endsWell.js"
 import * as Operating from "../internal/operating.js"
 import * as Table from "../internal/table.js"
 import { quote } from "../internal/text.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
 /** Counts go no further than this, so that a status costs the same whatever the backlog. */
 const countLimit = 100_000
@@ -42,7 +43,9 @@ interface Status {
   readonly parked: ReadonlyArray<EventSummary>
 }
 
-const read = (database: ServiceConfig.Database): Effect.Effect<Status, CliError, OutboxAdmin | SqlClient.SqlClient> =>
+const read = (
+  database: DatabaseSettings.Database
+): Effect.Effect<Status, CliError, OutboxAdmin | SqlClient.SqlClient> =>
   Effect.gen(function* () {
     const current = yield* Migrations.current(database)
     const known = {
@@ -166,7 +169,7 @@ const isTerminal = () => process.stdout.isTTY
 const clear = "\u001b[H\u001b[2J"
 
 /** Until it is interrupted. On a terminal the last look replaces the one before; with JSON each is a line. */
-const watch = (database: ServiceConfig.Database, json: boolean) => {
+const watch = (database: DatabaseSettings.Database, json: boolean) => {
   const print = (text: string) => Console.log(isTerminal() && !json ? `${clear}${text}` : text)
   const look = Effect.flatMap(read(database), (status) =>
     json
@@ -190,13 +193,13 @@ const watch = (database: ServiceConfig.Database, json: boolean) => {
 export const command = Command.make(
   "status",
   {
-    ...ServiceConfig.databaseFlags,
+    settings: SettingFlags.make(DatabaseSettings.group),
     watch: Options.boolean("watch").pipe(
       Options.withDescription("Look again every two seconds, until Ctrl-C; with --json a line each")
     ),
     json: Operating.json
   },
-  ({ json, watch: watching, ...flags }) =>
+  ({ json, watch: watching, settings }) =>
     Effect.gen(function* () {
       const database = yield* Operating.database
       const once = Effect.flatMap(read(database), (status) =>
@@ -206,5 +209,5 @@ export const command = Command.make(
         Effect.provide(PostgresOutboxAdmin.layer(database)),
         Effect.provide(Database.layer(database))
       )
-    }).pipe(ServiceConfig.withFlags(flags))
+    }).pipe(SettingFlags.provide(settings))
 ).pipe(Command.withDescription("Show the backlog, what fails, and the parked events."))

@@ -15,7 +15,8 @@ import { Source, type FeedEvent } from "../../fleet/Source.js"
 import { failure, usage } from "../internal/CliError.js"
 import * as SourceOf from "../internal/source.js"
 import { oneLine } from "../internal/text.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as FeedSettings from "../FeedSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
 /** How many of the newest events are shown where no version is given. */
 const newestEvents = 10
@@ -75,7 +76,7 @@ const tail = (options: {
 export const command = Command.make(
   "tail",
   {
-    ...ServiceConfig.sourceFlags,
+    settings: SettingFlags.make(...FeedSettings.sourceGroups),
     after: Options.integer("after").pipe(
       Options.withDescription(
         `Begin after this control version, 0 for the oldest event that is there; default the newest ${newestEvents} events`
@@ -85,10 +86,10 @@ export const command = Command.make(
     noFollow: Options.boolean("no-follow").pipe(Options.withDescription("End with the newest event")),
     json: Options.boolean("json").pipe(Options.withDescription("Print each event as a line of JSON, for scripts"))
   },
-  ({ after, json, noFollow, ...flags }) =>
+  ({ after, json, noFollow, settings }) =>
     Effect.gen(function* () {
       if (Option.exists(after, (version) => version < 0)) return yield* usage("--after: valid is an integer from 0")
-      const config = yield* ServiceConfig.source
+      const config = yield* FeedSettings.source
       if (config._tag === "nop")
         return yield* usage("there is no feed: set FEED_SOURCE (--source) to file or jetstream")
       yield* tail({ after: Option.getOrUndefined(after), follow: !noFollow, show: json ? toJson : toLine }).pipe(
@@ -101,5 +102,5 @@ export const command = Command.make(
           })
         )
       )
-    }).pipe(ServiceConfig.withFlags(flags))
+    }).pipe(SettingFlags.provide(settings))
 ).pipe(Command.withDescription("Show the newest events of the feed, and those that come, until SIGINT or SIGTERM."))

@@ -9,9 +9,8 @@ import * as Path from "node:path"
 import type { OutboxError } from "../../OutboxStore.js"
 import * as Migrations from "../../postgres/Migrations.js"
 import * as EmbeddedPostgres from "../EmbeddedPostgres.js"
-import type { Database } from "../ServiceConfig.js"
+import { describe as describeUrl, type Database } from "../../postgres/DatabaseSettings.js"
 import { failure, type CliError } from "./CliError.js"
-import * as DatabaseUrl from "./databaseUrl.js"
 import { messageOf, quote } from "./text.js"
 
 /** Where the data of the embedded PostgreSQL is kept. */
@@ -21,7 +20,7 @@ export const isEmbedded = (database: Database): boolean => database.url === unde
 
 /** For people: no secret in it. */
 export const describe = ({ url }: Database): string =>
-  url === undefined ? `embedded PostgreSQL in ${Path.resolve(directory)}` : DatabaseUrl.describe(url)
+  url === undefined ? `embedded PostgreSQL in ${Path.resolve(directory)}` : describeUrl(url)
 
 /** Whether the embedded database was ever made. */
 export const exists: Effect.Effect<boolean> = Effect.promise(() =>

@@ -4,7 +4,8 @@ import * as Command from "@effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { OutboxAdmin } from "../../OutboxAdmin.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 import * as Operating from "./operating.js"
 import { oneLine } from "./text.js"
 
@@ -13,15 +14,15 @@ export const make = (action: "park" | "discard", options: { readonly done: strin
   Command.make(
     action,
     {
-      ...ServiceConfig.databaseFlags,
+      settings: SettingFlags.make(DatabaseSettings.group),
       reason: Operating.reason,
       json: Operating.json,
       id: Args.text({ name: "id" }).pipe(Args.withDescription("The event's id"))
     },
-    ({ id, json, reason, ...flags }) =>
+    ({ id, json, reason, settings }) =>
       Effect.gen(function* () {
         const by = Operating.by(yield* Operating.checkReason(reason))
         yield* Operating.operate(Effect.flatMap(OutboxAdmin, (admin) => admin[action](id, by)))
         yield* Console.log(json ? Operating.printJson({ affected: 1 }) : `${options.done} ${oneLine(id)}.`)
-      }).pipe(ServiceConfig.withFlags(flags))
+      }).pipe(SettingFlags.provide(settings))
   ).pipe(Command.withDescription(options.description))

@@ -19,7 +19,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
-import type * as ServiceConfig from "../ServiceConfig.js"
+import type * as TelemetrySettings from "../TelemetrySettings.js"
 import { messageOf } from "./text.js"
 import { version } from "../../internal/version.js"
 
@@ -74,7 +74,7 @@ const metrics = (interval: Duration.Duration) =>
     { shutdownTimeout }
   )
 
-export const layer = (settings: ServiceConfig.Telemetry): Layer.Layer<never> =>
+export const layer = (settings: TelemetrySettings.Telemetry): Layer.Layer<never> =>
   Layer.mergeAll(
     settings.traces ? traces : Layer.empty,
     settings.metrics ? metrics(settings.metricsInterval) : Layer.empty

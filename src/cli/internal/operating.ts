@@ -17,15 +17,16 @@ import {
 } from "../../OutboxAdmin.js"
 import type { OutboxError } from "../../OutboxStore.js"
 import * as PostgresOutboxAdmin from "../../postgres/PostgresOutboxAdmin.js"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import * as Setting from "../../Setting.js"
 import { failure, notFound, usage, wrongState, type CliError } from "./CliError.js"
 import * as Database from "./database.js"
 import * as Table from "./table.js"
 import { escaped, quote } from "./text.js"
 
 /** The database that there is: none is made to be looked into. */
-export const database: Effect.Effect<ServiceConfig.Database, CliError | ServiceConfig.InvalidSetting> = Effect.tap(
-  ServiceConfig.database,
+export const database: Effect.Effect<DatabaseSettings.Database, CliError | Setting.InvalidSetting> = Effect.tap(
+  DatabaseSettings.database,
   (database) =>
     Effect.gen(function* () {
       if (Database.isEmbedded(database) && !(yield* Database.exists)) {
@@ -39,7 +40,7 @@ export const database: Effect.Effect<ServiceConfig.Database, CliError | ServiceC
 type Failure = OutboxError | EventNotFound | WrongState | InvalidCursor
 
 const explain =
-  (database: ServiceConfig.Database) =>
+  (database: DatabaseSettings.Database) =>
   (error: Failure): CliError => {
     switch (error._tag) {
       case "OutboxError":
@@ -114,7 +115,7 @@ export type FilterFlags = { readonly [Name in keyof typeof filterFlags]: Option.
 
 const parseInstant = (flag: string, text: string): Effect.Effect<number, CliError> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    const ago = ServiceConfig.parseDuration(text)
+    const ago = Setting.parseDuration(text)
     // A date alone would be UTC, and a time without a zone would not.
     const at = /^\d{4}-\d\d-\d\d/.test(text.trim()) ? Date.parse(text.trim()) : Number.NaN
     if (ago !== undefined && Duration.isFinite(ago)) return Effect.succeed(now - Duration.toMillis(ago))

@@ -3,7 +3,8 @@ import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as ServiceConfig from "../ServiceConfig.js"
+import * as AdminSettings from "../../admin/AdminSettings.js"
+import * as SettingFlags from "../SettingFlags.js"
 
 /** `pause` or `resume`. */
 export const make = (
@@ -13,16 +14,16 @@ export const make = (
   Command.make(
     action,
     {
-      ...ServiceConfig.adminClientFlags,
+      settings: SettingFlags.make(AdminSettings.clientGroup),
       reason: Options.text("reason").pipe(Options.withDescription("Why, for the audit")),
       json: Options.boolean("json").pipe(Options.withDescription("Print the pump's status as JSON, for scripts"))
     },
-    ({ json, reason, ...flags }) =>
+    ({ json, reason, settings }) =>
       Effect.gen(function* () {
-        const service = yield* ServiceConfig.adminClient
+        const service = yield* AdminSettings.client
         // Most commands need no client, and should not wait for one to be loaded.
         const { tell } = yield* Effect.promise(() => import("./pumpClient.js"))
         const status = yield* tell(service, action, reason)
         yield* Console.log(json ? JSON.stringify(status, null, 2) : options.done(service.url))
-      }).pipe(ServiceConfig.withFlags(flags))
+      }).pipe(SettingFlags.provide(settings))
   ).pipe(Command.withDescription(options.description))

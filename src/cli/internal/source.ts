@@ -4,7 +4,7 @@ import * as Path from "node:path"
 import * as FileSource from "../../file/FileSource.js"
 import * as JetStreamSource from "../../jetstream/JetStreamSource.js"
 import { layerNop, type Source } from "../../fleet/Source.js"
-import type { SourceConfig } from "../ServiceConfig.js"
+import type { SourceConfig } from "../FeedSettings.js"
 
 export const layer = (source: SourceConfig): Layer.Layer<Source> => {
   switch (source._tag) {

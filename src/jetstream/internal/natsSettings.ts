@@ -3,8 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { access, constants, readFile } from "node:fs/promises"
-import type { JetStreamSink } from "../../jetstream/index.js"
-import { messageOf, quote } from "./text.js"
+import type * as JetStreamSink from "../JetStreamSink.js"
+import { messageOf, quote } from "../../internal/printable.js"
 
 export interface Addresses {
   readonly servers: ReadonlyArray<string>
@@ -54,13 +54,6 @@ export const parseAddresses = (text: string): Either.Either<Addresses, string> =
             : { _tag: "password", user, password: secret }
     }
   })
-
-export const parseBoolean = (text: string): Either.Either<boolean, string> => {
-  const value = text.trim().toLowerCase()
-  return value === "true" || value === "false"
-    ? Either.right(value === "true")
-    : Either.left(`got ${quote(text)}, valid is true or false`)
-}
 
 export const parseDeduplication = (text: string): Either.Either<JetStreamSink.Deduplication, string> =>
   text === "lookup" || text === "subject"

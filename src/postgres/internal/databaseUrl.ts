@@ -2,7 +2,7 @@
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Pg from "pg"
-import { oneLine } from "./text.js"
+import { oneLine } from "../../internal/printable.js"
 
 const valid =
   "valid is postgres://user:password@host:port/database, with special characters in user and password percent-encoded"

@@ -1,0 +1,75 @@
+/**
+ * The settings of the database.
+ *
+ * @since 1.0.0
+ */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type * as Redacted from "effect/Redacted"
+import { quote } from "../internal/printable.js"
+import * as Setting from "../Setting.js"
+import * as DatabaseUrl from "./internal/databaseUrl.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Database {
+  /** Absent where no database is named. */
+  readonly url: Redacted.Redacted | undefined
+  /** The PostgreSQL schema that holds the tables of this package. */
+  readonly schema: string
+}
+
+const databaseUrl = Setting.make({
+  env: "DATABASE_URL",
+  flag: "database-url",
+  secret: true,
+  description: "The PostgreSQL to use, postgres://user:password@host:port/database",
+  defaultText: "an embedded PostgreSQL, its data in .controlpublish/",
+  parse: DatabaseUrl.parse
+})
+
+const databaseSchema = Setting.make({
+  env: "DATABASE_SCHEMA",
+  flag: "database-schema",
+  description: "The PostgreSQL schema that holds the tables of this package; migrations create it",
+  default: "public",
+  parse: (text) =>
+    Buffer.byteLength(text) <= 63
+      ? Either.right(text)
+      : Either.left(`got ${quote(text)}, valid is a name of at most 63 bytes`)
+})
+
+/**
+ * @since 1.0.0
+ * @category declarations
+ */
+export const group: Setting.Group = { title: "Database", settings: [databaseUrl, databaseSchema] }
+
+/**
+ * Reads the schema alone, for what needs no database.
+ *
+ * @since 1.0.0
+ * @category reading
+ */
+export const schema: Effect.Effect<string, Setting.InvalidSetting> = Setting.read(databaseSchema)
+
+/**
+ * Reads the settings of the database.
+ *
+ * @since 1.0.0
+ * @category reading
+ */
+export const database: Effect.Effect<Database, Setting.InvalidSetting> = Effect.all({
+  url: Setting.read(databaseUrl),
+  schema
+})
+
+/**
+ * Describes what a URL connects to, with the driver's defaults filled in and without the password.
+ *
+ * @since 1.0.0
+ * @category reading
+ */
+export const describe: (url: Redacted.Redacted) => string = DatabaseUrl.describe

@@ -1,0 +1,148 @@
+import { assert, describe, it } from "@effect/vitest"
+import {
+  circles,
+  forbiddenImports,
+  readModules,
+  tooLong,
+  type Module,
+  type Modules,
+  type Room
+} from "./support/imports.js"
+
+/** The rooms of `src`. What a room may import, beside itself; docs/architecture.md says why. */
+const rooms: Readonly<Record<string, Room>> = {
+  core: { rooms: [], packages: /^(effect|uuid)(\/|$)/ },
+  fleet: { rooms: ["core"], packages: /^(effect(\/|$)|node:crypto$)/ },
+  postgres: { rooms: ["core", "fleet"], packages: /^(effect|@effect\/sql|@effect\/sql-pg|pg|node:crypto)(\/|$)/ },
+  file: { rooms: ["core", "fleet"], packages: /^(effect(\/|$)|node:)/ },
+  jetstream: { rooms: ["core", "fleet"], packages: /^(effect(\/|$)|@nats-io\/|node:)/ },
+  testing: { rooms: ["core", "fleet"], packages: /^(effect|@effect\/vitest|@effect\/sql)(\/|$)/ },
+  admin: {
+    rooms: ["core", "fleet"],
+    packages:
+      /^(effect|@effect\/platform|@effect\/platform-node|@effect\/opentelemetry|@opentelemetry\/.*|eventsource-parser|preact|uplot|node:.*)(\/|$)/
+  },
+  cli: { rooms: ["core", "fleet", "postgres", "file", "jetstream", "admin"] }
+}
+
+/** What breaks a rule today. Each entry names the module that has to change; the list only shrinks. */
+const known: Readonly<Record<"barrels" | "circles" | "long", ReadonlyArray<string>>> = {
+  barrels: ["cli/internal/natsSettings.ts"],
+  circles: ["jetstream/"],
+  long: [
+    "admin/dashboard/App.tsx",
+    "cli/ServiceConfig.ts",
+    "fleet/Applier.ts",
+    "postgres/PostgresOutboxStore.ts",
+    "testing/SinkConformance.ts",
+    "testing/SourceConformance.ts"
+  ]
+}
+
+const exceptFor = (found: ReadonlyArray<string>, exceptions: ReadonlyArray<string>) =>
+  found.filter((line) => !exceptions.some((exception) => line.startsWith(exception)))
+
+const modules = readModules(new URL("../src", import.meta.url).pathname)
+
+describe("Modules in src", () => {
+  it("import each other in no circle, types included", () => {
+    assert.deepStrictEqual(exceptFor(circles(modules), known.circles), [])
+  })
+
+  it("import inward only, and no technology imports another", () => {
+    assert.deepStrictEqual(forbiddenImports(modules, rooms), [])
+  })
+
+  it("import another room's modules by name, not through its index", () => {
+    const barrels = Array.from(modules).flatMap(([name, { imports }]) =>
+      imports.filter((target) => /(^|\/)index\.ts$/.test(target)).map((target) => `${name} -> ${target}`)
+    )
+    assert.deepStrictEqual(exceptFor(barrels, known.barrels), [])
+  })
+
+  it("have at most 400 lines", () => {
+    assert.deepStrictEqual(exceptFor(tooLong(modules, 400), known.long), [])
+  })
+})
+
+describe("The rules of imports", () => {
+  const tree = (imports: Readonly<Record<string, ReadonlyArray<string>>>): Modules =>
+    new Map(
+      Object.entries(imports).map(([name, targets]): [string, Module] => [
+        name,
+        {
+          lines: 1,
+          imports: targets.filter((target) => target.endsWith(".ts")),
+          packages: targets.filter((target) => !target.endsWith(".ts"))
+        }
+      ])
+    )
+
+  it("find a circle of one, of two and of many modules, once each", () => {
+    assert.deepStrictEqual(
+      circles(
+        tree({
+          "a.ts": ["b.ts"],
+          "b.ts": ["c.ts", "d.ts"],
+          "c.ts": ["b.ts"],
+          "d.ts": ["e.ts"],
+          "e.ts": ["f.ts", "e.ts"],
+          "f.ts": [],
+          "g.ts": ["h.ts"],
+          "h.ts": ["i.ts"],
+          "i.ts": ["g.ts", "a.ts"]
+        })
+      ),
+      ["b.ts -> c.ts -> b.ts", "e.ts -> e.ts", "g.ts -> h.ts -> i.ts -> g.ts"]
+    )
+    assert.deepStrictEqual(circles(tree({ "a.ts": ["b.ts", "c.ts"], "b.ts": ["c.ts"], "c.ts": [] })), [])
+  })
+
+  it("reject an arrow outward, one from technology to technology, a package and a room without a rule", () => {
+    assert.deepStrictEqual(
+      forbiddenImports(
+        tree({
+          "Pump.ts": ["fleet/Source.ts", "node:fs", "effect/Effect"],
+          "internal/worker.ts": ["Pump.ts", "postgres/Postgres.ts"],
+          "fleet/Applier.ts": ["Pump.ts", "file/FileSource.ts"],
+          "file/FileSink.ts": ["Sink.ts", "fleet/Source.ts", "jetstream/internal/link.ts"],
+          "admin/AdminApi.ts": ["postgres/Postgres.ts", "cli/Cli.ts"],
+          "kafka/KafkaSink.ts": ["Sink.ts"]
+        }),
+        rooms
+      ),
+      [
+        "Pump.ts -> fleet/Source.ts",
+        "Pump.ts -> node:fs",
+        "internal/worker.ts -> postgres/Postgres.ts",
+        "fleet/Applier.ts -> file/FileSource.ts",
+        "file/FileSink.ts -> jetstream/internal/link.ts",
+        "admin/AdminApi.ts -> postgres/Postgres.ts",
+        "admin/AdminApi.ts -> cli/Cli.ts",
+        "kafka/KafkaSink.ts is in a room that no rule names: kafka"
+      ]
+    )
+  })
+
+  it("find a module that is too long", () => {
+    const of = (lines: number): Module => ({ lines, imports: [], packages: [] })
+    assert.deepStrictEqual(
+      tooLong(
+        new Map([
+          ["a.ts", of(400)],
+          ["b.tsx", of(401)]
+        ]),
+        400
+      ),
+      ["b.tsx has 401 lines"]
+    )
+  })
+
+  it("see type imports, re-exports and lazy imports", () => {
+    const seen = (name: string) => modules.get(name)!.imports
+    assert.include(seen("Pump.ts"), "PumpStatus.ts", "import type")
+    assert.include(seen("index.ts"), "Pump.ts", "export from")
+    assert.include(seen("cli/Telemetry.ts"), "cli/internal/openTelemetry.ts", "import()")
+    assert.isAbove(modules.size, 100)
+  })
+})

@@ -82,6 +82,18 @@ export class Conflict extends Schema.TaggedError<Conflict>("controlpublish/admin
 ) {}
 
 /**
+ * The client has asked too often, or holds too many answers open.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class TooManyRequests extends Schema.TaggedError<TooManyRequests>("controlpublish/admin/TooManyRequests")(
+  "TooManyRequests",
+  { message: Schema.String },
+  HttpApiSchema.annotations({ status: 429, identifier: "TooManyRequests" })
+) {}
+
+/**
  * The database did not answer, or not in time.
  *
  * @since 1.0.0
@@ -270,6 +282,7 @@ const outbox = HttpApiGroup.make("outbox")
   .add(
     HttpApiEndpoint.get("stream", "/api/stream")
       .addSuccess(Schema.String.pipe(HttpApiSchema.withEncoding({ kind: "Text", contentType: "text/event-stream" })))
+      .addError(TooManyRequests)
       .annotate(
         OpenApi.Description,
         "Server-sent events named `status`, each a Status, one a second. Who reads slowly misses some."

@@ -10,8 +10,6 @@ import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
 import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
-import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
-import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -19,7 +17,6 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { createServer, type Server } from "node:http"
 import type { OutboxAdmin } from "../OutboxAdmin.js"
 import type { Pump } from "../Pump.js"
 import type { Retention } from "../Retention.js"
@@ -27,13 +24,14 @@ import type { Sink } from "../Sink.js"
 import * as Prometheus from "./Prometheus.js"
 import { isLoopback } from "./internal/loopback.js"
 import { codeOf } from "../internal/errorCode.js"
-import { AdminApi, Unavailable } from "./AdminApi.js"
+import { AdminApi } from "./AdminApi.js"
 import * as Dashboard from "./Dashboard.js"
 import * as Access from "./internal/access.js"
 import * as Answers from "./internal/answers.js"
 import * as FreshMetrics from "./internal/freshMetrics.js"
 import * as Guard from "./internal/guard.js"
 import * as Handlers from "./internal/handlers.js"
+import * as Listener from "./internal/listener.js"
 import * as StatusBoard from "./StatusBoard.js"
 
 /**
@@ -69,20 +67,6 @@ export class CannotListen extends Schema.TaggedError<CannotListen>("controlpubli
   }
 ) {}
 
-/** How long a stop waits for requests in flight. */
-const grace = 2_000
-
-/** More connections than this are closed at once: many readers are served, and none can take all of the process. */
-const connections = 256
-
-const makeServer = (): Server => {
-  const server = createServer({ headersTimeout: 10_000, requestTimeout: 30_000 })
-  server.maxConnections = connections
-  // A connection that could not be accepted is no reason to end the service.
-  server.on("error", () => {})
-  return server
-}
-
 const why: Readonly<Record<string, string>> = {
   EADDRINUSE: "another process listens there",
   EADDRNOTAVAIL: "this machine has no such address",
@@ -91,23 +75,14 @@ const why: Readonly<Record<string, string>> = {
 }
 
 /**
- * Listens, for as long as the layer. Its end waits for requests in flight, two seconds at most.
+ * Listens, for as long as the layer. Until something is served, every request is told that the service is starting; the
+ * live probe is answered. Its end waits for requests in flight, two seconds at most.
  *
  * @since 1.0.0
  * @category layers
  */
 export const layerServer = ({ host, orFree, port }: Options): Layer.Layer<HttpServer.HttpServer, CannotListen> => {
-  const listen = (port: number) =>
-    Effect.gen(function* () {
-      const server = makeServer()
-      const http = yield* NodeHttpServer.make(() => server, { host, port })
-      yield* Effect.addFinalizer(() =>
-        Effect.sync(() => {
-          setTimeout(() => server.closeAllConnections(), grace).unref()
-        })
-      )
-      return http
-    })
+  const listen = (port: number) => Listener.listen({ host, port, tls: undefined, isProxy: () => false })
   return Layer.scoped(
     HttpServer.HttpServer,
     listen(port).pipe(
@@ -126,20 +101,6 @@ export const layerServer = ({ host, orFree, port }: Options): Layer.Layer<HttpSe
     )
   )
 }
-
-/**
- * Says that the process lives and is not ready, for as long as the layer.
- *
- * @since 1.0.0
- * @category layers
- */
-export const layerStarting: Layer.Layer<never, never, HttpServer.HttpServer> = HttpServer.serve(
-  Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) =>
-    url === "/health/live"
-      ? HttpServerResponse.unsafeJson({ live: true })
-      : Answers.failed(503, Unavailable._tag, "The service is starting")
-  )
-)
 
 /**
  * Where the server is found.
@@ -170,7 +131,7 @@ export const layer = ({
     Effect.gen(function* () {
       const stopping = yield* Deferred.make<void>()
       const api = HttpApiBuilder.api(AdminApi).pipe(
-        Layer.provide([Handlers.health, Handlers.outbox(stopping), Handlers.pump]),
+        Layer.provide([Handlers.health, Handlers.outbox({ stopping, isProxy: () => false }), Handlers.pump]),
         Layer.provide(Access.layer({ loopback, token }))
       )
       const routes = Layer.mergeAll(

@@ -279,6 +279,22 @@ describe("AdminServer", () => {
     )
   })
 
+  it.scopedLive("lets an address listen to the status 32 times at once", () =>
+    Effect.gen(function* () {
+      const { get, port } = yield* start()
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          for (let count = 1; count <= 32; count++) {
+            assert.strictEqual((yield* Http.open(port, "/api/stream")).status, 200)
+          }
+          assert.deepInclude((yield* get("/api/stream")).json, { _tag: "TooManyRequests" })
+          assert.strictEqual((yield* get("/api/status")).status, 200)
+        })
+      )
+      yield* until(statusOf(port, "/api/stream"), (status) => status === 200)
+    })
+  )
+
   it.scopedLive("pages through events, and finds one by any id", () =>
     Effect.gen(function* () {
       const { append, get, pump } = yield* start()

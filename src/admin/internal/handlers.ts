@@ -13,6 +13,8 @@ import { Pump } from "../../Pump.js"
 import { Retention } from "../../Retention.js"
 import { Actor, AdminApi, BadRequest, Conflict, NotFound, NotReady, Status, Unavailable } from "../AdminApi.js"
 import { StatusBoard } from "../StatusBoard.js"
+import type * as Addresses from "./addresses.js"
+import * as Streams from "./streams.js"
 
 /** How long an answer may take. What is done by hand may have to wait for a publish in flight. */
 const patience = { reading: Duration.seconds(5), writing: Duration.seconds(30) }
@@ -76,21 +78,31 @@ export const health = HttpApiBuilder.group(AdminApi, "health", (handlers) =>
   )
 )
 
-/** `stopping` ends the streams, which otherwise have no end. */
-export const outbox = (stopping: Deferred.Deferred<void>) =>
+/** `stopping` ends the streams, which otherwise have no end. The streams of a proxy are those of many. */
+export const outbox = ({
+  isProxy,
+  stopping
+}: {
+  readonly stopping: Deferred.Deferred<void>
+  readonly isProxy: Addresses.Matches
+}) =>
   HttpApiBuilder.group(AdminApi, "outbox", (handlers) =>
     Effect.gen(function* () {
       const admin = yield* OutboxAdmin
       const board = yield* StatusBoard
       const retention = yield* Retention
 
-      const encode = Schema.encode(Status)
-      const events = board.changes.pipe(
-        Stream.mapEffect((status) => Effect.orDie(encode(status))),
-        Stream.map((status) => `event: status\ndata: ${JSON.stringify(status)}\n\n`),
-        Stream.interruptWhenDeferred(stopping),
-        Stream.encodeText
-      )
+      const listen = Streams.make(isProxy)
+      const encode = Schema.encodeSync(Status)
+      // Written once for all who listen.
+      let written: { readonly status: Status; readonly text: string } | undefined
+      const textOf = (status: Status): string => {
+        if (written?.status !== status) {
+          written = { status, text: `event: status\ndata: ${JSON.stringify(encode(status))}\n\n` }
+        }
+        return written.text
+      }
+      const events = board.changes.pipe(Stream.map(textOf), Stream.interruptWhenDeferred(stopping), Stream.encodeText)
 
       const found = (eventId: string) =>
         Effect.flatMap(
@@ -109,7 +121,7 @@ export const outbox = (stopping: Deferred.Deferred<void>) =>
       return handlers
         .handle("status", () => board.status)
         .handle("stream", () =>
-          Effect.succeed(HttpServerResponse.stream(events, { contentType: "text/event-stream" }) as never)
+          Effect.as(listen, HttpServerResponse.stream(events, { contentType: "text/event-stream" }) as never)
         )
         .handle("events", ({ urlParams: { cursor, id, key, limit, since, state, tenant, type, until } }) =>
           admin

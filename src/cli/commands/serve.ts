@@ -9,7 +9,6 @@ import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Path from "node:path"
@@ -88,18 +87,9 @@ const run = <E>({ admin, lines, outbox, working }: Parts<E>) =>
       options: admin,
       server: Context.get(yield* Layer.build(AdminServer.layerServer(admin)), HttpServer.HttpServer)
     }
-    const starting = yield* Scope.fork(scope, ExecutionStrategy.sequential)
     const pumping = yield* Scope.fork(scope, ExecutionStrategy.sequential)
-    if (api !== undefined) {
-      yield* Effect.provideService(
-        Layer.buildWithScope(AdminServer.layerStarting, starting),
-        HttpServer.HttpServer,
-        api.server
-      )
-    }
     const work = yield* Layer.buildWithMemoMap(working, memoMap, pumping)
     const context = Context.merge(work, yield* Layer.buildWithMemoMap(outbox, memoMap, scope))
-    yield* Scope.close(starting, Exit.void)
     if (api !== undefined) {
       yield* Effect.provide(
         Layer.build(AdminServer.layer(api.options)),

@@ -1,0 +1,41 @@
+/** How many may listen to the status at a time: each holds a connection for as long as it likes. */
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { TooManyRequests } from "../AdminApi.js"
+import * as Addresses from "./addresses.js"
+
+export const limits = { total: 64, ofAddress: 32 } as const
+
+/** Takes a place for as long as the request, or fails where there is none. The address of a proxy has all of them. */
+export const make = (isProxy: Addresses.Matches) => {
+  const counts = new Map<string, number>()
+  let total = 0
+  const take = (address: string): boolean => {
+    const count = counts.get(address) ?? 0
+    if (total >= limits.total || (count >= limits.ofAddress && !isProxy(address))) return false
+    counts.set(address, count + 1)
+    total++
+    return true
+  }
+  const free = (address: string): void => {
+    const count = (counts.get(address) ?? 1) - 1
+    if (count > 0) counts.set(address, count)
+    else counts.delete(address)
+    total--
+  }
+  const refused = new TooManyRequests({ message: "The status has too many listeners already: close one, or try again" })
+  return Effect.flatMap(
+    HttpServerRequest.HttpServerRequest,
+    ({ remoteAddress }): Effect.Effect<void, TooManyRequests, Scope.Scope> => {
+      const address = Addresses.group(Option.getOrElse(remoteAddress, () => ""))
+      return Effect.asVoid(
+        Effect.acquireRelease(
+          Effect.suspend(() => (take(address) ? Effect.void : Effect.fail(refused))),
+          () => Effect.sync(() => free(address))
+        )
+      )
+    }
+  )
+}

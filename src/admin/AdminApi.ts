@@ -116,7 +116,9 @@ export class Unavailable extends Schema.TaggedError<Unavailable>("controlpublish
 export const Check = Schema.Struct({
   ok: Schema.Boolean,
   /** What is wrong, or how it is. */
-  message: Schema.String
+  message: Schema.String,
+  /** Since when it fails, in milliseconds since the epoch. Absent while it works. */
+  since: Schema.optional(Schema.Number)
 }).annotations({ identifier: "Check" })
 
 /**
@@ -192,6 +194,36 @@ export const Status = Schema.Struct({
  */
 export type Status = typeof Status.Type
 
+/**
+ * A reading of the last minutes, for charts. What could not be read is absent.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const Sample = Schema.Struct({
+  at: Schema.Number,
+  /** Pending events; a lower bound where the count stopped. */
+  pending: Schema.optional(Schema.Number),
+  /** Events appended a second, by all applications. */
+  appended: Schema.optional(Schema.Number),
+  /** Events published a second, by this process. */
+  published: Schema.optional(Schema.Number)
+}).annotations({ identifier: "Sample" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type Sample = typeof Sample.Type
+
+/**
+ * The samples of the last ten minutes, oldest first.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const History = Schema.Struct({ samples: Schema.Array(Sample) }).annotations({ identifier: "History" })
+
 // A name that is misspelt must not widen a filter: what is not known is refused. PostgreSQL's text holds no NUL.
 const strict = { parseOptions: { onExcessProperty: "error" } } as const
 
@@ -230,12 +262,12 @@ const instantFromString = Schema.optional(Schema.NumberFromString.pipe(Schema.co
 
 const eventPath = Schema.Struct({ eventId: nonEmpty })
 
-/** An `EventFilter` of parked events. */
+/** A filter of parked events, with the names that `GET /api/events` has. */
 const ParkedFilter = Schema.Struct({
-  eventId: Schema.optional(nonEmpty),
+  id: Schema.optional(nonEmpty),
   type: Schema.optional(nonEmpty),
-  tenantId: Schema.optional(nonEmpty),
-  orderingKey: Schema.optional(text),
+  tenant: Schema.optional(nonEmpty),
+  key: Schema.optional(text),
   since: Schema.optional(instant),
   until: Schema.optional(instant)
 }).annotations({ identifier: "ParkedFilter", ...strict })
@@ -279,6 +311,11 @@ const health = HttpApiGroup.make("health")
 
 const outbox = HttpApiGroup.make("outbox")
   .add(HttpApiEndpoint.get("status", "/api/status").addSuccess(Status))
+  .add(
+    HttpApiEndpoint.get("history", "/api/history")
+      .addSuccess(History)
+      .annotate(OpenApi.Description, "Backlog and rates of the last ten minutes, also from before anybody looked.")
+  )
   .add(
     HttpApiEndpoint.get("stream", "/api/stream")
       .addSuccess(Schema.String.pipe(HttpApiSchema.withEncoding({ kind: "Text", contentType: "text/event-stream" })))

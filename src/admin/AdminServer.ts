@@ -11,7 +11,6 @@ import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as Deferred from "effect/Deferred"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -28,7 +27,6 @@ import { AdminApi } from "./AdminApi.js"
 import * as Dashboard from "./Dashboard.js"
 import * as Access from "./internal/access.js"
 import * as Answers from "./internal/answers.js"
-import * as FreshMetrics from "./internal/freshMetrics.js"
 import * as Guard from "./internal/guard.js"
 import * as Handlers from "./internal/handlers.js"
 import * as Listener from "./internal/listener.js"
@@ -47,8 +45,6 @@ export interface Options {
   readonly orFree: boolean
   /** Writes need it, and beyond this machine reads do, too. */
   readonly token: Redacted.Redacted | undefined
-  /** How often metrics are exported, if they are: as often the outbox is looked at, also while nobody looks. */
-  readonly metricsInterval?: Duration.Duration | undefined
   /** Where the files of the dashboard are, if not where the build puts them. */
   readonly dashboard?: string
 }
@@ -123,7 +119,6 @@ export const urlOf = ({ address }: HttpServer.HttpServer): string => {
 export const layer = ({
   dashboard,
   host,
-  metricsInterval,
   token
 }: Options): Layer.Layer<never, never, HttpServer.HttpServer | OutboxAdmin | Pump | Retention | Sink> => {
   const loopback = isLoopback(host)
@@ -139,7 +134,6 @@ export const layer = ({
         HttpApiSwagger.layer(),
         Dashboard.layer({ directory: dashboard }),
         Prometheus.layer,
-        metricsInterval === undefined ? Layer.empty : FreshMetrics.layer(metricsInterval),
         HttpApiBuilder.middleware(Answers.explained)
       )
       const serve = Layer.unwrapEffect(

@@ -20,7 +20,7 @@ import type { PumpStatus } from "../PumpStatus.js"
 import { Retention } from "../Retention.js"
 import { Sink } from "../Sink.js"
 import { version } from "../internal/version.js"
-import type { Check, Health, Status } from "./AdminApi.js"
+import type { Check, Health, Sample, Status } from "./AdminApi.js"
 
 /**
  * @since 1.0.0
@@ -33,6 +33,8 @@ export class StatusBoard extends Context.Tag("controlpublish/admin/StatusBoard")
     readonly status: Effect.Effect<Status>
     /** One a second for as long as it is listened to, shared by all who listen. A slow reader misses some. */
     readonly changes: Stream.Stream<Status>
+    /** Backlog and rates of the last ten minutes, oldest first, also from before anybody looked. */
+    readonly history: Effect.Effect<{ readonly samples: ReadonlyArray<Sample> }>
     /** The pump as it is now, database and sink as in `status`. */
     readonly health: Effect.Effect<Health>
   }
@@ -50,7 +52,13 @@ const patience = Duration.seconds(2)
 /** Rates are taken over this. */
 const window = Duration.toMillis("10 seconds")
 
-interface Sample {
+/** How long samples are kept. */
+const remembered = Duration.toMillis("10 minutes")
+
+/** How often a sample is taken while nobody looks. */
+const unwatchedPeriod = Duration.seconds(5)
+
+interface Totals {
   readonly at: number
   readonly drawn: number | undefined
   readonly published: number
@@ -62,13 +70,16 @@ interface Reading {
   readonly readAt: number | undefined
   readonly databaseError: string | undefined
   readonly sinkError: string | undefined
+  /** When the database, or the sink, failed first since it last answered. */
+  readonly failingSince: { readonly database: number | undefined; readonly sink: number | undefined }
 }
 
 const nothingRead: Reading = {
   overview: undefined,
   readAt: undefined,
   databaseError: undefined,
-  sinkError: undefined
+  sinkError: undefined,
+  failingSince: { database: undefined, sink: undefined }
 }
 
 /** Why an effect failed, or that it takes too long. What hangs is left to end by itself. */
@@ -90,49 +101,60 @@ const inTime = <A>(
 const outageOf = (part: "database" | "sink", { lastError, state }: PumpStatus): string | undefined =>
   state === "unavailable" && lastError?.of === part ? lastError.message : undefined
 
-const databaseCheck = (error: string | undefined, status: PumpStatus): Check => {
+/** The pump may notice an outage before a reading does, or after. */
+const earliest = (readings: number | undefined, outage: string | undefined, { since }: PumpStatus): number =>
+  Math.min(readings ?? since, outage === undefined ? (readings ?? since) : since)
+
+const databaseCheck = ({ databaseError, failingSince }: Reading, status: PumpStatus): Check => {
   if (status.state === "inert") return { ok: true, message: "not opened: the sink is nop" }
-  const reason = error ?? outageOf("database", status)
-  return reason === undefined ? { ok: true, message: "answers" } : { ok: false, message: reason }
+  const outage = outageOf("database", status)
+  const reason = databaseError ?? outage
+  return reason === undefined
+    ? { ok: true, message: "answers" }
+    : { ok: false, message: reason, since: earliest(failingSince.database, outage, status) }
 }
 
-const sinkCheck = (error: string | undefined, status: PumpStatus): Check => {
+const sinkCheck = ({ failingSince, sinkError }: Reading, status: PumpStatus): Check => {
   const { sink, state } = status
   if (state === "inert") return { ok: true, message: `${sink}: nothing is published` }
-  const reason = outageOf("sink", status) ?? error
+  const outage = outageOf("sink", status)
+  const reason = outage ?? sinkError
   return reason === undefined
-    ? { ok: true, message: `${sink}: nothing is known to be in the way` }
-    : { ok: false, message: `${sink}: ${reason}` }
+    ? { ok: true, message: `${sink}: no failure known` }
+    : { ok: false, message: `${sink}: ${reason}`, since: earliest(failingSince.sink, outage, status) }
 }
 
 const words: Record<PumpStatus["state"], Check> = {
   inert: { ok: true, message: "inert: the sink is nop" },
   publishing: { ok: true, message: "publishing" },
   idle: { ok: true, message: "idle: nothing is publishable" },
-  // Somebody wants it so.
-  paused: { ok: true, message: "paused by hand" },
-  unavailable: { ok: false, message: "backs off, and tries again by itself" },
+  // An operator wants it so.
+  paused: { ok: true, message: "paused by an operator" },
+  unavailable: { ok: false, message: "backs off and retries by itself" },
   stopping: { ok: false, message: "stopping: finishes what is in flight" },
   stopped: { ok: false, message: "stopped" }
 }
 
-const pumpCheck = ({ lastError, state }: PumpStatus): Check =>
-  state === "unavailable" && lastError !== undefined
-    ? { ok: false, message: `${words[state].message}: ${lastError.message}` }
-    : words[state]
+const pumpCheck = ({ lastError, since, state }: PumpStatus): Check => {
+  const { message, ok } = words[state]
+  if (ok) return { ok, message }
+  return state === "unavailable" && lastError !== undefined
+    ? { ok, message: `${message}: ${lastError.message}`, since }
+    : { ok, message, since }
+}
 
-const healthOf = ({ databaseError, sinkError }: Reading, status: PumpStatus): Health => {
-  const database = databaseCheck(databaseError, status)
-  const sink = sinkCheck(sinkError, status)
+const healthOf = (reading: Reading, status: PumpStatus): Health => {
+  const database = databaseCheck(reading, status)
+  const sink = sinkCheck(reading, status)
   const pump = pumpCheck(status)
   return { ready: database.ok && sink.ok && pump.ok, database, sink, pump }
 }
 
-/** Growth a second over the samples. */
-const rate = (samples: ReadonlyArray<Sample>, of: (sample: Sample) => number | undefined): number | undefined => {
-  const known = samples.flatMap((sample) => {
-    const value = of(sample)
-    return value === undefined ? [] : [{ at: sample.at, value }]
+/** Growth a second over what was read. */
+const rate = (totals: ReadonlyArray<Totals>, of: (totals: Totals) => number | undefined): number | undefined => {
+  const known = totals.flatMap((totals) => {
+    const value = of(totals)
+    return value === undefined ? [] : [{ at: totals.at, value }]
   })
   const first = known[0]
   const last = known[known.length - 1]
@@ -153,6 +175,7 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
     const sink = yield* Sink
     const startedAt = yield* Clock.currentTimeMillis
     let reading = nothingRead
+    let totals: ReadonlyArray<Totals> = []
     let samples: ReadonlyArray<Sample> = []
 
     const look = Effect.gen(function* () {
@@ -165,9 +188,13 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
         { concurrency: "unbounded" }
       )
       const sinkError = Option.getOrUndefined(Either.getLeft(feed))
+      const failingSince = {
+        database: Either.isLeft(database) ? (reading.failingSince.database ?? at) : undefined,
+        sink: sinkError === undefined ? undefined : (reading.failingSince.sink ?? at)
+      }
       reading = Either.isRight(database)
-        ? { overview: database.right, readAt: at, databaseError: undefined, sinkError }
-        : { ...reading, databaseError: database.left, sinkError }
+        ? { overview: database.right, readAt: at, databaseError: undefined, sinkError, failingSince }
+        : { ...reading, databaseError: database.left, sinkError, failingSince }
     })
 
     const read: Effect.Effect<Status> = Effect.gen(function* () {
@@ -177,7 +204,13 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
       const { databaseError, overview, readAt } = reading
       const isFresh = databaseError === undefined && overview !== undefined
       const drawn = isFresh ? overview.drawn : undefined
-      samples = [...samples.filter((sample) => at - sample.at <= window), { at, drawn, published: status.published }]
+      totals = [...totals.filter((earlier) => at - earlier.at <= window), { at, drawn, published: status.published }]
+      const rates = {
+        appended: rate(totals, ({ drawn }) => drawn),
+        published: rate(totals, ({ published }) => published)
+      }
+      const pending = isFresh ? overview.pending.value : undefined
+      samples = [...samples.filter((earlier) => at - earlier.at <= remembered), { at, pending, ...rates }]
       const oldest = overview?.oldestPendingAt
       const health = healthOf(reading, status)
       if (isFresh) yield* PumpMetrics.setBacklog(overview, at)
@@ -188,10 +221,7 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
         startedAt,
         health,
         pump: status,
-        rates: {
-          appended: rate(samples, ({ drawn }) => drawn),
-          published: rate(samples, ({ published }) => published)
-        },
+        rates,
         outbox: overview,
         outboxAt: readAt,
         oldestPendingAgeMillis: oldest === undefined ? undefined : Math.max(0, at - oldest),
@@ -203,12 +233,22 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
     const changes = yield* Stream.repeatEffectWithSchedule(read, Schedule.spaced(period)).pipe(
       Stream.share({ capacity: 1, strategy: "sliding", replay: 1, idleTimeToLive: period })
     )
-    const status = Effect.map(Stream.runHead(changes), Option.getOrThrow)
-    const health = Effect.zipRight(
-      status,
-      Effect.map(pump.status, (status) => healthOf(reading, status))
+    // What was read may be a second old; what the pump does is known at once.
+    const status = Effect.zipWith(
+      Effect.map(Stream.runHead(changes), Option.getOrThrow),
+      pump.status,
+      (read, pump) => ({
+        ...read,
+        pump,
+        health: healthOf(reading, pump)
+      })
     )
-    return { status, changes, health }
+    const health = Effect.map(status, ({ health }) => health)
+    const history = Effect.map(status, () => ({ samples }))
+    if (!sink.inert) {
+      yield* Effect.forkScoped(Effect.repeat(Effect.interruptible(status), Schedule.spaced(unwatchedPeriod)))
+    }
+    return { status, changes, health, history }
   })
 
 /**

@@ -233,7 +233,7 @@ describe("AdminServer", () => {
           ["/api/pump/pause", "[]", "body"],
           ["/api/redrive", { reason: "x" }, "filter"],
           // A misspelt name must not redrive everything.
-          ["/api/redrive", { reason: "x", filter: { tenant: "t" } }, "filter.tenant"],
+          ["/api/redrive", { reason: "x", filter: { tenantId: "t" } }, "filter.tenantId"],
           ["/api/redrive", { reason: "x", filter: { state: "pending" } }, "filter.state"],
           ["/api/redrive", { reason: "x", filter: { since: "yesterday" } }, "filter.since"],
           ["/api/events/e/park", {}, "reason"]
@@ -335,7 +335,7 @@ describe("AdminServer", () => {
       assert.deepStrictEqual((yield* post("/api/events/one/park", reason)).status, 409)
       assert.deepStrictEqual((yield* post("/api/events/two/redrive", reason)).status, 409)
       yield* post("/api/events/two/park", reason)
-      assert.deepStrictEqual((yield* post("/api/redrive", { filter: { tenantId: "no" }, ...reason })).json, {
+      assert.deepStrictEqual((yield* post("/api/redrive", { filter: { tenant: "no" }, ...reason })).json, {
         affected: 0
       })
       assert.deepStrictEqual((yield* post("/api/redrive", { filter: {}, ...reason })).json, { affected: 2 })
@@ -371,7 +371,7 @@ describe("AdminServer", () => {
       yield* append("e")
       const { json } = yield* get("/api/status")
       assert.include(json.pump, { state: "paused" })
-      assert.deepInclude(json.health, { pump: { ok: true, message: "paused by hand" }, ready: true })
+      assert.deepInclude(json.health, { pump: { ok: true, message: "paused by an operator" }, ready: true })
       assert.strictEqual((yield* sink.feed).length, 0)
       assert.notStrictEqual((yield* post("/api/pump/resume", reason)).json.state, "paused")
       yield* until(sink.feed, (feed) => feed.length === 1)

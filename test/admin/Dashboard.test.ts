@@ -116,14 +116,14 @@ describe.runIf(Browser.available())("Dashboard", () => {
       page.on("pageerror", (error) => problems.push(String(error)))
       page.on("request", (request) => urls.add(new URL(request.url()).origin))
       yield* act(() => page.goto(service.url))
-      yield* headline(page, "All is published")
+      yield* headline(page, "Idle: everything is published")
       yield* sinkOf(service).setAvailable(false)
       yield* append(service, {}, {}, {})
-      yield* headline(page, "The sink is unavailable")
+      yield* headline(page, "Sink unreachable")
       yield* sees(page, "3 events pending")
       yield* act(() => page.getByRole("button", { name: /^Lane \d+: 3 pending/ }).waitFor())
       yield* sinkOf(service).setAvailable(true)
-      yield* headline(page, "All is published")
+      yield* headline(page, "Idle: everything is published")
       yield* sees(page, "3 since the start")
       assert.deepStrictEqual(problems, [])
       assert.deepStrictEqual([...urls], [service.url])
@@ -134,16 +134,16 @@ describe.runIf(Browser.available())("Dashboard", () => {
     Effect.gen(function* () {
       const { page, service } = yield* opened()
       for (const event_id of ["e1", "e2", "e3"]) yield* parked(service, { event_id })
-      yield* headline(page, "events are parked")
+      yield* headline(page, "parked")
       yield* click(page, "Redrive e2")
       yield* confirm(page, "Redrive", "the broker was mended")
       yield* sees(page, "The event is pending again.")
       yield* sees(page, "the broker was mended")
       yield* act(() => button(page, "Redrive e2").waitFor({ state: "detached" }))
-      yield* click(page, "Redrive all parked…")
+      yield* click(page, "Redrive all 2…")
       yield* confirm(page, "Redrive", "all of them")
       yield* sees(page, "Pending again: 2 events.")
-      yield* headline(page, "All is published")
+      yield* headline(page, "Idle: everything is published")
       const feed = yield* sinkOf(service).feed
       assert.sameMembers(
         feed.map(({ eventId }): string => eventId),
@@ -161,10 +161,10 @@ describe.runIf(Browser.available())("Dashboard", () => {
       yield* act(() => page.getByLabel("Tenant").fill("t2"))
       yield* press(page, "Enter")
       yield* act(() => button(page, "Redrive e1").waitFor({ state: "detached" }))
-      yield* click(page, "Redrive the filtered…")
+      yield* click(page, "Redrive filtered…")
       yield* confirm(page, "Redrive", "t2 is mended")
       yield* sees(page, "Pending again: 1 event.")
-      yield* sees(page, "No event is let through by this filter.")
+      yield* sees(page, "No event matches this filter.")
       yield* click(page, "Clear")
       yield* act(() => button(page, "Redrive e1").waitFor())
     })
@@ -175,17 +175,17 @@ describe.runIf(Browser.available())("Dashboard", () => {
       const { page, service } = yield* opened()
       yield* sinkOf(service).failEvent("e1")
       yield* append(service, { event_id: "e1" }, { event_id: "e2" })
-      yield* headline(page, "events wait for a retry")
+      yield* headline(page, "waiting for a retry")
       yield* click(page, /^Waiting/)
       yield* click(page, "e1")
       yield* click(page, "Park…")
       yield* confirm(page, "Park", "it is in the way")
       yield* sees(page, "The event is parked.")
-      yield* act(() => page.getByRole("dialog").getByText("It is not tried again").waitFor())
+      yield* act(() => page.getByRole("dialog").getByText("The pump does not retry it").waitFor())
       yield* click(page, "Discard…")
-      yield* confirm(page, "Discard for good", "nobody needs it")
+      yield* confirm(page, "Discard", "nobody needs it")
       yield* sees(page, "The event is discarded.")
-      yield* headline(page, "All is published")
+      yield* headline(page, "Idle: everything is published")
       assert.deepStrictEqual(
         (yield* Context.get(service.outbox, MemoryOutboxStore.MemoryOutboxStore).rows).map(
           ({ eventId }): string => eventId
@@ -198,19 +198,19 @@ describe.runIf(Browser.available())("Dashboard", () => {
   it.scopedLive("pauses and resumes the pump, after a question that Escape answers with no", () =>
     Effect.gen(function* () {
       const { page, service } = yield* opened()
-      yield* headline(page, "All is published")
+      yield* headline(page, "Idle: everything is published")
       yield* click(page, "Pause…")
       yield* press(page, "Escape")
       yield* act(() => page.getByRole("dialog").waitFor({ state: "detached" }))
       assert.strictEqual((yield* Context.get(service.outbox, Pump.Pump).status).state, "idle")
       yield* click(page, "Pause…")
       yield* confirm(page, "Pause", "the broker is moved")
-      yield* headline(page, "Paused by hand")
+      yield* headline(page, "Paused")
       yield* append(service, {})
       yield* sees(page, "1 event pending")
       yield* click(page, "Resume…")
       yield* confirm(page, "Resume", "it was moved")
-      yield* headline(page, "All is published")
+      yield* headline(page, "Idle: everything is published")
       yield* sees(page, "the broker is moved")
     })
   )
@@ -218,13 +218,13 @@ describe.runIf(Browser.available())("Dashboard", () => {
   it.scopedLive("asks for the token where one is needed, and keeps it for the tab alone", () =>
     Effect.gen(function* () {
       const { page } = yield* opened({}, { token: "a-secret-of-mine" })
-      yield* headline(page, "All is published")
+      yield* headline(page, "Idle: everything is published")
       yield* click(page, "Pause…")
       yield* confirm(page, "Pause", "without a token")
       const give = (token: string) =>
         act(async () => {
           await page.getByRole("textbox", { name: "Token" }).fill(token)
-          await page.getByRole("button", { name: "Use this token" }).click()
+          await page.getByRole("button", { name: "Use token" }).click()
         })
       yield* sees(page, "The token is missing")
       yield* give("another")
@@ -232,7 +232,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
       yield* sees(page, "The token is wrong")
       yield* give("a-secret-of-mine")
       yield* click(page, "Pause")
-      yield* headline(page, "Paused by hand")
+      yield* headline(page, "Paused")
       assert.deepStrictEqual(
         yield* act(() =>
           page.evaluate("[JSON.stringify(localStorage), Object.values(sessionStorage), document.cookie]")
@@ -266,7 +266,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
       const page = yield* Browser.openPage(stage, `${service.url}/#event=${encodeURIComponent("e1/ü")}`)
       yield* act(() => page.getByRole("dialog", { name: "Event e1/ü" }).waitFor())
       yield* sees(page, "Failed attempts")
-      yield* click(page, "All of this key")
+      yield* click(page, "Events of this key")
       yield* act(() => page.getByRole("dialog").waitFor({ state: "detached" }))
       assert.strictEqual(yield* act(() => page.getByLabel("Ordering key").inputValue()), "t1")
       yield* act(() => page.goBack())
@@ -279,7 +279,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
       const { page, service } = yield* opened()
       const events = Array.from({ length: 70 }, (_, index) => ({ event_id: `e${String(index + 1).padStart(2, "0")}` }))
       yield* append(service, ...events)
-      yield* headline(page, "All is published")
+      yield* headline(page, "Idle: everything is published")
       yield* click(page, /^Published/)
       yield* act(() => button(page, "e70").waitFor())
       assert.strictEqual(yield* act(() => button(page, "e20").count()), 0)
@@ -303,7 +303,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
         page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent")
       )
       yield* press(page, "Tab")
-      assert.strictEqual(yield* focused, "Skip to the events")
+      assert.strictEqual(yield* focused, "Skip to events")
       yield* press(page, "Enter")
       assert.strictEqual(yield* focused, "Parked 2")
       // The lanes are one stop, in which arrows move.
@@ -335,13 +335,13 @@ describe.runIf(Browser.available())("Dashboard", () => {
       const service = yield* Browser.service(stage)
       const { freeze, thaw, url } = yield* freezingProxy(new URL(service.url))
       const page = yield* Browser.openPage(stage, url.href)
-      yield* headline(page, "All is published")
+      yield* headline(page, "Idle: everything is published")
       // Nothing says that it is lost: it is silent.
       yield* freeze
-      yield* sees(page, "The connection is lost.")
-      yield* act(() => page.getByText(/as of \d+ s ago/).waitFor())
+      yield* sees(page, "Connection lost.")
+      yield* act(() => page.getByText(/Data is \d+ s old/).waitFor())
       yield* thaw
-      yield* act(() => text(page, "The connection is lost.").waitFor({ state: "detached" }))
+      yield* act(() => text(page, "Connection lost.").waitFor({ state: "detached" }))
       yield* append(service, {})
       yield* sees(page, "1 since the start")
     })
@@ -386,7 +386,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
         )
         const admin = /http:\/\/127\.0\.0\.1:\d+/.exec(yield* serve.printed)![0]
         const page = yield* Browser.openPage(stage, admin)
-        yield* headline(page, "an event is parked")
+        yield* headline(page, "1 event parked")
         yield* act(() =>
           client.query(
             `UPDATE control_events_outbox SET payload_json = '{"event_id":"e1","type":"tenant.created","tenant_id":"t1","created_at":"2026-01-01T00:00:00Z"}'`
@@ -394,18 +394,18 @@ describe.runIf(Browser.available())("Dashboard", () => {
         )
         yield* click(page, "Redrive e1")
         yield* confirm(page, "Redrive", "its payload was mended")
-        yield* headline(page, "All is published")
+        yield* headline(page, "Idle: everything is published")
         yield* act(() => Fs.access(Path.join(cwd, "feed", "e1.json")))
         yield* click(page, "Pause…")
         yield* confirm(page, "Pause", "to see that it does")
-        yield* headline(page, "Paused by hand")
+        yield* headline(page, "Paused")
         const { rows } = yield* act(() => client.query("SELECT action, reason FROM control_events_audit ORDER BY id"))
         assert.deepStrictEqual(rows, [
           { action: "redrive", reason: "its payload was mended" },
           { action: "pause", reason: "to see that it does" }
         ])
         assert.strictEqual((yield* serve.stop("SIGTERM")).code, 0)
-        yield* sees(page, "The connection is lost.")
+        yield* sees(page, "Connection lost.")
       }).pipe(Effect.provide(Layer.merge(Controlpublish.layerProgram, layerDatabase))),
     60_000
   )
@@ -455,10 +455,10 @@ describe.runIf(Browser.available())("Dashboard", () => {
       readonly pictured: ReadonlyArray<"light" | "dark" | "narrow">
       readonly make: (service: Browser.Service, page: Page) => Effect.Effect<unknown, unknown>
     }> = [
-      { name: "empty", title: "All is published", pictured: ["light"], make: () => Effect.void },
+      { name: "empty", title: "Idle: everything is published", pictured: ["light"], make: () => Effect.void },
       {
         name: "busy",
-        title: "It moves",
+        title: "Publishing",
         pictured: ["light", "dark"],
         make: (service) => {
           const sink = sinkOf(service)
@@ -475,7 +475,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
       },
       {
         name: "sink-down",
-        title: "The sink is unavailable",
+        title: "Sink unreachable",
         pictured: ["dark"],
         make: (service) =>
           Effect.gen(function* () {
@@ -502,13 +502,13 @@ describe.runIf(Browser.available())("Dashboard", () => {
       },
       {
         name: "parked",
-        title: "events are parked",
+        title: "parked",
         pictured: ["light", "narrow"],
         make: (service) => Effect.zipRight(troubles(service), course)
       },
       {
         name: "event",
-        title: "events are parked",
+        title: "parked",
         pictured: ["light"],
         make: (service, page) =>
           Effect.gen(function* () {
@@ -519,7 +519,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
       },
       {
         name: "paused",
-        title: "Paused by hand",
+        title: "Paused",
         pictured: ["light"],
         make: (service) =>
           Effect.gen(function* () {
@@ -529,7 +529,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
       },
       {
         name: "database-down",
-        title: "The database does not answer",
+        title: "Database unreachable",
         pictured: ["dark"],
         make: (service, page) =>
           Effect.gen(function* () {
@@ -560,7 +560,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
       ({ make, name, pictured, title }) =>
         Effect.gen(function* () {
           const { page, service } = yield* opened()
-          yield* headline(page, "All is published")
+          yield* headline(page, "Idle: everything is published")
           yield* make(service, page)
           yield* headline(page, title)
           for (const { colorScheme, look, width } of looks) {

@@ -34,11 +34,14 @@ const make = (sink: Layer.Layer<Sink.Sink> = MemorySink.layer) =>
   })
 
 describe("StatusBoard", () => {
-  it.scoped("asks the database once a second for all, and not at all while nobody asks", () =>
+  it.scoped("asks the database once a second for all who look, and every five seconds while nobody looks", () =>
     Effect.gen(function* () {
       const { asked, board } = yield* make()
       yield* TestClock.adjust("1 minute")
-      assert.strictEqual(asked.times, 0)
+      assert.isAtLeast(asked.times, 12)
+      assert.isAtMost(asked.times, 13)
+      yield* TestClock.adjust("2 seconds")
+      asked.times = 0
       yield* Effect.all(
         Array.from({ length: 50 }, () => board.status),
         { concurrency: "unbounded" }
@@ -56,7 +59,28 @@ describe("StatusBoard", () => {
       yield* TestClock.adjust("3 seconds")
       const { times } = asked
       yield* TestClock.adjust("1 minute")
-      assert.strictEqual(asked.times, times)
+      assert.isAtMost(asked.times, times + 13)
+    })
+  )
+
+  it.scoped("remembers the last ten minutes, from before anybody looked", () =>
+    Effect.gen(function* () {
+      const { asked, board } = yield* make()
+      for (let minute = 0; minute < 30; minute++) {
+        if (minute === 25) asked.answer = lost
+        if (minute === 26) asked.answer = Effect.void
+        asked.drawn += 60
+        yield* TestClock.adjust("1 minute")
+      }
+      const { samples } = yield* board.history
+      const now = (yield* board.status).at
+      assert.isAtLeast(samples.length, 119)
+      assert.isAtMost(samples.length, 122)
+      assert.isAtLeast(samples[0]!.at, now - 600_000)
+      assert.isTrue(samples.every(({ at }, index) => index === 0 || at > samples[index - 1]!.at))
+      const unread = samples.filter(({ pending }) => pending === undefined)
+      assert.isAtLeast(unread.length, 11)
+      assert.isAtMost(unread.length, 13)
     })
   )
 
@@ -69,13 +93,18 @@ describe("StatusBoard", () => {
       asked.answer = lost
       yield* TestClock.adjust("5 seconds")
       const gone = yield* board.status
-      assert.deepStrictEqual(gone.health.database, { ok: false, message: "connection lost" })
+      const { since, ...database } = gone.health.database
+      assert.deepStrictEqual(database, { ok: false, message: "connection lost" })
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual((yield* board.status).health.database.since, since, "the outage began once")
       assert.isFalse(gone.health.ready)
       assert.deepStrictEqual([gone.outbox, gone.outboxAt], [known.outbox, known.outboxAt])
       assert.isAbove(gone.at, gone.outboxAt!)
       asked.answer = Effect.void
       yield* TestClock.adjust("5 seconds")
-      assert.isTrue((yield* board.health).ready)
+      const healthy = yield* board.health
+      assert.isTrue(healthy.ready)
+      assert.strictEqual(healthy.database.since, undefined)
     })
   )
 
@@ -88,7 +117,7 @@ describe("StatusBoard", () => {
       assert.isTrue((yield* status.poll)._tag === "None")
       yield* TestClock.adjust("1 millis")
       const { health, outbox } = yield* Fiber.join(status)
-      assert.deepStrictEqual(health.database, { ok: false, message: "The database did not answer within 2s" })
+      assert.include(health.database, { ok: false, message: "The database did not answer within 2s" })
       assert.strictEqual(outbox, undefined)
       asked.answer = Effect.void
       yield* TestClock.adjust("5 seconds")

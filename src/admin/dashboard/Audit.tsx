@@ -1,4 +1,4 @@
-/** What was done by hand, with who did it and why. */
+/** The audit log: what operators did, who and why. */
 import type { AuditEntry } from "../../OutboxAdmin.js"
 import * as Api from "./api.js"
 import { useLoaded } from "./live.js"
@@ -23,19 +23,19 @@ export const Audit = (props: {
   return (
     <section class="panel" aria-labelledby="audit">
       <header>
-        <h2 id="audit">Done by hand</h2>
+        <h2 id="audit">Audit log</h2>
       </header>
-      {error !== undefined && <p class="problem">The audit cannot be read: {Api.explain(error)}</p>}
-      {value !== undefined && entries.length === 0 && <p class="nothing">Nothing yet.</p>}
+      {error !== undefined && <p class="problem">Cannot read the audit log: {Api.explain(error)}</p>}
+      {value !== undefined && entries.length === 0 && <p class="nothing">No entries.</p>}
       {entries.length > 0 && (
         <table aria-labelledby="audit">
           <thead>
             <tr>
               <th scope="col">When</th>
-              <th scope="col">What</th>
-              <th scope="col">To</th>
+              <th scope="col">Action</th>
+              <th scope="col">Target</th>
               <th scope="col">Reason</th>
-              <th scope="col">By</th>
+              <th scope="col">Actor</th>
             </tr>
           </thead>
           <tbody>
@@ -44,8 +44,8 @@ export const Audit = (props: {
                 <td data-label="When" title={Words.time(entry.at)}>
                   {Words.ago(entry.at, now)}
                 </td>
-                <td data-label="What">{entry.action}</td>
-                <td data-label="To">
+                <td data-label="Action">{entry.action}</td>
+                <td data-label="Target">
                   {entry.eventId === undefined ? (
                     target(entry)
                   ) : (
@@ -57,7 +57,7 @@ export const Audit = (props: {
                 <td data-label="Reason" class="wrap">
                   {entry.reason}
                 </td>
-                <td data-label="By" class="dim">
+                <td data-label="Actor" class="dim">
                   {entry.actor}
                 </td>
               </tr>

@@ -43,7 +43,7 @@ export const Dialog = (props: {
   )
 }
 
-/** Something that is done by hand, once it was confirmed with a reason. */
+/** What an operator can do, once confirmed with a reason. */
 export interface Deed {
   readonly title: string
   readonly explanation: string
@@ -85,7 +85,7 @@ export const ConfirmDialog = (props: {
       >
         <p>{deed.explanation}</p>
         <label>
-          Reason <span class="dim">(kept in the audit)</span>
+          Reason <span class="dim">(kept in the audit log)</span>
           <input
             name="reason"
             required
@@ -100,7 +100,7 @@ export const ConfirmDialog = (props: {
         </label>
         {state.problem !== undefined && (
           <p class="problem" role="alert">
-            Not done: {state.problem}
+            Failed: {state.problem}
           </p>
         )}
         <footer>
@@ -136,10 +136,7 @@ export const TokenDialog = (props: {
         }}
       >
         {why !== undefined && <p class="problem">{why}</p>}
-        <p>
-          The service was started with ADMIN_TOKEN: whoever changes something has to give it, and from other machines
-          whoever looks. It is kept until this tab is closed.
-        </p>
+        <p>The service requires a token. This page keeps it until you close the tab.</p>
         <label>
           Token
           <input
@@ -155,11 +152,11 @@ export const TokenDialog = (props: {
         <footer>
           {Api.token.get() !== "" && (
             <button type="button" onClick={() => set("")}>
-              Forget it
+              Forget token
             </button>
           )}
           <button type="submit" class="primary">
-            Use this token
+            Use token
           </button>
         </footer>
       </form>

@@ -23,7 +23,7 @@ const facts = (event: EventDetail, now: number): ReadonlyArray<readonly [string,
     ["Parked", at(event.parkedAt)],
     ["Attempts", String(event.attemptCount)],
     ["Last attempt", at(event.lastAttemptAt)],
-    ["Tried again", at(event.nextAttemptAt)],
+    ["Retry at", at(event.nextAttemptAt)],
     ["Last error", event.lastError],
     ["Trace id", event.traceparent === undefined ? undefined : traceIdOf(event.traceparent)]
   ]
@@ -37,7 +37,7 @@ const Attempts = ({ attempts, now }: { readonly attempts: EventDetail["failedAtt
       <tr>
         <th scope="col">When</th>
         <th scope="col">Error</th>
-        <th scope="col">Then</th>
+        <th scope="col">Next</th>
       </tr>
     </thead>
     <tbody>
@@ -49,8 +49,8 @@ const Attempts = ({ attempts, now }: { readonly attempts: EventDetail["failedAtt
           <td data-label="Error" class="error">
             {error}
           </td>
-          <td data-label="Then">
-            {nextAttemptAt === undefined ? "parked" : `tried again after ${Words.duration(nextAttemptAt - at)}`}
+          <td data-label="Next">
+            {nextAttemptAt === undefined ? "parked" : `retry after ${Words.duration(nextAttemptAt - at)}`}
           </td>
         </tr>
       ))}
@@ -78,7 +78,7 @@ const Detail = ({ event, now }: { readonly event: EventDetail; readonly now: num
         {/* Only where the page came over a secure way, or from this machine. */}
         {isSecureContext && (
           <button type="button" onClick={() => void navigator.clipboard.writeText(event.payload)}>
-            Copy as it is
+            Copy raw text
           </button>
         )}
       </header>
@@ -106,15 +106,15 @@ export const EventDialog = (props: {
       <div class="stack">
         {error !== undefined && (
           <p class="problem" role="alert">
-            The event cannot be read: {Api.explain(error)}
+            Cannot read the event: {Api.explain(error)}
           </p>
         )}
-        {event === undefined && error === undefined && <p class="dim">Reading…</p>}
+        {event === undefined && error === undefined && <p class="dim">Loading…</p>}
         {event !== undefined && <Detail event={event} now={now} />}
         {event !== undefined && (
           <footer>
             <button type="button" class="quiet" onClick={() => onKey(event.orderingKey)}>
-              All of this key
+              Events of this key
             </button>
             {unpublished && (
               <button type="button" class="danger" onClick={() => onMend("discard", event)}>

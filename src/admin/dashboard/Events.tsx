@@ -14,7 +14,7 @@ const fields = [
   { name: "id", label: "Event id" },
   { name: "type", label: "Type" },
   { name: "tenant", label: "Tenant" },
-  { name: "key", label: "Ordering key", hint: '"" is that of events of no tenant' }
+  { name: "key", label: "Ordering key", hint: '"" matches events of no tenant' }
 ] as const
 
 /** How the empty ordering key is typed, since an empty field is none. */
@@ -61,7 +61,7 @@ const FilterForm = (props: { readonly filter: Api.Filter; readonly onFilter: (fi
             autocomplete="off"
             spellcheck={false}
             defaultValue={filter[name] === "" ? emptyKey : (filter[name] ?? "")}
-            title={"hint" in rest ? rest.hint : "Exactly as it is"}
+            title={"hint" in rest ? rest.hint : "Exact match"}
           />
         </label>
       ))}
@@ -82,9 +82,7 @@ const timing = (event: EventSummary, now: number): string => {
     return `published ${Words.ago(event.publishedAt, now)} as version ${event.controlVersion ?? "?"}`
   }
   if (event.parkedAt !== undefined) return `parked ${Words.ago(event.parkedAt, now)}`
-  return event.nextAttemptAt === undefined
-    ? "to be published"
-    : `tried again ${Words.relative(event.nextAttemptAt, now)}`
+  return event.nextAttemptAt === undefined ? "not published yet" : `retry ${Words.relative(event.nextAttemptAt, now)}`
 }
 
 export const StateBadge = ({ state }: { readonly state: EventState }) => (
@@ -137,7 +135,7 @@ const Row = (props: {
 }
 
 const emptyWords = (filter: Api.Filter): string => {
-  if (narrows(filter)) return "No event is let through by this filter."
+  if (narrows(filter)) return "No event matches this filter."
   if (filter.state === undefined) return "The outbox is empty."
   return `No event is ${Words.states[filter.state].name.toLowerCase()}.`
 }
@@ -200,14 +198,18 @@ export const Events = (props: {
         </div>
         {filter.state === "parked" && rows.length > 0 && (
           <button type="button" class="primary" onClick={onRedriveAll}>
-            {narrows(filter) ? "Redrive the filtered…" : "Redrive all parked…"}
+            {narrows(filter)
+              ? "Redrive filtered…"
+              : counts?.parked === undefined
+                ? "Redrive all…"
+                : `Redrive all ${Words.count(counts.parked)}…`}
           </button>
         )}
       </header>
       <FilterForm filter={filter} onFilter={onFilter} />
       {error !== undefined && (
         <p class="problem" role="alert">
-          The events cannot be read: {Api.explain(error)}
+          Cannot read the events: {Api.explain(error)}
         </p>
       )}
       {rows.length > 0 && (
@@ -247,8 +249,8 @@ export const Events = (props: {
           {next === undefined
             ? cursor === undefined
               ? emptyWords(filter)
-              : "There are no older ones."
-            : "None among the rows that were looked at so far; there are older ones."}
+              : "No older events."
+            : "No match so far. Older rows have not been searched yet."}
         </p>
       )}
       <footer class="pages">
@@ -260,7 +262,7 @@ export const Events = (props: {
         )}
         {next !== undefined && (
           <button type="button" onClick={() => setPath({ of: wanted, cursors: [...cursors, next] })}>
-            {rows.length === 0 ? "Look further" : "Older"}
+            {rows.length === 0 ? "Search older" : "Older"}
           </button>
         )}
       </footer>

@@ -17,8 +17,8 @@ const isBusy = (lane: Lane | undefined): lane is Lane =>
 const spoken = ({ head, lane, parked, pending }: Lane, now: number): string =>
   [
     `Lane ${lane}: ${Words.count(pending)} pending`,
-    head === undefined ? "" : `the head is ${Words.duration(now - head.createdAt)} old`,
-    head?.nextAttemptAt === undefined ? "" : "it waits for a retry",
+    head === undefined ? "" : `head ${Words.duration(now - head.createdAt)} old`,
+    head?.nextAttemptAt === undefined ? "" : "waiting for a retry",
     parked.value === 0 ? "" : `${Words.count(parked)} parked`
   ]
     .filter((part) => part !== "")
@@ -62,8 +62,8 @@ export const Lanes = (props: {
         <h2 id="lanes">Lanes</h2>
         <p class="dim small">
           {busy.length === 0
-            ? "All 64 are empty."
-            : `${busy.length} of ${laneCount} have something: pending events, the age of the oldest, ■ parked. Each is published in order per key.`}
+            ? "All 64 lanes are empty."
+            : `${busy.length} of ${laneCount} lanes hold events. Each cell: pending events, age of the head, ↻ waiting for a retry, ■ parked.`}
         </p>
       </header>
       <ul class="lanes" ref={list} onKeyDown={onKeyDown}>
@@ -89,12 +89,12 @@ export const Lanes = (props: {
                 <span class="sr">{spoken(lane, now)}</span>
                 <span class="cell" aria-hidden="true">
                   <span class="number">{number}</span>
-                  <b>{lane.pending.value > 0 && Words.shortCount(lane.pending)}</b>
+                  <b>{lane.pending.value > 0 && Words.tinyCount(lane.pending)}</b>
                   <span class="age">
                     {lane.head === undefined
                       ? ""
                       : `${lane.head.nextAttemptAt === undefined ? "" : "↻"}${Words.shortDuration(now - lane.head.createdAt)}`}
-                    {lane.parked.value > 0 && <span class="parked">■{Words.shortCount(lane.parked)}</span>}
+                    {lane.parked.value > 0 && <span class="parked">■{Words.tinyCount(lane.parked)}</span>}
                   </span>
                 </span>
               </button>
@@ -136,7 +136,7 @@ const LaneDetail = (props: {
     <div class="stack">
       <p>
         {Words.count(pending)} pending, {Words.count(parked)} parked.
-        {head === undefined ? " No event is at its head." : " At its head, to be published first:"}
+        {head === undefined ? " The lane has no head." : " Head of the lane, published next:"}
       </p>
       {head !== undefined && (
         <>
@@ -163,8 +163,10 @@ const LaneDetail = (props: {
             <dd>{head.attemptCount}</dd>
             {head.nextAttemptAt !== undefined && (
               <>
-                <dt>Tried again</dt>
-                <dd>{Words.relative(head.nextAttemptAt, now)}</dd>
+                <dt>Retry at</dt>
+                <dd>
+                  {Words.time(head.nextAttemptAt)} · {Words.relative(head.nextAttemptAt, now)}
+                </dd>
               </>
             )}
             {head.lastError !== undefined && (
@@ -175,7 +177,7 @@ const LaneDetail = (props: {
             )}
           </dl>
           {head.nextAttemptAt !== undefined && (
-            <p class="dim">The later events of this key wait with it; other keys of the lane go on.</p>
+            <p class="dim">Later events of this key wait behind it. Other keys of the lane continue.</p>
           )}
         </>
       )}

@@ -2,7 +2,7 @@
 import { EventSourceParserStream } from "eventsource-parser/stream"
 import type { AuditPage, EventDetail, EventPage, EventState } from "../../OutboxAdmin.js"
 import type { PumpStatus } from "../../PumpStatus.js"
-import type { Status } from "../AdminApi.js"
+import type { History, Sample, Status } from "../AdminApi.js"
 
 /** The service answered that it does not do that. */
 export class Refused extends Error {
@@ -52,7 +52,7 @@ const request = async (path: string, init: Init): Promise<Response> => {
 /** Says in words why something failed. */
 export const explain = (error: unknown): string => {
   if (error instanceof Refused) return error.message
-  return error instanceof TypeError ? "The service does not answer" : String(error)
+  return error instanceof TypeError ? "the service does not answer" : String(error)
 }
 
 const get = async <A>(path: string, signal?: AbortSignal): Promise<A> =>
@@ -94,9 +94,12 @@ export const events = (filter: Filter, cursor: string | undefined, signal: Abort
 
 export const event = (id: string, signal: AbortSignal): Promise<EventDetail> => get(eventPath(id), signal)
 
+export const history = async (signal: AbortSignal): Promise<ReadonlyArray<Sample>> =>
+  (await get<typeof History.Type>("api/history", signal)).samples
+
 export const audit = (signal: AbortSignal): Promise<AuditPage> => get("api/audit?limit=20", signal)
 
-/** What is done to one event by hand. */
+/** What an operator does to one event. */
 export type Mending = "redrive" | "park" | "discard"
 
 export const mend = (what: Mending, id: string, reason: string): Promise<Affected> =>
@@ -104,7 +107,7 @@ export const mend = (what: Mending, id: string, reason: string): Promise<Affecte
 
 /** Redrives the parked events that the filter lets through. */
 export const redrive = ({ id, key, tenant, type }: Filter, reason: string): Promise<Affected> =>
-  post("api/redrive", { filter: { eventId: id, type, tenantId: tenant, orderingKey: key }, reason })
+  post("api/redrive", { filter: { id, type, tenant, key }, reason })
 
 export const prune = (reason: string): Promise<Affected> => post("api/retention/run", { reason })
 

@@ -1,6 +1,6 @@
 /** The state of the service as it comes in, and what is remembered of it for the charts. */
 import { useEffect, useRef, useState } from "preact/hooks"
-import type { Status } from "../AdminApi.js"
+import type { Sample, Status } from "../AdminApi.js"
 import * as Api from "./api.js"
 
 /** Without a word for so long, the stream counts as lost. */
@@ -38,6 +38,19 @@ const nothing: Live = {
   points: []
 }
 
+const pointOfSample = ({ appended, at, pending, published }: Sample): Point => ({
+  at,
+  pending: pending ?? null,
+  appended: appended ?? null,
+  published: published ?? null
+})
+
+const remembering = (live: Live, samples: ReadonlyArray<Sample>): Live => {
+  const points = samples.map(pointOfSample)
+  const last = points[points.length - 1]?.at ?? 0
+  return { ...live, points: [...points, ...live.points.filter(({ at }) => at > last)] }
+}
+
 const pointOf = ({ at, health, outbox, rates }: Status): Point => ({
   at,
   pending: health.database.ok && outbox !== undefined ? outbox.pending.value : null,
@@ -72,6 +85,10 @@ export const useLive = (session: number): Live => {
         watchdog = setTimeout(() => attempt.abort(new TypeError("Nothing was heard")), silence)
       }
       hear()
+      // The stream tells what comes; the charts begin ten minutes ago. Without it they begin now.
+      Api.history(end)
+        .then((samples) => setLive((live) => remembering(live, samples)))
+        .catch(() => {})
       Api.stream((status) => {
         hear()
         wait = firstRetry

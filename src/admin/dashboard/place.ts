@@ -1,11 +1,13 @@
 /** What the page shows is kept in the address, so that it can be shared and the browser's Back works. */
 import { useEffect, useState } from "preact/hooks"
-import type { EventState } from "../../OutboxAdmin.js"
+import type { EventState, Overview } from "../../OutboxAdmin.js"
 import type { Filter } from "./api.js"
 import * as Words from "./words.js"
 
 export interface Place {
   readonly filter: Filter
+  /** Whether the address names a state. Until then the page chooses the one that needs attention. */
+  readonly stateChosen: boolean
   /** The event whose details are open. */
   readonly event: string | undefined
 }
@@ -13,27 +15,32 @@ export interface Place {
 const read = (): Place => {
   const fields = new URLSearchParams(location.hash.slice(1))
   const text = (name: string): string | undefined => fields.get(name) ?? undefined
-  const state = text("state") ?? "parked"
+  const state = text("state")
   return {
     filter: {
       id: text("id"),
       type: text("type"),
       tenant: text("tenant"),
       key: text("key"),
-      state: state in Words.states ? (state as EventState) : undefined
+      state: state !== undefined && state in Words.states ? (state as EventState) : undefined
     },
+    stateChosen: state !== undefined,
     event: text("event")
   }
 }
 
-const write = ({ event, filter }: Place): void => {
+/** The state that an operator wants to see first. */
+export const firstState = (outbox: Overview | undefined): EventState | undefined =>
+  (["parked", "waiting", "pending"] as const).find((state) => (outbox?.[state].value ?? 0) > 0)
+
+const write = ({ event, filter }: Omit<Place, "stateChosen">): void => {
   const fields = Object.entries({ ...filter, state: filter.state ?? "all", event })
   location.hash = new URLSearchParams(
     fields.filter((entry): entry is [string, string] => entry[1] !== undefined)
   ).toString()
 }
 
-export const usePlace = (): [Place, (place: Place) => void] => {
+export const usePlace = (): [Place, (place: Omit<Place, "stateChosen">) => void] => {
   const [place, setPlace] = useState(read)
   useEffect(() => {
     const changed = (): void => setPlace(read())

@@ -1,4 +1,4 @@
-/** What somebody who is woken up wants to know first: does it move, what is stuck, why, since when, and what to do. */
+/** What an operator wants to know first: are events published, what is stuck, why, since when, and what to do. */
 import type { Status } from "../AdminApi.js"
 import type { Point } from "./live.js"
 import * as Words from "./words.js"
@@ -22,7 +22,7 @@ const old = 60_000
 const lookBack = 15_000
 
 const backlogOf = ({ outbox }: Status): string =>
-  outbox === undefined ? "What is in the outbox stays there" : `${Words.events(outbox.pending)} pending`
+  outbox === undefined ? "The outbox keeps its events" : `${Words.events(outbox.pending)} pending`
 
 /** How fast the backlog grows, in events a second, as far as its counts are exact. */
 const growth = (points: ReadonlyArray<Point>, status: Status): number | undefined => {
@@ -37,7 +37,8 @@ const movement = (status: Status, points: ReadonlyArray<Point>): string => {
   const pending = status.outbox?.pending.value ?? 0
   const speed = growth(points, status)
   if (pending === 0 || speed === undefined) return ""
-  if (speed < -0.5) return ` The backlog shrinks and is gone in about ${Words.duration((pending / -speed) * 1000)}.`
+  if (speed < -0.5)
+    return ` The backlog shrinks and will be gone in about ${Words.duration((pending / -speed) * 1000)}.`
   return speed > 0.5 ? ` The backlog grows by ${Words.rate(speed)} a second.` : ""
 }
 
@@ -46,40 +47,40 @@ const troubled = (status: Status): Verdict | undefined => {
   if (!health.database.ok) {
     return {
       level: "trouble",
-      title: "The database does not answer",
-      since: status.outboxAt,
+      title: "Database unreachable",
+      since: health.database.since,
       reason: health.database.message,
-      meaning: `Nothing can be published. ${backlogOf(status)}, as far as was last seen, and nothing that was committed is lost.`,
-      advice: "Bring the database back, or make room for its connections. The pump goes on by itself within seconds."
+      meaning: `The pump publishes nothing. ${backlogOf(status)} at the last reading. No committed event is lost.`,
+      advice: "Restore the database or its free connections. The pump resumes by itself within seconds."
     }
   }
   if (!health.sink.ok) {
     return {
       level: "trouble",
-      title: "The sink is unavailable",
-      since: pump.since,
+      title: "Sink unreachable",
+      since: health.sink.since,
       reason: health.sink.message,
-      meaning: `Nothing is published, and nothing is lost: ${backlogOf(status)}, and no event is charged with an attempt.`,
-      advice: "Mend what the reason names. The pump tries again by itself, every 10 seconds at the latest."
+      meaning: `The pump publishes nothing and loses nothing: ${backlogOf(status)}. No event is charged an attempt.`,
+      advice: "Fix what the reason names. The pump retries by itself, at least every 10 seconds."
     }
   }
   if (pump.state === "unavailable" || pump.state === "stopped") {
     return {
       level: "trouble",
-      title: pump.state === "stopped" ? "The pump has stopped" : "The pump fails and backs off",
+      title: pump.state === "stopped" ? "Stopped" : "The pump fails and backs off",
       since: pump.since,
       reason: pump.lastError?.message,
       meaning: `This process publishes nothing. ${backlogOf(status)}.`,
       advice:
         pump.state === "stopped"
-          ? "Start the service again. Other processes' pumps go on."
-          : "It tries again by itself. If the reason stays the same, look into the service's log."
+          ? "Start the service again. Other processes' pumps continue."
+          : "The pump retries by itself. If the reason stays the same, read the service's log."
     }
   }
   return undefined
 }
 
-const parkedAdvice = "Mend the cause that their errors name, then redrive them. They are listed below."
+const parkedAdvice = "Fix the cause that their errors name, then redrive them. They are listed below."
 
 /** Whether something is pending that no pump seems to take. */
 const isStuck = (status: Status): boolean => {
@@ -100,7 +101,7 @@ export const verdict = (status: Status, points: ReadonlyArray<Point>): Verdict =
     return {
       ...calm,
       level: "attention",
-      title: "Nothing is published: the sink is nop",
+      title: "Inert: the sink is nop",
       meaning: "This process opens no database and publishes nothing.",
       advice: "Set FEED_SINK to file or jetstream to publish."
     }
@@ -109,10 +110,10 @@ export const verdict = (status: Status, points: ReadonlyArray<Point>): Verdict =
     return {
       ...calm,
       level: "attention",
-      title: "Paused by hand",
+      title: "Paused",
       since: pump.since,
-      meaning: `This process publishes nothing until it is resumed; other processes' pumps go on. ${backlogOf(status)}.`,
-      advice: "Resume it once the reason for the pause is gone. The reason is in the audit."
+      meaning: `This process publishes nothing until you resume it. Other processes' pumps continue. ${backlogOf(status)}.`,
+      advice: "Resume it once the reason for the pause is gone. The audit log has the reason."
     }
   }
   if (pump.state === "stopping") {
@@ -121,26 +122,26 @@ export const verdict = (status: Status, points: ReadonlyArray<Point>): Verdict =
       level: "attention",
       title: "Stopping",
       since: pump.since,
-      meaning: "It finishes what is in flight."
+      meaning: "The pump finishes what is in flight."
     }
   }
   if (isStuck(status)) {
     return {
       ...calm,
       level: "trouble",
-      title: "Events are pending, and nothing is published",
+      title: "Stuck: events are pending and none is published",
       since: outbox?.oldestPendingAt,
-      meaning: `${backlogOf(status)}. ${waiting === 0 ? "" : `${Words.plural(waiting, "event")} of them wait for a retry, and their keys with them. `}This pump finds nothing that it may take.`,
+      meaning: `${backlogOf(status)}. ${waiting === 0 ? "" : `${Words.plural(waiting, "event")} of them wait for a retry, their keys behind them. `}This pump finds nothing it may publish.`,
       advice:
-        "Look at the lanes below: an event at the head may wait for its retry, or another process may hold the lane."
+        "Look at the lanes below: the head of a lane may wait for its retry, or another session may hold the lane."
     }
   }
   if (parked > 0) {
     return {
       ...calm,
       level: "attention",
-      title: parked === 1 ? "It moves, but an event is parked" : "It moves, but events are parked",
-      meaning: `${Words.events(outbox!.parked)} will not be published before somebody redrives ${parked === 1 ? "it" : "them"}.${movement(status, points)}`,
+      title: `Publishing; ${Words.events(outbox!.parked)} parked`,
+      meaning: `Parked events are not published until they are redriven.${movement(status, points)}`,
       advice: parkedAdvice
     }
   }
@@ -148,23 +149,23 @@ export const verdict = (status: Status, points: ReadonlyArray<Point>): Verdict =
     return {
       ...calm,
       level: "attention",
-      title: "It moves, but events wait for a retry",
-      meaning: `The sink failed for ${Words.events(outbox!.waiting)} alone. They are tried again by themselves, every minute at the latest, and their keys wait with them.${movement(status, points)}`,
-      advice: "See their errors below. Nothing has to be done if the cause passes."
+      title: `Publishing; ${Words.events(outbox!.waiting)} waiting for a retry`,
+      meaning: `The sink failed for these events alone. The pump retries each at least every minute; its key waits behind it.${movement(status, points)}`,
+      advice: "Read their errors below. If the cause passes, there is nothing to do."
     }
   }
   if ((outbox?.pending.value ?? 0) === 0) {
     return {
       ...calm,
       level: "good",
-      title: "All is published",
-      meaning: "Nothing is pending. What is appended is published at once."
+      title: "Idle: everything is published",
+      meaning: "Nothing is pending. The pump publishes what is appended at once."
     }
   }
   return {
     ...calm,
     level: "good",
-    title: "It moves",
-    meaning: `${Words.rate(rates.published)} events a second are published.${movement(status, points)}`
+    title: "Publishing",
+    meaning: `${Words.rate(rates.published)} events a second.${movement(status, points)}`
   }
 }

@@ -14,6 +14,9 @@ export const count = ({ exact, value }: typeof Count.Type): string => `${grouped
 
 export const shortCount = ({ exact, value }: typeof Count.Type): string => `${short.format(value)}${exact ? "" : "+"}`
 
+/** A count that fits a lane's cell: three characters at most. */
+export const tinyCount = ({ exact, value }: typeof Count.Type): string => (value > 99 || !exact ? "99+" : String(value))
+
 export const rate = (value: number | undefined): string =>
   value === undefined ? "–" : value < 10 ? oneDecimal.format(value) : grouped.format(value)
 
@@ -54,17 +57,26 @@ export const ago = (at: number, now: number): string => (now - at < 1_000 ? "jus
 /** Before or after now. */
 export const relative = (at: number, now: number): string => (at > now ? `in ${duration(at - now)}` : ago(at, now))
 
-const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" })
+const clock = new Intl.DateTimeFormat(undefined, {
+  year: "numeric",
+  month: "short",
+  day: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  timeZoneName: "short"
+})
 
+/** With the time zone, since people share what they see. */
 export const time = (at: number): string => clock.format(at)
 
 /** An ordering key may be empty. */
 export const key = (orderingKey: string): string => (orderingKey === "" ? "(no tenant)" : orderingKey)
 
 export const states: Record<EventState, { readonly sign: string; readonly name: string; readonly meaning: string }> = {
-  parked: { sign: "■", name: "Parked", meaning: "It is not tried again before it is redriven." },
-  waiting: { sign: "↻", name: "Waiting", meaning: "An attempt failed; it is tried again by itself." },
-  pending: { sign: "…", name: "Pending", meaning: "It is to be published." },
+  parked: { sign: "■", name: "Parked", meaning: "The pump does not retry it until it is redriven." },
+  waiting: { sign: "↻", name: "Waiting", meaning: "An attempt failed. The pump retries it by itself." },
+  pending: { sign: "…", name: "Pending", meaning: "The pump has not published it yet." },
   published: { sign: "✓", name: "Published", meaning: "It is in the feed." }
 }
 

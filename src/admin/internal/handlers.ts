@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { OutboxAdmin, type AuditAction, type By, type EventFilter } from "../../OutboxAdmin.js"
+import { OutboxAdmin, type AuditAction, type By, type EventFilter, type EventState } from "../../OutboxAdmin.js"
 import { OutboxError } from "../../OutboxStore.js"
 import { Pump } from "../../Pump.js"
 import { Retention } from "../../Retention.js"
@@ -65,6 +65,22 @@ const logged =
         Effect.annotateLogs(Effect.logWarning(`Not done by hand: ${action}: ${message}`), { ...by, ...target })
     })
 
+/** A filter as requests name its fields. */
+const filterOf = ({
+  id,
+  key,
+  tenant,
+  ...rest
+}: {
+  readonly id?: string | undefined
+  readonly type?: string | undefined
+  readonly tenant?: string | undefined
+  readonly key?: string | undefined
+  readonly state?: EventState | undefined
+  readonly since?: number | undefined
+  readonly until?: number | undefined
+}): EventFilter => defined<EventFilter>({ ...rest, eventId: id, tenantId: tenant, orderingKey: key })
+
 const defined = <A extends object>(fields: { readonly [K in keyof A]?: A[K] | undefined }): A =>
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as A
 
@@ -120,18 +136,13 @@ export const outbox = ({
 
       return handlers
         .handle("status", () => board.status)
+        .handle("history", () => board.history)
         .handle("stream", () =>
           Effect.as(listen, HttpServerResponse.stream(events, { contentType: "text/event-stream" }) as never)
         )
-        .handle("events", ({ urlParams: { cursor, id, key, limit, since, state, tenant, type, until } }) =>
+        .handle("events", ({ urlParams: { cursor, limit, ...filter } }) =>
           admin
-            .events(
-              defined<EventFilter>({ eventId: id, type, tenantId: tenant, orderingKey: key, state, since, until }),
-              {
-                limit: limit ?? pageSize,
-                cursor
-              }
-            )
+            .events(filterOf(filter), { limit: limit ?? pageSize, cursor })
             .pipe(Effect.catchTag("InvalidCursor", invalidCursor), reading)
         )
         .handle("event", ({ path: { eventId } }) => reading(found(eventId)))
@@ -142,7 +153,7 @@ export const outbox = ({
         )
         .handle("redrive", ({ payload: { filter, reason } }) =>
           Effect.flatMap(by(reason), (by) =>
-            admin.redrive(defined<EventFilter>(filter), by).pipe(
+            admin.redrive(filterOf(filter), by).pipe(
               inParts("the audit tells what was; ask again for the rest"),
               Effect.map((affected) => ({ affected })),
               logged("redrive", by, { filter: JSON.stringify(filter) })

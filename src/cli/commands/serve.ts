@@ -33,7 +33,6 @@ import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as FeedSettings from "../FeedSettings.js"
 import * as PumpSettings from "../../PumpSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
-import * as TelemetrySettings from "../TelemetrySettings.js"
 
 type NamedSink = Exclude<FeedSettings.SinkConfig, { readonly _tag: "nop" }>
 
@@ -168,9 +167,7 @@ export const command = Command.make(
       const sink = yield* FeedSettings.sink
       const pump = yield* PumpSettings.pump
       const keep = yield* PumpSettings.retention
-      const { metrics, metricsInterval } = yield* TelemetrySettings.telemetry
-      const listening = yield* AdminSettings.server
-      const admin = listening && { ...listening, metricsInterval: metrics ? metricsInterval : undefined }
+      const admin = yield* AdminSettings.server
       return yield* sink._tag === "nop" ? serveInert(admin) : serve(database, sink, pump, keep, admin)
     }).pipe(SettingFlags.provide(settings), endsWell)
 ).pipe(

@@ -1,0 +1,30 @@
+/** Backlog and rates of the last ten minutes. */
+import { useMemo } from "preact/hooks"
+import { Chart } from "./Chart.js"
+import type { Live } from "./live.js"
+
+export const Charts = ({ points, theme }: { readonly points: Live["points"]; readonly theme: string }) => {
+  const times = useMemo(() => points.map(({ at }) => at), [points])
+  const column = (name: "appended" | "pending" | "published") => points.map((point) => point[name])
+  return (
+    <div class="charts">
+      <Chart
+        title="Backlog"
+        unit="pending events"
+        theme={theme}
+        times={times}
+        series={[{ name: "pending", colour: "colour-1", values: column("pending") }]}
+      />
+      <Chart
+        title="Rates"
+        unit="events a second"
+        theme={theme}
+        times={times}
+        series={[
+          { name: "published", colour: "colour-2", values: column("published") },
+          { name: "appended", colour: "colour-3", dashed: true, values: column("appended") }
+        ]}
+      />
+    </div>
+  )
+}

@@ -9,6 +9,7 @@ import type * as SqlError from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import { guarded } from "./internal/guarded.js"
 import { initial } from "./internal/initial.js"
 import * as Migrator from "./internal/migrator.js"
 import * as Names from "./internal/names.js"
@@ -40,7 +41,8 @@ export interface Options {
 
 const migrations = [
   { id: 1, name: "initial", sql: initial },
-  { id: 2, name: "operating", sql: operating }
+  { id: 2, name: "operating", sql: operating },
+  { id: 3, name: "guarded", sql: guarded }
 ] as const
 
 const plan = ({ schema = "public" }: Options): Migrator.Plan => {

@@ -29,6 +29,7 @@ import {
 } from "../OutboxStore.js"
 import * as Columns from "./internal/columns.js"
 import { inLane, inLaneFrom, instant, milliseconds, parked, pending } from "./internal/columns.js"
+import * as Guarded from "./internal/guarded.js"
 import * as Names from "./internal/names.js"
 import * as Positions from "./internal/positions.js"
 import { toOutboxError } from "./internal/failure.js"
@@ -84,7 +85,7 @@ const statements = (names: Names.Names) => {
     // What most appends are. To plan and run the other one for a single row costs the server 0.2 ms more.
     insertOne: `${into} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ${unlessThere}`,
 
-    takeBack: `DELETE FROM ${outbox} WHERE event_id = ANY ($1::text[])`,
+    takeBack: `SELECT ${Guarded.takeBack(names)}($1::text[])`,
 
     // $1 starts, $2 now. In the order of (lane, id), which leaves the planner the pending rows' index alone: with the
     // statistics of a backlog that is gone it would walk the whole table by id. OFFSET 0 has EXISTS keep its order.

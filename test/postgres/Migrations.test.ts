@@ -27,7 +27,8 @@ describe("Migrations", () => {
       assert.strictEqual(yield* Migrations.current({ schema: "s" }), 0)
       assert.deepStrictEqual(yield* Migrations.run({ schema: "s" }), [
         { id: 1, name: "initial" },
-        { id: 2, name: "operating" }
+        { id: 2, name: "operating" },
+        { id: 3, name: "guarded" }
       ])
       assert.deepStrictEqual(yield* Migrations.run({ schema: "s" }), [])
       assert.strictEqual(yield* Migrations.current({ schema: "s" }), Migrations.latest.id)
@@ -50,7 +51,7 @@ describe("Migrations", () => {
         Array.from({ length: 5 }, () => Migrations.run({ schema: "s" })),
         { concurrency: "unbounded" }
       )
-      assert.deepStrictEqual(runs.map((ran) => ran.length).sort(), [0, 0, 0, 0, 2])
+      assert.deepStrictEqual(runs.map((ran) => ran.length).sort(), [0, 0, 0, 0, Migrations.latest.id])
     }).pipe(Effect.provide(layerClient))
   )
 
@@ -149,7 +150,7 @@ describe("Migrations", () => {
           const ran = yield* Migrations.run().pipe(Effect.timeout("10 seconds"))
           assert.deepStrictEqual(
             ran.map(({ id }) => id),
-            [2]
+            [2, 3]
           )
           yield* query(failed, [[1], ["no"], [1]])
           yield* query("COMMIT")

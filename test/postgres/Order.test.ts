@@ -130,22 +130,6 @@ describe("Order", () => {
     }).pipe(Effect.provide(manual))
   )
 
-  it.scopedLive("draws ids itself, whatever the client gives", () =>
-    Effect.gen(function* () {
-      const outbox = yield* Outbox.Outbox
-      const psql = yield* rawClient
-      yield* outbox.withTransaction(outbox.append(event("o1", "t1")))
-      yield* Effect.promise(() =>
-        psql.query(
-          `INSERT INTO control_events_outbox (id, event_id, event_type, tenant_id, payload_json)
-           VALUES (-5, 'p1', 'x', 't1', '{"event_id":"p1","type":"x"}')`
-        )
-      )
-      yield* Effect.flatMap(Pump.Pump, (pump) => pump.drain)
-      assert.deepStrictEqual(yield* feedIds, ["o1", "p1"])
-    }).pipe(Effect.provide(manual))
-  )
-
   it.scopedLive("survives positions that moved on while an old id was still open", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient

@@ -12,7 +12,8 @@ export class TestDatabase extends Context.Tag("test/TestDatabase")<
   { readonly url: Redacted.Redacted; readonly name: string }
 >() {}
 
-const admin = (statement: string) =>
+/** Runs a statement in the server's own database. */
+export const onServer = (statement: string) =>
   Effect.promise(async () => {
     const client = new Pg.Client({ connectionString: inject("databaseUrl") })
     await client.connect()
@@ -25,12 +26,12 @@ export const layerDatabase = Layer.scoped(
   Effect.acquireRelease(
     Effect.gen(function* () {
       const name = `controlpublish_test_${randomBytes(6).toString("hex")}`
-      yield* admin(`CREATE DATABASE ${name}`)
+      yield* onServer(`CREATE DATABASE ${name}`)
       const url = new URL(inject("databaseUrl"))
       url.pathname = `/${name}`
       return { name, url: Redacted.make(url.href) }
     }),
-    ({ name }) => admin(`DROP DATABASE ${name} WITH (FORCE)`)
+    ({ name }) => onServer(`DROP DATABASE ${name} WITH (FORCE)`)
   )
 )
 

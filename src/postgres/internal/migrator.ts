@@ -67,9 +67,14 @@ export const failed =
       cause
     })
 
-/** Runs the migrations that are missing, in one transaction, and answers them. */
+/**
+ * Runs the migrations that are missing, in one transaction, and answers them. Where none is missing it only reads: who
+ * runs the service needs no right to create anything.
+ */
 export const run = (plan: Plan): Effect.Effect<ReadonlyArray<Migration>, MigrationFailed, SqlClient.SqlClient> =>
   Effect.gen(function* () {
+    const found = yield* Effect.mapError(current(plan), failed(plan.schema))
+    if (found >= plan.migrations[plan.migrations.length - 1]!.id) return []
     const sql = (yield* SqlClient.SqlClient).withoutTransforms()
     // Only the Migrator's own table is looked up by search_path; the migrations qualify every name.
     const migrate = Migrator.make({})({

@@ -3,8 +3,11 @@ import { createHash } from "node:crypto"
 /** Quotes an identifier. */
 export const quote = (identifier: string): string => `"${identifier.replaceAll('"', '""')}"`
 
-/** Quotes a string. */
-export const literal = (value: string): string => `'${value.replaceAll("'", "''")}'`
+/** Quotes a string, in a form that means the same under every `standard_conforming_strings`. */
+export const literal = (value: string): string =>
+  value.includes("\\")
+    ? `E'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`
+    : `'${value.replaceAll("'", "''")}'`
 
 /**
  * The first key of an advisory lock: the first four bytes of SHA-256 of `controlpublish.<kind>.<schema>`, as a signed

@@ -1,0 +1,26 @@
+/**
+ * The longest values that an outbox takes, in UTF-8 bytes. The tables enforce them for rows of every origin.
+ *
+ * An id has to fit into an entry of a PostgreSQL index. The others are far above what is in use, and far below what
+ * would hurt a pump, a page of events or a broker.
+ */
+export const textBytes = {
+  event_id: 1024,
+  event_type: 1024,
+  tenant_id: 1024,
+  stack_id: 1024,
+  artifact_ref: 4096,
+  checksum: 128,
+  ordering_key: 1024,
+  traceparent: 512
+} as const
+
+/** The largest payload where the outbox was not given another limit, in bytes. */
+export const payloadBytes = 8 * 1024 * 1024
+
+/** The largest limit: a driver's string, a pump's batch and six reads at a time still fit into memory. */
+export const largestPayloadBytes = 128 * 1024 * 1024
+
+/** Why a payload is too large. */
+export const payloadReason = (bytes: number | string, limit: number | string): string =>
+  `the payload has ${bytes} bytes, the maximum is ${limit}`

@@ -11,53 +11,26 @@
 import * as CliCommand from "@effect/cli/Command"
 import * as ValidationError from "@effect/cli/ValidationError"
 import type * as CliApp from "@effect/cli/CliApp"
+import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as HashMap from "effect/HashMap"
 import * as Logger from "effect/Logger"
-import * as Append from "./commands/append.js"
-import * as Apply from "./commands/apply.js"
-import * as Audit from "./commands/audit.js"
-import * as Discard from "./commands/discard.js"
-import * as Events from "./commands/events.js"
-import * as Migrate from "./commands/migrate.js"
-import * as Park from "./commands/park.js"
-import * as Pause from "./commands/pause.js"
-import * as Prune from "./commands/prune.js"
-import * as Redrive from "./commands/redrive.js"
-import * as Resume from "./commands/resume.js"
-import * as Serve from "./commands/serve.js"
-import * as Show from "./commands/show.js"
-import * as Status from "./commands/status.js"
-import * as Tail from "./commands/tail.js"
 import { CliError } from "./internal/CliError.js"
-import { discreet, escaped, messageOf, oneLine } from "./internal/text.js"
+import { hasColors, plain } from "./internal/colors.js"
+import { entries } from "./internal/commands.js"
+import * as Help from "./internal/help.js"
+import * as Loggers from "./internal/loggers.js"
+import { discreet, messageOf, oneLine } from "./internal/text.js"
 import { version } from "../internal/version.js"
 import * as LogSettings from "./LogSettings.js"
 import * as Telemetry from "./Telemetry.js"
 
 const command = CliCommand.make("controlpublish").pipe(
   CliCommand.withDescription("A transactional outbox: append control events, and publish them once, in order per key."),
-  CliCommand.withSubcommands([
-    Serve.command,
-    Append.command,
-    Migrate.command,
-    Status.command,
-    Apply.command,
-    Tail.command,
-    Events.command,
-    Show.command,
-    Redrive.command,
-    Park.command,
-    Discard.command,
-    Prune.command,
-    Audit.command,
-    Pause.command,
-    Resume.command
-  ]),
-  // The whole story is for those who ask: --log-level debug.
+  CliCommand.withSubcommands(Arr.map(entries, ({ command }) => command)),
+  // With its stack, for those who ask: --log-level debug.
   CliCommand.transformHandler(Effect.tapErrorCause((cause) => Effect.logDebug("The command failed", cause)))
 )
 
@@ -73,26 +46,17 @@ const describe = (cause: Cause.Cause<unknown>): { readonly message: string | und
   return { message: `unexpected: ${messageOf(error)}`, exitCode: 1 }
 }
 
-/** Output for people and programs goes to stdout, and all else to stderr. */
-const escapedText = (value: unknown): unknown => (typeof value === "string" ? escaped(value) : value)
-
-/** Logs are read in terminals, and hold what others wrote into the outbox. */
-const loggers: Readonly<Record<LogSettings.LogFormat, Logger.Logger<unknown, void>>> = {
-  json: Logger.withConsoleError(Logger.map(Logger.jsonLogger, escaped)),
-  logfmt: Logger.withConsoleError(Logger.map(Logger.logfmtLogger, escaped)),
-  pretty: Logger.mapInputOptions(Logger.prettyLogger({ stderr: true }), (options: Logger.Logger.Options<unknown>) => ({
-    ...options,
-    message: Array.isArray(options.message) ? options.message.map(escapedText) : escapedText(options.message),
-    annotations: HashMap.map(options.annotations, escapedText)
-  }))
-}
+/** @effect/cli colors what it says, whoever reads it. */
+const colored = (stream: NodeJS.WriteStream, text: string): string => (hasColors(stream) ? text : plain(text))
 
 /** What @effect/cli says of a command line quotes it, and a URL with a password may have got into the wrong place. */
 const discreetConsole = Effect.consoleWith((console) =>
   Effect.succeed({
     ...console,
     error: (...args: ReadonlyArray<unknown>) =>
-      console.error(...args.map((arg) => (typeof arg === "string" ? discreet(arg) : arg)))
+      console.error(...args.map((arg) => (typeof arg === "string" ? discreet(colored(process.stderr, arg)) : arg))),
+    log: (...args: ReadonlyArray<unknown>) =>
+      console.log(...args.map((arg) => (typeof arg === "string" ? colored(process.stdout, arg) : arg)))
   })
 )
 
@@ -113,10 +77,12 @@ export const run = (argv: ReadonlyArray<string>): Effect.Effect<void, never, Cli
     const level = yield* LogSettings.logLevel
     const format = yield* LogSettings.logFormat
     const console = yield* discreetConsole
+    const help = Help.find(argv.slice(2), entries, process.stdout)
+    if (help !== undefined) return yield* Console.log(help)
     yield* CliCommand.run(command, { name: "controlpublish", version })(withDashLast(argv)).pipe(
       Effect.provide(Telemetry.layer),
       Effect.withConsole(console),
-      Effect.provide(Logger.replace(Logger.defaultLogger, loggers[format])),
+      Effect.provide(Logger.replace(Logger.defaultLogger, Loggers.make(format, level))),
       Logger.withMinimumLogLevel(level)
     )
   }).pipe(

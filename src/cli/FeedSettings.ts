@@ -102,31 +102,52 @@ const cannotApply = Setting.make({
  * @since 1.0.0
  * @category declarations
  */
+export const sinkGroup: Setting.Group = { title: "Sink", settings: [sinkName] }
+
+/**
+ * @since 1.0.0
+ * @category declarations
+ */
+export const sourceGroup: Setting.Group = { title: "Source", settings: [sourceName] }
+
+/**
+ * @since 1.0.0
+ * @category declarations
+ */
+export const nodeGroup: Setting.Group = { title: "Node", settings: [tables, cannotApply] }
+
+/**
+ * What `serve` takes.
+ *
+ * @since 1.0.0
+ * @category declarations
+ */
 export const sinkGroups: ReadonlyArray<Setting.Group> = [
-  { title: "Sink", settings: [sinkName] },
+  sinkGroup,
   FileSettings.sinkGroup,
   JetStreamSettings.feedGroup,
   JetStreamSettings.sinkGroup
 ]
 
 /**
+ * What `tail` and `apply` take.
+ *
  * @since 1.0.0
  * @category declarations
  */
 export const sourceGroups: ReadonlyArray<Setting.Group> = [
-  { title: "Source", settings: [sourceName] },
+  sourceGroup,
   FileSettings.sourceGroup,
   JetStreamSettings.feedGroup
 ]
 
 /**
+ * What `apply` takes.
+ *
  * @since 1.0.0
  * @category declarations
  */
-export const applyGroups: ReadonlyArray<Setting.Group> = [
-  { title: "Node", settings: [tables, cannotApply] },
-  FileSettings.artifactGroup
-]
+export const applyGroups: ReadonlyArray<Setting.Group> = [nodeGroup, FileSettings.artifactGroup]
 
 /**
  * Reads the sink. The settings of another sink are not looked at.

@@ -34,13 +34,13 @@ const artifactDirectory = Setting.make({
  * @since 1.0.0
  * @category declarations
  */
-export const sinkGroup: Setting.Group = { title: "Sink: file", settings: [sinkDirectory] }
+export const sinkGroup: Setting.Group = { title: "File sink", settings: [sinkDirectory] }
 
 /**
  * @since 1.0.0
  * @category declarations
  */
-export const sourceGroup: Setting.Group = { title: "Source: file", settings: [sourceDirectory] }
+export const sourceGroup: Setting.Group = { title: "File source", settings: [sourceDirectory] }
 
 /**
  * @since 1.0.0

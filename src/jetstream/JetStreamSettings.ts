@@ -115,7 +115,7 @@ export const feedGroup: Setting.Group = {
  * @category declarations
  */
 export const sinkGroup: Setting.Group = {
-  title: "Sink: jetstream",
+  title: "JetStream sink",
   settings: [subject, manageStream, minDuplicateWindow, deduplication]
 }
 

@@ -6,29 +6,23 @@
  *
  * @since 1.0.0
  */
-import * as Arr from "effect/Array"
-import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
-import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
-import * as Batch from "./internal/batch.js"
-import type { Lane } from "./Lane.js"
-import { crowd, OutboxError, OutboxStore, type Settlement } from "./OutboxStore.js"
+import * as Report from "./internal/drainReport.js"
+import * as Pass from "./internal/pumpPass.js"
+import * as Status from "./internal/pumpStatus.js"
+import { untilPublishable } from "./internal/untilPublishable.js"
+import * as Worker from "./internal/worker.js"
+import { OutboxStore } from "./OutboxStore.js"
 import { PumpConfig } from "./PumpConfig.js"
 import * as PumpMetrics from "./PumpMetrics.js"
-import type { PumpState, PumpStatus } from "./PumpStatus.js"
-import { Sink, SinkUnavailable } from "./Sink.js"
+import type { PumpStatus } from "./PumpStatus.js"
+import { Sink } from "./Sink.js"
 import { WakeUp } from "./WakeUp.js"
 
 /**
@@ -60,109 +54,27 @@ export class Pump extends Context.Tag("controlpublish/Pump")<
  * @since 1.0.0
  * @category errors
  */
-export type PumpError = SinkUnavailable | OutboxError
+export type PumpError = Report.PumpError
 
 /**
+ * What a drain did.
+ *
  * @since 1.0.0
  * @category models
  */
-export interface DrainReport {
-  /** Batches that were written back. */
-  readonly batches: number
-  readonly published: number
-  /** Attempts that failed for one event alone; it waits for its retry. */
-  readonly failed: number
-  readonly parked: number
-}
-
-const nothing: DrainReport = { batches: 0, published: 0, failed: 0, parked: 0 }
-
-const add = (self: DrainReport, that: DrainReport): DrainReport => ({
-  batches: self.batches + that.batches,
-  published: self.published + that.published,
-  failed: self.failed + that.failed,
-  parked: self.parked + that.parked
-})
-
-const isProgress = (report: DrainReport): boolean => report.published + report.failed + report.parked > 0
-
-const reportOf = (settlement: Settlement): DrainReport => ({
-  batches: 1,
-  published: settlement.published.length,
-  failed: settlement.failed.length,
-  parked: settlement.parked.length
-})
+export type DrainReport = Report.DrainReport
 
 /** How long a pump leaves lanes alone that others hold. */
 const contention = Duration.millis(50)
 
-const describe = (cause: Cause.Cause<PumpError>) => {
-  const error = Cause.squash(cause)
-  return {
-    of: error instanceof SinkUnavailable ? "sink" : error instanceof OutboxError ? "database" : "pump",
-    message: error instanceof Error ? error.message : String(error)
-  } as const
-}
-
-const initialStatus = (sink: Sink["Type"], state: PumpState): Effect.Effect<PumpStatus> =>
-  Effect.map(Clock.currentTimeMillis, (since) => ({ state, since, sink: sink.name, failures: 0, ...nothing }))
-
 const makeInert = (sink: Sink["Type"]): Effect.Effect<Pump["Type"]> =>
-  Effect.map(Effect.zipLeft(initialStatus(sink, "inert"), PumpMetrics.setState("inert")), (status) => ({
-    drain: Effect.succeed(nothing),
+  Effect.map(Status.inert(sink), (status) => ({
+    drain: Effect.succeed(Report.nothing),
     pause: Effect.void,
     resume: Effect.void,
     status: Effect.succeed(status),
     changes: Stream.make(status)
   }))
-
-const makeStatus = (sink: Sink["Type"]) =>
-  Effect.gen(function* () {
-    const ref = yield* SubscriptionRef.make(yield* initialStatus(sink, "idle"))
-    yield* Effect.zipRight(PumpMetrics.zero, PumpMetrics.setState("idle"))
-    const enter = (state: PumpState) =>
-      Effect.flatMap(SubscriptionRef.get(ref), (status) =>
-        status.state === state
-          ? Effect.void
-          : Effect.flatMap(Clock.currentTimeMillis, (since) =>
-              SubscriptionRef.update(ref, (status) => ({ ...status, state, since }))
-            ).pipe(Effect.zipRight(PumpMetrics.setState(state)))
-      )
-    // Until something was published, an outage is not over.
-    const working = Effect.flatMap(SubscriptionRef.get(ref), (status) =>
-      status.state === "unavailable" ? Effect.void : enter("publishing")
-    )
-    const settled = (report: DrainReport, now: number) =>
-      SubscriptionRef.update(ref, (status) => ({
-        ...status,
-        ...add(status, report),
-        ...(report.published > 0 ? { lastPublishedAt: now } : {})
-      })).pipe(
-        Effect.zipRight(Metric.incrementBy(PumpMetrics.published, report.published)),
-        Effect.zipRight(Metric.incrementBy(PumpMetrics.failed, report.failed)),
-        Effect.zipRight(Metric.incrementBy(PumpMetrics.parked, report.parked)),
-        Effect.zipRight(SubscriptionRef.get(ref)),
-        Effect.flatMap((status) => (status.state === "unavailable" ? enter("publishing") : Effect.void))
-      )
-    const failed = (cause: Cause.Cause<PumpError>) =>
-      Effect.gen(function* () {
-        const at = yield* Clock.currentTimeMillis
-        const before = yield* SubscriptionRef.get(ref)
-        const error = describe(cause)
-        yield* SubscriptionRef.update(ref, (status) => ({
-          ...status,
-          failures: status.failures + 1,
-          lastError: { at, ...error }
-        }))
-        yield* Metric.increment(PumpMetrics.failures[error.of])
-        // Said once an outage, and in full; its retries are said at debug level.
-        yield* before.state === "unavailable"
-          ? Effect.logDebug("The pump still cannot publish", cause)
-          : Effect.logWarning("The pump cannot publish and backs off", cause)
-        yield* enter("unavailable")
-      })
-    return { ref, enter, working, settled, failed }
-  })
 
 type Requirements = OutboxStore | WakeUp | Sink | PumpConfig
 
@@ -174,163 +86,35 @@ const makeWith = (options: {
     const sink = yield* Sink
     if (sink.inert) return yield* makeInert(sink)
 
-    const store = yield* OutboxStore
-    const wakeUp = yield* WakeUp
     const config = yield* PumpConfig
-    const status = yield* makeStatus(sink)
-    const running = yield* Effect.makeLatch(true)
-    const pausing = yield* Effect.makeLatch(false)
-    const onePass = yield* Effect.makeSemaphore(1)
-    let paused = false
-    let stopping = false
-
-    yield* Effect.addFinalizer(() => status.enter("stopped"))
-    const inFlight = yield* FiberSet.make<DrainReport, PumpError>()
-    // Batches outlive the fiber that asks for them, and see none of its context: a caller's transaction least of all.
-    const runInFlight = yield* FiberSet.runtime(inFlight)()
-    const annotated = Effect.annotateLogs({ package: "controlpublish", module: "Pump", sink: sink.name })
-
-    const publishLanes = (lanes: Arr.NonEmptyReadonlyArray<Lane>): Effect.Effect<DrainReport, PumpError> =>
-      Effect.gen(function* () {
-        const now = yield* Clock.currentTimeMillis
-        const claim = yield* store
-          .claim({
-            lanes,
-            now,
-            limit: config.batchSize,
-            maxBytes: config.batchBytes,
-            holdFor: Duration.toMillis(config.publishTimeout),
-            afterParked: config.afterParked
-          })
-          .pipe(Metric.trackDurationWith(PumpMetrics.claimDuration, Duration.toSeconds))
-        if (claim._tag !== "Claim") return nothing
-        yield* Metric.update(PumpMetrics.batchSize, claim.rows.length)
-        const settlement = yield* Batch.run(sink, config, claim.rows, now)
-        yield* Metric.trackDurationWith(claim.settle(settlement), PumpMetrics.writeBackDuration, Duration.toSeconds)
-        const report = reportOf(settlement)
-        yield* status.settled(report, settlement.now)
-        return report
-      }).pipe(Effect.scoped, Effect.interruptible, annotated)
-
-    const startBatch = (lanes: Arr.NonEmptyReadonlyArray<Lane>): Effect.Effect<Exit.Exit<DrainReport, PumpError>> =>
-      Effect.map(Fiber.await(runInFlight(publishLanes(lanes))), (exit) =>
-        // Nobody interrupts a batch but the end of the scope, and then nobody waits for this either.
-        Exit.isFailure(exit) && Cause.isInterruptedOnly(exit.cause)
-          ? Exit.fail(
-              new SinkUnavailable({ sink: sink.name, reason: "defect", message: "The sink interrupted its publish" })
-            )
-          : exit
-      )
-
-    /** A crowded lane is a batch of its own. Others share one, which costs as much for all as for one of them. */
-    const batchesOf = (lanes: ReadonlyArray<Lane>, crowded: ReadonlySet<Lane>) => {
-      const [sparse, alone] = Arr.partition(lanes, (lane) => crowded.has(lane))
-      const atATime = Math.max(1, Math.floor(config.batchSize / crowd))
-      return [...alone.map(Arr.of), ...Arr.chunksOf(sparse, atATime)]
-    }
-
-    interface Pass {
-      readonly report: DrainReport
-      readonly lanes: number
-    }
-
-    const halted = () => paused || stopping
-
-    const pass: Effect.Effect<Pass, PumpError> = Effect.gen(function* () {
-      if (halted()) return { report: nothing, lanes: 0 }
-      const probe = yield* store.probe({ now: yield* Clock.currentTimeMillis, afterParked: config.afterParked })
-      if (probe.lanes.length === 0) return { report: nothing, lanes: 0 }
-      yield* status.working
-      // Pumps that start at different lanes meet less.
-      const lanes = Array.from(yield* Random.shuffle(probe.lanes))
-      let report = nothing
-      let failure: Cause.Cause<PumpError> | undefined
-      yield* Effect.forEach(
-        batchesOf(lanes, probe.crowded),
-        (lanes) =>
-          Effect.suspend(() =>
-            halted() || failure !== undefined
-              ? Effect.void
-              : Effect.map(startBatch(lanes), (exit) => {
-                  if (Exit.isSuccess(exit)) report = add(report, exit.value)
-                  else failure = exit.cause
-                })
-          ),
-        { concurrency: config.concurrency, discard: true }
-      )
-      return failure === undefined ? { report, lanes: lanes.length } : yield* Effect.failCause(failure)
-    }).pipe(onePass.withPermits(1))
-
-    const drainFrom = (total: DrainReport): Effect.Effect<DrainReport, PumpError> =>
-      Effect.flatMap(pass, ({ report }) => (isProgress(report) ? drainFrom(add(total, report)) : Effect.succeed(total)))
-
-    const untilPublishable = Effect.gen(function* () {
-      const woken = Effect.zipRight(yield* wakeUp.arm, Metric.increment(PumpMetrics.wakeUps.notify))
-      let waitedFor: "poll" | "retry" | undefined
-      const lookAndWait = Effect.gen(function* () {
-        const now = yield* Clock.currentTimeMillis
-        const probe = yield* store.probe({ now, afterParked: config.afterParked })
-        if (probe.lanes.length > 0) {
-          if (waitedFor !== undefined) yield* Metric.increment(PumpMetrics.wakeUps[waitedFor])
-          return true
-        }
-        yield* status.enter("idle")
-        const poll = Duration.toMillis(config.pollPeriod)
-        const due = Math.max((probe.nextAttemptAt ?? Infinity) - now, 1)
-        waitedFor = due <= poll ? "retry" : "poll"
-        return yield* Effect.raceFirst(woken, pausing.await).pipe(
-          Effect.timeoutTo({ duration: Math.min(poll, due), onSuccess: () => true, onTimeout: () => false })
-        )
-      })
-      yield* Effect.repeat(lookAndWait, { until: (wanted) => wanted })
-    }).pipe(Effect.scoped)
-
-    const step: Effect.Effect<void, PumpError> = Effect.gen(function* () {
-      if (paused) {
-        yield* status.enter("paused")
-        return yield* running.await
-      }
-      const { lanes, report } = yield* pass
-      if (isProgress(report)) return
-      yield* lanes > 0 ? Effect.sleep(contention) : untilPublishable
+    const status = yield* Status.make(sink)
+    const worker = yield* Worker.make({
+      ...config,
+      become: status.become,
+      failed: status.failed,
+      rest: status.enter("idle")
     })
+    const parts: Pass.Parts = { sink, config, status, worker, store: yield* OutboxStore }
+    const wakeUp = yield* WakeUp
 
-    const loop = step.pipe(
-      Effect.sandbox,
-      Effect.tapError((cause) => status.failed(cause)),
-      Effect.retry(Schedule.andThen(config.retry, Schedule.spaced("30 seconds"))),
-      Effect.forever,
-      annotated,
-      (loop) => Effect.zipRight(Metric.increment(PumpMetrics.wakeUps.start), loop)
-    )
-    // Not in the scope, which would wait for it without a deadline: the finalizer sees to it.
-    const looping = options.scheduled ? yield* Effect.forkDaemon(Effect.interruptible(loop)) : Fiber.void
-    yield* Effect.addFinalizer(() =>
-      Effect.gen(function* () {
-        stopping = true
-        yield* status.enter("stopping")
-        yield* Effect.zip(Fiber.interrupt(looping), FiberSet.awaitEmpty(inFlight), { concurrent: true })
-      }).pipe(Effect.interruptible, Effect.timeoutOption(config.drainTimeout))
-    )
+    const step = Effect.gen(function* () {
+      const { lanes, report } = yield* Pass.pass(parts)
+      if (worker.isHalted()) return
+      yield* worker.succeeded
+      if (Report.isProgress(report)) return
+      yield* lanes > 0 ? worker.unlessHalted(Effect.sleep(contention)) : untilPublishable(parts, wakeUp)
+    })
+    if (options.scheduled) {
+      yield* Metric.increment(PumpMetrics.wakeUps.start)
+      yield* worker.start(step).pipe(Pass.annotate(sink))
+    }
 
     return {
-      drain: drainFrom(nothing),
-      pause: Effect.gen(function* () {
-        paused = true
-        yield* running.close
-        yield* pausing.open
-        yield* FiberSet.awaitEmpty(inFlight)
-        if (halted()) yield* status.enter("paused")
-      }),
-      resume: Effect.gen(function* () {
-        if (!paused) return
-        paused = false
-        yield* status.enter("idle")
-        yield* pausing.close
-        yield* running.open
-      }),
-      status: SubscriptionRef.get(status.ref),
-      changes: status.ref.changes
+      drain: worker.drain(Pass.drain(parts), Report.nothing).pipe(Pass.annotate(sink)),
+      pause: worker.pause,
+      resume: worker.resume,
+      status: status.get,
+      changes: status.changes
     }
   })
 

@@ -32,7 +32,7 @@ const known: Readonly<Record<"barrels" | "circles" | "long", ReadonlyArray<strin
   long: [
     "admin/dashboard/App.tsx",
     "cli/ServiceConfig.ts",
-    "fleet/Applier.ts",
+
     "postgres/PostgresOutboxStore.ts",
     "testing/SinkConformance.ts",
     "testing/SourceConformance.ts"

@@ -5,6 +5,7 @@
  */
 export * as Applier from "./Applier.js"
 export * as ApplierMetrics from "./ApplierMetrics.js"
+export * as ApplierStatus from "./ApplierStatus.js"
 export * as AppliedEvents from "./AppliedEvents.js"
 export * as Artifacts from "./Artifacts.js"
 export * as ArtifactStore from "./ArtifactStore.js"

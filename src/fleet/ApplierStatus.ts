@@ -1,0 +1,87 @@
+/**
+ * What an applier is doing.
+ *
+ * @since 1.0.0
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * `inert`: the source is `nop`, there is nothing to do · `applying`: at work · `idle`: nothing to apply · `halted`: an
+ * event cannot be applied, and is tried again · `unavailable`: the feed or the node's database cannot be used · `paused`
+ * · `stopping`: finishing the events in flight · `stopped`.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const ApplierState = Schema.Literal(
+  "inert",
+  "applying",
+  "idle",
+  "halted",
+  "unavailable",
+  "paused",
+  "stopping",
+  "stopped"
+)
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type ApplierState = typeof ApplierState.Type
+
+/**
+ * What became of events.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const ApplyReport = Schema.Struct({
+  applied: Schema.Number,
+  /** Deliveries of events that were applied before. */
+  skipped: Schema.Number,
+  setAside: Schema.Number
+})
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type ApplyReport = typeof ApplyReport.Type
+
+/**
+ * An applier's state and what it has counted since it started. Instants are in milliseconds since the epoch.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const ApplierStatus = Schema.Struct({
+  ...ApplyReport.fields,
+  state: ApplierState,
+  /** When the applier entered the state. */
+  since: Schema.Number,
+  /** The source's name. */
+  source: Schema.String,
+  /** The control version of the last event applied, 0 before the first. */
+  position: Schema.Number,
+  /** The newest version that is known to be in the feed. */
+  newest: Schema.Number,
+  /** Passes that ended in an error. */
+  failures: Schema.Number,
+  /** Why the last pass that failed did so. */
+  lastError: Schema.optionalWith(
+    Schema.Struct({
+      at: Schema.Number,
+      message: Schema.String,
+      /** The event that could not be applied, where it was one. */
+      version: Schema.optionalWith(Schema.Number, { exact: true })
+    }),
+    { exact: true }
+  )
+}).annotations({ identifier: "ApplierStatus" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type ApplierStatus = typeof ApplierStatus.Type

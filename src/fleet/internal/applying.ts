@@ -1,0 +1,142 @@
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import * as ControlEvent from "../../ControlEvent.js"
+import * as EventId from "../../EventId.js"
+import * as Traceparent from "../../internal/traceparent.js"
+import type { AppliedEvents, Delivery } from "../AppliedEvents.js"
+import type { ArtifactStore } from "../ArtifactStore.js"
+import type { CannotApply, HandleError, Handlers } from "../Handlers.js"
+import type { FeedEvent, Source } from "../Source.js"
+import type { Outcome } from "./applyReport.js"
+import { Halt, type ApplierError } from "./halt.js"
+import type { Status } from "./applierStatus.js"
+
+/** What events are applied with. */
+export interface Parts<R> {
+  readonly source: Source["Type"]
+  readonly applied: AppliedEvents["Type"]
+  readonly artifacts: ArtifactStore["Type"]
+  readonly handlers: Handlers<R>
+  readonly cannotApply: "halt" | "setAside"
+  readonly status: Status
+  /** Says that something was applied. */
+  readonly succeeded: Effect.Effect<void>
+}
+
+/** Artifacts that are in memory at the same time take at most so many bytes, and one artifact more. */
+const maxBytes = 8 * 1024 * 1024
+
+/** Continues the trace of the append, where somebody traces. */
+const traced =
+  (source: string, { traceparent, version }: FeedEvent, eventId: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.flatMap(Traceparent.isTraced, (isTraced) => {
+      if (!isTraced) return effect
+      const parent = traceparent === undefined ? Option.none() : Traceparent.decode(traceparent)
+      return Effect.withSpan(effect, "Applier.apply", {
+        ...Option.match(parent, { onNone: () => ({ root: true }), onSome: (parent) => ({ parent }) }),
+        kind: "consumer",
+        captureStackTrace: false,
+        attributes: {
+          "controlpublish.event_id": eventId,
+          "controlpublish.control_version": version,
+          "controlpublish.source": source
+        }
+      })
+    })
+
+const decode = ({ text, version }: FeedEvent) =>
+  ControlEvent.parse(text).pipe(
+    Either.flatMap((value) =>
+      ControlEvent.validatePublished(
+        typeof value === "object" && value !== null && !Array.isArray(value)
+          ? { ...value, control_version: version }
+          : value
+      )
+    )
+  )
+
+/** What has to be done in the transaction, with everything that can be done before it opens. */
+const prepare = <R>({ applied, artifacts, handlers, source }: Parts<R>, delivered: FeedEvent, feed: string) =>
+  Effect.gen(function* () {
+    const event = yield* decode(delivered)
+    const { artifact_ref, checksum, event_id: eventId } = event
+    const artifact =
+      artifact_ref === undefined || checksum === undefined
+        ? undefined
+        : yield* artifacts.get({ artifact_ref, checksum }).pipe(
+            // That of an event that is applied may be gone by now.
+            Effect.catchAll((error) =>
+              Effect.flatMap(applied.isApplied(eventId), (isApplied) => (isApplied ? Effect.void : error))
+            )
+          )
+    const delivery: Delivery = { eventId, version: delivered.version, feed }
+    const handled = traced(source.name, delivered, eventId)(handlers.handle({ event, artifact: artifact ?? undefined }))
+    return { delivery, handled, bytes: artifact?.length ?? 0 }
+  })
+
+const applyOne = <R>(parts: Parts<R>, delivered: FeedEvent, feed: string): Effect.Effect<Outcome, ApplierError, R> => {
+  const aside = (
+    eventId: string | undefined,
+    error: CannotApply | ControlEvent.InvalidEvent
+  ): Effect.Effect<Outcome, ApplierError> =>
+    // Without an id there is nothing to mark.
+    parts.cannotApply === "halt" || eventId === undefined || !EventId.isEventId(eventId)
+      ? Effect.fail(error)
+      : Effect.zipRight(
+          Effect.logWarning(`Event ${delivered.version} is set aside: it can never be applied here`),
+          parts.applied.setAside({ eventId, version: delivered.version, feed }, error.message)
+        )
+  return prepare(parts, delivered, feed).pipe(
+    Effect.flatMap(({ delivery, handled }) =>
+      parts.applied
+        .applyOnce(delivery, handled)
+        .pipe(Effect.catchTag("CannotApply", (error) => aside(delivery.eventId, error)))
+    ),
+    Effect.catchTag("InvalidEvent", (error) => aside(error.eventId, error))
+  )
+}
+
+const settle = <R>(
+  { source, status, succeeded }: Parts<R>,
+  events: ReadonlyArray<FeedEvent>,
+  outcomes: ReadonlyArray<Outcome>
+) =>
+  Effect.gen(function* () {
+    const { version } = events[outcomes.length - 1]!
+    yield* succeeded
+    yield* status.settled(version, outcomes)
+    yield* Effect.mapError(source.acknowledge(version), (error) => new Halt(undefined, error))
+    return outcomes
+  })
+
+/** Applies the first of the events in one transaction, as many as it can, and answers what became of them. */
+export const applySome = <R>(
+  parts: Parts<R>,
+  events: ReadonlyArray<FeedEvent>,
+  feed: string
+): Effect.Effect<ReadonlyArray<Outcome>, Halt, R> =>
+  Effect.gen(function* () {
+    const ready: Array<readonly [Delivery, Effect.Effect<void, HandleError, R>]> = []
+    for (let bytes = 0; events.length > 1 && ready.length < events.length && bytes < maxBytes;) {
+      const prepared = yield* Effect.either(prepare(parts, events[ready.length]!, feed))
+      if (Either.isLeft(prepared)) break
+      ready.push([prepared.right.delivery, prepared.right.handled])
+      bytes += prepared.right.bytes
+    }
+    if (ready.length > 1) {
+      const together = yield* Effect.either(parts.applied.applyAll(ready))
+      if (Either.isRight(together)) return yield* settle(parts, events, together.right)
+      const error = together.left
+      if (error._tag === "AppliedEventsError" && error.retryable) return yield* Effect.fail(new Halt(undefined, error))
+    }
+    // Alone it is seen which one it is, and nothing before it waits.
+    const alone = events.slice(0, Math.max(ready.length, 1))
+    return yield* Effect.forEach(alone, (event) =>
+      applyOne(parts, event, feed).pipe(
+        Effect.mapError((error) => new Halt(event, error)),
+        Effect.flatMap((outcome) => settle(parts, [event], [outcome]))
+      )
+    ).pipe(Effect.map((outcomes) => outcomes.flat()))
+  })

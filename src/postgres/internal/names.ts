@@ -9,6 +9,9 @@ export const literal = (value: string): string =>
     ? `E'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`
     : `'${value.replaceAll("'", "''")}'`
 
+/** An array of integers as PostgreSQL reads one, for statements without parameters. The driver would escape each. */
+export const integers = (values: ReadonlyArray<string | number>): string => `{${values.join()}}`
+
 /**
  * The first key of an advisory lock: the first four bytes of SHA-256 of `controlpublish.<kind>.<schema>`, as a signed
  * integer, so that two outboxes in one database do not meet.

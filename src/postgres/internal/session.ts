@@ -22,6 +22,9 @@ export interface Session {
   readonly isBroken: () => boolean
 }
 
+/** Runs something on a session that is given back after it. */
+export type WithSession = <A>(use: (session: Session) => Effect.Effect<A, OutboxError>) => Effect.Effect<A, OutboxError>
+
 /** A server that does not answer ends the transaction with the connection, which the interruption costs. */
 export const rollback = (session: Session): Effect.Effect<void> =>
   session.isBroken()

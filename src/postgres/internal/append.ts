@@ -1,0 +1,116 @@
+import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as SqlClient from "@effect/sql/SqlClient"
+import type * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import {
+  DuplicateEventId,
+  NotInTransaction,
+  type NewRow,
+  type OutboxError,
+  type OutboxStore
+} from "../../OutboxStore.js"
+import { toOutboxError } from "./failure.js"
+import * as Guarded from "./guarded.js"
+import * as Names from "./names.js"
+
+/** Rows and bytes that one INSERT takes at most. */
+const insertRows = 5_000
+const insertBytes = 16 * 1024 * 1024
+
+const appended = `event_id, event_type, tenant_id, stack_id, version, base_version, artifact_ref, checksum,
+  payload_json, ordering_key, traceparent, created_at`
+
+const statements = (names: Names.Names) => {
+  const { outbox } = names
+  const into = `INSERT INTO ${outbox} (${appended})`
+  const unlessThere = "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
+  return {
+    orderLocks: `SELECT pg_advisory_xact_lock(${names.orderLock}, bucket)
+      FROM (SELECT DISTINCT ${Names.bucketOf('key COLLATE "C"')} AS bucket FROM unnest($1::text[]) key ORDER BY 1) buckets`,
+
+    insert: `${into}
+      SELECT ${appended}
+      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
+        $9::json[], $10::text[], $11::text[], $12::timestamptz[]) WITH ORDINALITY AS new (${appended}, position)
+      ORDER BY position
+      ${unlessThere}`,
+
+    // What most appends are. To plan and run the other one for a single row costs the server 0.2 ms more.
+    insertOne: `${into} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ${unlessThere}`,
+
+    takeBack: `SELECT ${Guarded.takeBack(names)}($1::text[])`
+  }
+}
+
+/** The parameters of the INSERT: one array a column. */
+const columns = (rows: ReadonlyArray<NewRow>): ReadonlyArray<ReadonlyArray<unknown>> => [
+  rows.map(({ event }) => event.event_id),
+  rows.map(({ event }) => event.type),
+  rows.map(({ event }) => event.tenant_id),
+  rows.map(({ event }) => event.stack_id),
+  rows.map(({ event }) => event.version),
+  rows.map(({ event }) => event.base_version),
+  rows.map(({ event }) => event.artifact_ref),
+  rows.map(({ event }) => event.checksum),
+  rows.map(({ payload }) => payload),
+  rows.map(({ orderingKey }) => orderingKey),
+  rows.map(({ traceparent }) => traceparent),
+  rows.map(({ event }) => event.created_at)
+]
+
+const chunks = (rows: ReadonlyArray<NewRow>): ReadonlyArray<ReadonlyArray<NewRow>> => {
+  const result: Array<Array<NewRow>> = []
+  let bytes = 0
+  for (const row of rows) {
+    const last = result[result.length - 1]
+    bytes += row.payload.length
+    if (last === undefined || last.length >= insertRows || bytes > insertBytes) {
+      result.push([row])
+      bytes = row.payload.length
+    } else {
+      last.push(row)
+    }
+  }
+  return result
+}
+
+/** Appends rows in the transaction of the application. */
+export const make = (sql: PgClient, names: Names.Names): OutboxStore["Type"]["append"] => {
+  const text = statements(names)
+
+  const run = <Row extends object>(doing: string, statement: string, values: ReadonlyArray<unknown>) =>
+    Effect.mapError(sql.unsafe<Row>(statement, values), (error) => toOutboxError(doing)(error.cause))
+
+  const insertChunk = (rows: ReadonlyArray<NewRow>) =>
+    Effect.map(
+      rows.length === 1
+        ? run<{ event_id: string }>("append to the outbox", text.insertOne, columns(rows).flat())
+        : run<{ event_id: string }>("append to the outbox", text.insert, columns(rows)),
+      (inserted) => inserted.map((row) => row.event_id)
+    )
+
+  const insert = (rows: Arr.NonEmptyReadonlyArray<NewRow>) =>
+    Effect.gen(function* () {
+      const keys = new Set(rows.map((row) => row.orderingKey))
+      // Taken in one order, before any of them is taken by the trigger: two batches cannot wait for each other.
+      if (keys.size > 1) yield* run("lock the ordering keys", text.orderLocks, [Array.from(keys)])
+      const inserted: Array<string> = []
+      for (const chunk of chunks(rows)) {
+        const ids = yield* insertChunk(chunk)
+        for (const id of ids) inserted.push(id)
+        if (ids.length === chunk.length) continue
+        yield* run("take back an append", text.takeBack, [inserted])
+        const fresh = new Set(ids)
+        const duplicate = chunk.find(({ event }) => !fresh.delete(event.event_id))
+        return yield* new DuplicateEventId({ eventId: duplicate!.event.event_id })
+      }
+    })
+
+  return (rows) =>
+    Effect.flatMap(
+      Effect.serviceOption(SqlClient.TransactionConnection),
+      (transaction): Effect.Effect<void, NotInTransaction | DuplicateEventId | OutboxError> =>
+        Option.isNone(transaction) ? new NotInTransaction() : insert(rows)
+    )
+}

@@ -1,0 +1,99 @@
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { ClaimedRow, ClaimOptions, OutboxError, OutboxStore } from "../../OutboxStore.js"
+import * as Columns from "./columns.js"
+import { inLaneFrom, milliseconds, pending } from "./columns.js"
+import { integers } from "./names.js"
+import type * as Names from "./names.js"
+import type * as Positions from "./positions.js"
+import { publishable as publishableIn } from "./publishable.js"
+import { rollback, type Session } from "./session.js"
+import * as WriteBack from "./writeBack.js"
+
+/** How much longer than the holder allows itself the server keeps a lane for it, in milliseconds. */
+const holdMargin = 5_000
+
+interface ClaimRow extends Omit<ClaimedRow, "traceparent"> {
+  readonly traceparent: string | null
+  readonly drawn: string
+}
+
+const statements = (names: Names.Names) => {
+  const { outbox } = names
+  const drawn = `${Columns.drawn(names.sequence)}::text`
+  const publishable = publishableIn(outbox)
+  return {
+    // One round trip. Each statement takes a snapshot of its own: the rows are read after the locks were taken. No row
+    // locks, as the lanes' locks exclude other pumps; and no parameters, as the portal of a statement with parameters
+    // keeps its snapshot: so the transaction has neither an xid nor a snapshot while it waits for the sink. Sizes come
+    // from a column of their own, so that payloads beyond the limit are not read.
+    claim: ({ afterParked, holdFor, lanes, limit, maxBytes, now }: ClaimOptions, starts: ReadonlyArray<string>) => `
+      BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+      SET LOCAL idle_in_transaction_session_timeout = ${Math.ceil(holdFor) + holdMargin};
+      SELECT set_config('controlpublish.lanes_taken', coalesce(array_agg(lane) FILTER (WHERE taken), '{}')::text, true),
+          coalesce(bool_or(taken), false) AS taken
+        FROM (SELECT lane, pg_try_advisory_xact_lock(${names.laneLock}, lane) AS taken
+          FROM unnest('${integers(lanes)}'::int[]) AS lane) AS locks;
+      SELECT id::text AS id, event_id AS "eventId", ordering_key AS "orderingKey", payload_json::text AS payload,
+        traceparent, ${milliseconds("created_at")} AS "createdAt", attempt_count AS "attemptCount",
+        ${drawn} AS drawn
+      FROM (
+        SELECT *, sum(payload_bytes) OVER (ORDER BY id) - payload_bytes AS before FROM (
+          SELECT candidate.*
+          FROM unnest('${integers(lanes)}'::smallint[], '${integers(starts)}'::bigint[]) AS taken (lane, start)
+          CROSS JOIN LATERAL (
+            SELECT id, event_id, ordering_key, payload_json, payload_bytes, traceparent, created_at, attempt_count
+            FROM ${outbox} candidate
+            WHERE ${pending} AND ${inLaneFrom("taken.lane", "taken.start")}
+              AND ${publishable("candidate", String(now), afterParked)}
+            ORDER BY lane, id LIMIT ${limit}
+          ) candidate
+          WHERE taken.lane = ANY (current_setting('controlpublish.lanes_taken')::smallint[])
+          ORDER BY id LIMIT ${limit}
+        ) batch
+      ) measured
+      WHERE before < ${maxBytes}
+      ORDER BY measured.id`
+  }
+}
+
+/** Claims rows of the lanes that it can lock. */
+export const make = (
+  names: Names.Names,
+  positions: Positions.Positions,
+  session: Effect.Effect<Session, OutboxError, Scope.Scope>
+): OutboxStore["Type"]["claim"] => {
+  const text = statements(names)
+  const writeBack = WriteBack.make(names, positions)
+  return (options) =>
+    Effect.gen(function* () {
+      const connection = yield* session
+      let open = true
+      yield* Effect.addFinalizer(() => (open ? rollback(connection) : Effect.void))
+      const results = yield* connection.script(text.claim(options, options.lanes.map(positions.startOf)))
+      const [[lock], claimed] = results.slice(-2) as [[{ readonly taken: boolean }], ReadonlyArray<ClaimRow>]
+      if (!lock.taken) return { _tag: "LanesHeld" }
+      const rows = claimed.map((row): ClaimedRow => ({
+        id: row.id,
+        eventId: row.eventId,
+        orderingKey: row.orderingKey,
+        payload: row.payload,
+        traceparent: row.traceparent ?? undefined,
+        createdAt: row.createdAt,
+        attemptCount: row.attemptCount
+      }))
+      if (!Arr.isNonEmptyReadonlyArray(rows)) return { _tag: "LanesEmpty" }
+      const settle = writeBack(connection, claimed[0]!.drawn)
+      return {
+        _tag: "Claim",
+        rows,
+        settle: (settlement) =>
+          Effect.tap(settle(settlement), () =>
+            Effect.sync(() => {
+              open = false
+            })
+          )
+      }
+    })
+}

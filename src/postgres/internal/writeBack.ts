@@ -1,0 +1,66 @@
+import * as Effect from "effect/Effect"
+import type { Claim, Settlement } from "../../OutboxStore.js"
+import { instant } from "./columns.js"
+import { integers } from "./names.js"
+import type * as Names from "./names.js"
+import type * as Positions from "./positions.js"
+import type { Session } from "./session.js"
+
+/** Failed attempts that are kept of an event. */
+const keptAttempts = 20
+
+const statements = ({ attempts, outbox }: Names.Names) => ({
+  // One round trip, too. Numbers alone, which need no parameters.
+  writePublished: (published: Settlement["published"], now: number) => `
+    WITH written AS (
+      UPDATE ${outbox} SET published_control_version = result.version, published_at = ${instant(String(now))},
+        attempt_count = attempt_count + 1, last_attempt_at = ${instant(String(now))}, next_attempt_at = NULL,
+        parked_at = NULL
+      FROM unnest('${integers(published.map(({ id }) => id))}'::bigint[],
+        '${integers(published.map(({ version }) => version))}'::bigint[]) AS result (id, version)
+      WHERE ${outbox}.id = result.id
+    )
+    SELECT pg_current_xact_id()::text AS xid;
+    COMMIT`,
+
+  // $1 ids, $2 errors, $3 next attempts or NULL to park, $4 now
+  writeFailed: `
+    WITH result AS (
+      SELECT id, error, ${instant("next_attempt_at")} AS next_attempt_at
+      FROM unnest($1::bigint[], $2::text[], $3::float8[]) AS result (id, error, next_attempt_at)
+    ), written AS (
+      UPDATE ${outbox} SET last_error = result.error, attempt_count = attempt_count + 1,
+        last_attempt_at = ${instant("$4")}, next_attempt_at = result.next_attempt_at,
+        parked_at = CASE WHEN result.next_attempt_at IS NULL THEN ${instant("$4")} END
+      FROM result WHERE ${outbox}.id = result.id
+    ), forgotten AS (
+      DELETE FROM ${attempts} USING result
+      WHERE ${attempts}.outbox_id = result.id AND ${attempts}.id < (SELECT kept.id FROM ${attempts} kept
+        WHERE kept.outbox_id = result.id ORDER BY kept.id DESC OFFSET ${keptAttempts - 2} LIMIT 1)
+    )
+    INSERT INTO ${attempts} (outbox_id, at, error, next_attempt_at)
+    SELECT id, ${instant("$4")}, error, next_attempt_at FROM result`
+})
+
+/** Writes the outcomes of a claim's rows, and ends its transaction. `drawn` is the last id that the claim saw drawn. */
+export const make = (names: Names.Names, positions: Positions.Positions) => {
+  const text = statements(names)
+  return (session: Session, drawn: string): Claim["settle"] =>
+    Effect.fnUntraced(function* ({ failed, now, parked, published }) {
+      const unpublished = [...failed, ...parked.map((row) => ({ ...row, nextAttemptAt: null }))]
+      if (unpublished.length > 0) {
+        yield* session.query(text.writeFailed, [
+          unpublished.map((row) => row.id),
+          unpublished.map((row) => row.error),
+          unpublished.map((row) => row.nextAttemptAt),
+          now
+        ])
+      }
+      if (published.length === 0) {
+        yield* session.query("COMMIT")
+        return
+      }
+      const [[row]] = (yield* session.script(text.writePublished(published, now))) as [[{ readonly xid: string }]]
+      positions.fence(BigInt(drawn), BigInt(row.xid))
+    })
+}

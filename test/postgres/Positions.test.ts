@@ -21,4 +21,27 @@ describe("Positions", () => {
     positions.advance({ ...nothing, drawn: 1n, xmin: 9n }, 0)
     assert.strictEqual(positions.startOf(0), "1")
   })
+
+  it("do not move by an older snapshot that is answered after the one that decided", () => {
+    const positions = Positions.make()
+    positions.advance({ ...nothing, drawn: 0n, xmin: 1n }, 0)
+    positions.fence(8n, 20n)
+    // Row 5 is open in transaction 10 when the older snapshot is taken, and committed before the newer one.
+    const older = { drawn: 8n, xmin: 10n, heads: new Map([[0, 8n]]) }
+    const newer = { drawn: 8n, xmin: 20n, heads: new Map([[0, 5n]]) }
+    positions.advance(newer, 0)
+    positions.advance(older, 0)
+    assert.strictEqual(positions.startOf(0), "5")
+    assert.strictEqual(positions.startOf(1), "9")
+  })
+
+  it("do not move by an older snapshot when the newer one came at the time to forget", () => {
+    const positions = Positions.make()
+    positions.fence(8n, 20n)
+    positions.advance({ drawn: 8n, xmin: 20n, heads: new Map([[0, 5n]]) }, 30_000)
+    positions.advance({ drawn: 8n, xmin: 10n, heads: new Map() }, 30_001)
+    assert.strictEqual(positions.startOf(0), "0")
+    positions.advance({ drawn: 8n, xmin: 20n, heads: new Map([[0, 5n]]) }, 30_002)
+    assert.strictEqual(positions.startOf(0), "5")
+  })
 })

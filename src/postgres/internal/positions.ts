@@ -41,11 +41,15 @@ const zeros = (): Array<bigint> => Array.from({ length: Lane.count }, () => 0n)
 export const make = (): Positions => {
   let starts = zeros()
   let decided = 0n
+  // The xid that a snapshot's xmin has to reach to show every row up to `decided`. Answers can come out of order: an
+  // older snapshot does not show a row that was committed since, although a newer one has decided its id.
+  let decidedBy = 0n
   let fence: { readonly drawn: bigint; readonly xid: bigint } | undefined
   let forgottenAt = 0
   const clear = () => {
     starts = zeros()
     decided = 0n
+    decidedBy = 0n
     fence = undefined
   }
   return {
@@ -60,6 +64,7 @@ export const make = (): Positions => {
       if (drawn < decided || (fence !== undefined && drawn < fence.drawn)) clear()
       if (fence !== undefined && xmin >= fence.xid) {
         decided = fence.drawn
+        decidedBy = fence.xid
         fence = undefined
       }
       // Clocks go backwards, too.
@@ -68,6 +73,7 @@ export const make = (): Positions => {
         starts = zeros()
         return
       }
+      if (xmin < decidedBy) return
       starts = starts.map((start, lane) => {
         const head = heads.get(lane)
         const next = head === undefined || head > decided ? decided + 1n : head

@@ -19,80 +19,34 @@
  * @since 1.0.0
  */
 import * as Chunk from "effect/Chunk"
-import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
-import * as FiberRef from "effect/FiberRef"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as ControlEvent from "../ControlEvent.js"
-import * as ControlVersion from "../ControlVersion.js"
-import { Source, SourceError, type FeedEvent, type Position } from "../fleet/Source.js"
+import { check } from "./internal/broken.js"
+import {
+  expectEvents,
+  expectFailure,
+  expectReason,
+  follow,
+  ids,
+  inTime,
+  last,
+  patienceForInterruption,
+  read
+} from "./internal/sourceExpectations.js"
+import { law, type Appended, type Harness, type Hook, type Law } from "./internal/sourceHarness.js"
 
-/**
- * How the laws get at a source. A `Feed` is whatever names one feed: a directory, a stream, a built context.
- *
- * @since 1.0.0
- * @category models
- */
-export interface Harness<Feed> {
-  /** A feed with nothing in it, of the law's own. */
-  readonly empty: Effect.Effect<Feed, unknown, Scope.Scope>
-  /** The source on a feed. Built again on the same feed it is that source after a restart. */
-  readonly layer: (feed: Feed) => Layer.Layer<Source, unknown>
-  /** Appends events, given as JSON text without a control version, in this order, and answers their versions. */
-  readonly append: (feed: Feed, texts: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<number>, unknown>
-  /** Removes the events up to a version from the feed, as its retention does, where readers have to be told. */
-  readonly removeUpTo?: (feed: Feed, version: Position) => Effect.Effect<void, unknown>
-  /** Puts an empty feed in the place of this one: its versions begin again. */
-  readonly replace?: (feed: Feed) => Effect.Effect<void, unknown>
-  /** Puts something into the feed that is no event. */
-  readonly spoil?: (feed: Feed) => Effect.Effect<void, unknown>
-  /** Makes the feed unreachable until the scope closes. */
-  readonly sever?: (feed: Feed) => Effect.Effect<void, unknown, Scope.Scope>
-  /** How long the source may take for what it has to do at once. Default 20 seconds. */
-  readonly patience?: Duration.DurationInput
-}
-
-/**
- * What a harness may leave out, and laws may need.
- *
- * @since 1.0.0
- * @category models
- */
-export type Hook = "removeUpTo" | "replace" | "spoil" | "sever"
-
-/**
- * @since 1.0.0
- * @category models
- */
-export interface Law {
-  readonly name: string
-  /** The hooks without which the law cannot be checked. */
-  readonly needs: ReadonlyArray<Hook>
-  /** Checks the law on a feed of its own. Fails as well where the harness lacks a hook that the law needs. */
-  readonly run: <Feed>(harness: Harness<Feed>) => Effect.Effect<void, ConformanceFailure>
-}
-
-/**
- * The source broke a law, or the harness failed (`cause`).
- *
- * @since 1.0.0
- * @category errors
- */
-export class ConformanceFailure extends Schema.TaggedError<ConformanceFailure>(
-  "controlpublish/SourceConformanceFailure"
-)("ConformanceFailure", {
-  law: Schema.String,
-  message: Schema.String,
-  cause: Schema.optionalWith(Schema.Defect, { exact: true })
-}) {}
+export {
+  /** @since 1.0.0 */
+  ConformanceFailure,
+  /** @since 1.0.0 */
+  type Harness,
+  /** @since 1.0.0 */
+  type Hook,
+  /** @since 1.0.0 */
+  type Law
+} from "./internal/sourceHarness.js"
 
 /**
  * Gives the harness its type.
@@ -110,158 +64,6 @@ export const harness = <Feed>(options: Harness<Feed>): Harness<Feed> => options
  */
 export const missingHooks = <Feed>(law: Law, harness: Harness<Feed>): ReadonlyArray<Hook> =>
   law.needs.filter((hook) => harness[hook] === undefined)
-
-// -----------------------------------------------------------------------------
-// internal
-// -----------------------------------------------------------------------------
-
-type Subject = {
-  /** Builds the source, uses it and closes it: a second session is a restart. */
-  readonly session: <A, E>(
-    use: (source: Source["Type"]) => Effect.Effect<A, E, Scope.Scope>
-  ) => Effect.Effect<A, unknown>
-  /** Appends events with these ids. */
-  readonly append: (ids: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Appended>, unknown>
-  readonly appendTexts: (texts: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Appended>, unknown>
-  readonly removeUpTo: (version: Position) => Effect.Effect<void, unknown>
-  readonly replace: Effect.Effect<void, unknown>
-  readonly spoil: Effect.Effect<void, unknown>
-  /** Runs an effect while the feed cannot be reached. */
-  readonly severed: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, unknown>
-}
-
-interface Appended {
-  readonly version: number
-  readonly text: string
-}
-
-class Broken {
-  constructor(readonly message: string) {}
-}
-
-const check = (condition: boolean, message: () => string): Effect.Effect<void, Broken> =>
-  condition ? Effect.void : Effect.fail(new Broken(message()))
-
-const missing = (hook: Hook) => Effect.fail(new Broken(`The harness has no hook "${hook}"`))
-
-const law = (
-  name: string,
-  needs: ReadonlyArray<Hook>,
-  body: (subject: Subject) => Effect.Effect<void, unknown>
-): Law => ({
-  name,
-  needs,
-  run: (harness) =>
-    Effect.gen(function* () {
-      const feed = yield* harness.empty
-      const appendTexts = (texts: ReadonlyArray<string>) =>
-        Effect.map(harness.append(feed, texts), (versions) =>
-          texts.map((text, index) => ({ text, version: versions[index]! }))
-        )
-      yield* body({
-        session: (use) =>
-          Effect.flatMap(Source, use).pipe(Effect.scoped, Effect.provide(Layer.fresh(harness.layer(feed)))),
-        appendTexts,
-        append: (ids) => appendTexts(ids.map(textOf)),
-        removeUpTo: (version) => harness.removeUpTo?.(feed, version) ?? missing("removeUpTo"),
-        replace: harness.replace?.(feed) ?? missing("replace"),
-        spoil: harness.spoil?.(feed) ?? missing("spoil"),
-        severed: (effect) => Effect.scoped(Effect.zipRight(harness.sever?.(feed) ?? missing("sever"), effect))
-      })
-    }).pipe(
-      Effect.scoped,
-      // Sources work in real time, also in tests that have stopped the clock.
-      Effect.withClock(Clock.make()),
-      Effect.locally(patience, harness.patience ?? "20 seconds"),
-      Effect.mapError((error) =>
-        error instanceof Broken
-          ? new ConformanceFailure({ law: name, message: error.message })
-          : new ConformanceFailure({ law: name, message: "The source or its harness failed", cause: error })
-      )
-    )
-})
-
-const textOf = (id: string) => JSON.stringify({ event_id: id, type: "conformance.checked" })
-
-const ids = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => `e${from + n}`)
-
-/** How long a source may take for what it has to do at once. */
-const patience = FiberRef.unsafeMake<Duration.DurationInput>("20 seconds")
-
-/** How long a source may take to let go of a reader. */
-const patienceForInterruption = "5 seconds"
-
-const inTime = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>, limit?: Duration.DurationInput) =>
-  Effect.flatMap(FiberRef.get(patience), (patience) =>
-    Effect.timeoutFail(effect, {
-      duration: limit ?? patience,
-      onTimeout: () => new Broken(`Expected ${what} within ${Duration.format(limit ?? patience)}`)
-    })
-  )
-
-/** Reads so many events. */
-const read = (source: Source["Type"], after: Position, count: number) =>
-  source
-    .events(after)
-    .pipe(Stream.take(count), Stream.runCollect, Effect.map(Chunk.toReadonlyArray), (events) =>
-      inTime(`${count} events after ${after}`, events)
-    )
-
-const describe = (events: ReadonlyArray<{ readonly version: number; readonly text: string }>): string =>
-  events.map(({ text, version }) => `${version} ${/"event_id":"([^"]*)"/.exec(text)?.[1] ?? ""}`).join(", ")
-
-const isText = (found: string, { text, version }: Appended): boolean =>
-  found === text || found === ControlEvent.withControlVersion(text, ControlVersion.make(version))
-
-const expectEvents = (
-  found: ReadonlyArray<FeedEvent>,
-  expected: ReadonlyArray<Appended>
-): Effect.Effect<void, Broken> =>
-  check(
-    found.length === expected.length &&
-      found.every(({ text, version }, index) => {
-        const appended = expected[index]!
-        return version === appended.version && isText(text, appended)
-      }),
-    () => `Expected [${describe(expected)}], got [${describe(found)}]`
-  )
-
-/** Reads until it fails, which it has to. */
-const failureOf = (source: Source["Type"], after: Position): Effect.Effect<SourceError, Broken> =>
-  inTime("a SourceError", Effect.either(Stream.runDrain(source.events(after)))).pipe(
-    Effect.flatMap((result) =>
-      Either.isLeft(result) ? Effect.succeed(result.left) : Effect.fail(new Broken("Expected a SourceError, it ended"))
-    )
-  )
-
-const expectReason = (error: SourceError, reason: SourceError["reason"]) =>
-  check(
-    error instanceof SourceError && error.reason === reason && error.message !== "",
-    () => `Expected a SourceError of the reason "${reason}", got ${String(error)}`
-  )
-
-const expectFailure = (source: Source["Type"], after: Position, reason: SourceError["reason"]) =>
-  Effect.flatMap(failureOf(source, after), (error) => expectReason(error, reason))
-
-/** Reads on in the background, and lets the first events be awaited. */
-const follow = (source: Source["Type"], after: Position, first: number) =>
-  Effect.gen(function* () {
-    const events: Array<FeedEvent> = []
-    const reached = yield* Deferred.make<void>()
-    const fiber = yield* source.events(after).pipe(
-      Stream.runForEach((event) =>
-        Effect.suspend(() => {
-          events.push(event)
-          return events.length === first ? Deferred.succeed(reached, undefined) : Effect.void
-        })
-      ),
-      Effect.forkScoped
-    )
-    yield* inTime(`${first} events after ${after}`, Effect.raceFirst(Deferred.await(reached), Fiber.join(fiber)))
-    return { events, fiber }
-  })
-
-const last = (events: ReadonlyArray<Appended>): number => events[events.length - 1]?.version ?? 0
 
 /**
  * Every law, in the order of `Source`'s promises.

@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Migrator from "./internal/migrator.js"
 import * as Names from "./internal/names.js"
 import { initial } from "./internal/fleetInitial.js"
+import { markFeed } from "./internal/fleetMarkFeed.js"
 
 /**
  * @since 1.0.0
@@ -24,7 +25,10 @@ const plan = ({ schema = "public" }: Options): Migrator.Plan => ({
   schema,
   table: "controlpublish_fleet_migrations",
   lock: [Names.make(schema).orderLock, -3],
-  migrations: [{ id: 1, name: "initial", sql: initial(schema) }]
+  migrations: [
+    { id: 1, name: "initial", sql: initial(schema) },
+    { id: 2, name: "mark_feed", sql: markFeed(schema) }
+  ]
 })
 
 /**

@@ -39,9 +39,14 @@ const statements = (schema: string) => {
     mark: `
       WITH moved AS (
         UPDATE ${position} SET feed = $4, control_version = greatest(control_version, $5) RETURNING true
+      ), moved_marks AS (
+        -- A copy in another feed: from now on the mark is as old as the copy.
+        UPDATE ${events} mark SET feed = $4, control_version = version
+        FROM moved, unnest($1::text[], $2::bigint[]) AS delivered (id, version)
+        WHERE mark.event_id = id AND mark.feed IS DISTINCT FROM $4
       ), mark AS (
-        INSERT INTO ${events} (event_id, control_version, applied_at, set_aside)
-        SELECT id, version, to_timestamp($3::float8 / 1000), $6
+        INSERT INTO ${events} (event_id, feed, control_version, applied_at, set_aside)
+        SELECT id, $4, version, to_timestamp($3::float8 / 1000), $6
         FROM moved, unnest($1::text[], $2::bigint[]) AS delivered (id, version)
         ON CONFLICT (event_id) DO NOTHING RETURNING event_id
       )
@@ -51,10 +56,15 @@ const statements = (schema: string) => {
         ${milliseconds("applied_at")} AS at
       FROM ${events} WHERE set_aside IS NOT NULL ORDER BY applied_at DESC LIMIT $1`,
 
-    // $1 feed, $2 position. Marks of another feed say nothing of this one's events.
+    // Whoever writes marks locks the position before them: the one order that everybody keeps.
+    lockPosition: `SELECT FROM ${position} FOR NO KEY UPDATE`,
+
+    // $1 feed, $2 position. A mark of another feed says nothing about this feed's events. A mark without a feed is older
+    // than the column: it belongs to the feed that the position is in.
     forget: `
       DELETE FROM ${events}
-      WHERE control_version > $2 OR control_version IS NULL OR (SELECT feed NOT IN ('', $1) FROM ${position})`,
+      WHERE control_version > $2 OR control_version IS NULL
+        OR coalesce(feed, (SELECT feed FROM ${position})) NOT IN ('', $1)`,
 
     // $1 event ids, $2 now
     markPending: `
@@ -66,20 +76,23 @@ const statements = (schema: string) => {
     // $1 feed, $2 position
     seek: `
       UPDATE ${position} SET feed = $1, control_version = $2,
-        marked_after = CASE WHEN $2 > control_version THEN $2 ELSE marked_after END
+        marked_after = CASE WHEN $2 > control_version OR feed NOT IN ('', $1) THEN $2 ELSE marked_after END
       WHERE marked_after <= $2 AND (marked_after = 0 OR feed = $1)
       RETURNING true`,
 
     markedAfter: `SELECT marked_after::float8 AS "markedAfter" FROM ${position}`,
 
-    // $1 keep, $2 the instant that what goes is older than, $3 limit
+    // $1 keep, $2 the instant that pruned marks are older than, $3 limit. The position's version compares with the marks
+    // of its own feed alone. The position is locked first, as by whoever applies.
     prune: `
-      WITH gone AS (
+      WITH held AS (
+        SELECT feed, control_version FROM ${position} FOR NO KEY UPDATE
+      ), gone AS (
         DELETE FROM ${events} WHERE event_id IN (
-          SELECT event_id FROM ${events}
-          WHERE control_version <= (SELECT control_version FROM ${position}) - $1
-            AND applied_at < to_timestamp($2::float8 / 1000) AND set_aside IS NULL
-          ORDER BY control_version LIMIT $3
+          SELECT mark.event_id FROM held, ${events} mark
+          WHERE mark.feed = held.feed AND mark.control_version <= held.control_version - $1
+            AND mark.applied_at < to_timestamp($2::float8 / 1000) AND mark.set_aside IS NULL
+          ORDER BY mark.control_version LIMIT $3
         )
         RETURNING control_version
       ), noted AS (
@@ -177,6 +190,7 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
       start: ({ feed, pending = [], position }, effect) =>
         inTransaction(
           Effect.gen(function* () {
+            yield* run("lock the position", text.lockPosition)
             const started = yield* effect
             const now = yield* Clock.currentTimeMillis
             yield* run("remove marks", text.forget, [feed, position])

@@ -13,6 +13,8 @@ import * as Layer from "effect/Layer"
 import { AppliedEvents, MarksPruned, type Aside, type Cursor, type Delivery } from "../fleet/AppliedEvents.js"
 
 interface Mark {
+  /** The feed that the version belongs to. */
+  readonly feed: string | undefined
   /** `undefined` for what a snapshot held before the feed did. */
   readonly version: number | undefined
   readonly at: number
@@ -35,14 +37,18 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
 
   const mark = (event: Delivery, setAside: string | undefined) =>
     Effect.map(Clock.currentTimeMillis, (at) => {
-      marks.set(event.eventId, { version: event.version, at, setAside })
+      marks.set(event.eventId, { feed: event.feed, version: event.version, at, setAside })
       move(event)
     })
 
   const unlessMarked = <A, E, R>(event: Delivery, effect: Effect.Effect<A, E, R>) =>
     one.withPermits(1)(
       Effect.suspend((): Effect.Effect<A | "skipped", E, R> => {
-        if (!marks.has(event.eventId)) return effect
+        const known = marks.get(event.eventId)
+        if (known === undefined) return effect
+        // A copy in another feed: from now on the mark is as old as the copy.
+        const { feed, version } = event
+        if (known.feed !== feed) marks.set(event.eventId, { ...known, feed, version })
         move(event)
         return Effect.succeed("skipped")
       })
@@ -71,12 +77,11 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
       one.withPermits(1)(
         Effect.tap(effect, () =>
           Effect.map(Clock.currentTimeMillis, (at) => {
-            const isOther = cursor.feed !== "" && cursor.feed !== feed
-            for (const [eventId, { version }] of marks) {
-              if (isOther || version === undefined || version > position) marks.delete(eventId)
+            for (const [eventId, mark] of marks) {
+              if (mark.feed !== feed || mark.version === undefined || mark.version > position) marks.delete(eventId)
             }
             for (const eventId of pending) {
-              if (!marks.has(eventId)) marks.set(eventId, { version: undefined, at, setAside: undefined })
+              if (!marks.has(eventId)) marks.set(eventId, { feed: undefined, version: undefined, at, setAside: undefined })
             }
             cursor = { feed, position }
             markedAfter = position
@@ -89,7 +94,8 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
           if (position < markedAfter || (markedAfter > 0 && feed !== cursor.feed)) {
             return new MarksPruned({ position, markedAfter })
           }
-          if (position > cursor.position) markedAfter = position
+          const isOther = cursor.feed !== "" && cursor.feed !== feed
+          if (isOther || position > cursor.position) markedAfter = position
           cursor = { feed, position }
           return Effect.void
         })
@@ -98,8 +104,8 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
       Effect.map(Clock.currentTimeMillis, (now) => {
         const before = now - Duration.toMillis(olderThan)
         const pruned = Array.from(marks, ([eventId, mark]) => ({ eventId, ...mark, version: mark.version ?? Infinity }))
-          .filter(({ at, setAside, version }) => {
-            return setAside === undefined && version <= cursor.position - keep && at < before
+          .filter(({ at, feed, setAside, version }) => {
+            return feed === cursor.feed && setAside === undefined && version <= cursor.position - keep && at < before
           })
           .sort((one, other) => one.version - other.version)
           .slice(0, limit)

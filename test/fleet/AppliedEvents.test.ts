@@ -167,6 +167,32 @@ const laws = (
       assert.strictEqual((yield* Effect.flip(applied.seek({ feed: "else", position: first + 10 })))._tag, "MarksPruned")
     }))
 
+  test("keep the marks of a former feed from being pruned by the new feed's versions", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* applied.start({ feed: `A-${first}`, position: 0 }, Effect.void)
+      let runs = 0
+      const comes = (id: string, version: number, feed: string) =>
+        applied.applyOnce(
+          delivery(`${id}-${first}`, version, `${feed}-${first}`),
+          Effect.sync(() => runs++)
+        )
+      for (let n = 1; n <= 3; n++) yield* comes(`x${n}`, n, "A")
+      yield* applied.seek({ feed: `B-${first}`, position: 0 })
+      for (let n = 1; n <= 6; n++) yield* comes(`y${n}`, n, "B")
+      assert.strictEqual(yield* comes("x1", 7, "B"), "skipped")
+      yield* Effect.sleep("20 millis")
+      yield* applied.prune({ keep: 3, olderThan: "10 millis" })
+      assert.isFalse(yield* applied.isApplied(EventId.make(`y4-${first}`)), "a mark of this feed is pruned")
+      // The events of the former feed come again late.
+      for (let n = 1; n <= 3; n++) assert.strictEqual(yield* comes(`x${n}`, 7 + n, "B"), "skipped", `x${n}`)
+      assert.strictEqual(runs, 9)
+      yield* comes("z", 50, "B")
+      yield* applied.prune({ keep: 0, olderThan: "10 millis" })
+      assert.isFalse(yield* applied.isApplied(EventId.make(`x2-${first}`)), "its copy in this feed lies far behind")
+      yield* applied.start({ feed: "feed", position: first }, Effect.void)
+    }))
+
   test("prune marks that are far and long behind, and no others", (first) =>
     Effect.gen(function* () {
       const applied = yield* AppliedEvents.AppliedEvents
@@ -291,6 +317,33 @@ layer(postgres, { excludeTestServices: true, timeout: "60 seconds" })("AppliedEv
       const again = applied.applyOnce(delivery("k-1", first), Effect.void)
       assert.strictEqual(yield* Effect.retry(again, { times: 5, while: ({ retryable }) => retryable }), "applied")
     }).pipe(Effect.scoped)
+  )
+
+  it.effect("prunes while others apply what is pruned, without a deadlock", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const applied = yield* AppliedEvents.AppliedEvents
+      first += 1_000
+      const old = delivery("dead-1", first)
+      yield* applied.applyOnce(old, Effect.void)
+      yield* applied.applyOnce(delivery("dead-2", first + 1), Effect.void)
+      yield* Effect.sleep("20 millis")
+      // The applier holds the position, prune comes, and then the applier touches the mark.
+      const held = yield* Deferred.make<void>()
+      const applier = yield* Effect.fork(
+        applied.applyOnce(
+          delivery("dead-3", first + 2),
+          Deferred.succeed(held, undefined).pipe(
+            Effect.zipRight(Effect.sleep("300 millis")),
+            Effect.zipRight(sql`UPDATE node.applied_events SET applied_at = applied_at WHERE event_id = 'dead-1'`)
+          )
+        )
+      )
+      yield* Deferred.await(held)
+      const pruned = yield* Effect.fork(applied.prune({ keep: 1, olderThan: "10 millis" }))
+      assert.strictEqual(yield* Fiber.join(applier), "applied")
+      assert.isAtLeast(yield* Fiber.join(pruned), 1)
+    })
   )
 
   it.effect("migrates once, and prints SQL that makes the same tables", () =>

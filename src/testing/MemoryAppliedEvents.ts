@@ -81,7 +81,8 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
               if (mark.feed !== feed || mark.version === undefined || mark.version > position) marks.delete(eventId)
             }
             for (const eventId of pending) {
-              if (!marks.has(eventId)) marks.set(eventId, { feed: undefined, version: undefined, at, setAside: undefined })
+              if (!marks.has(eventId))
+                marks.set(eventId, { feed: undefined, version: undefined, at, setAside: undefined })
             }
             cursor = { feed, position }
             markedAfter = position

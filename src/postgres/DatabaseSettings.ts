@@ -17,6 +17,8 @@ import * as DatabaseUrl from "./internal/databaseUrl.js"
 export interface Database {
   /** Absent where no database is named. */
   readonly url: Redacted.Redacted | undefined
+  /** For the connection that listens for appends, where `url` leads through a pooler. */
+  readonly directUrl?: Redacted.Redacted | undefined
   /** The PostgreSQL schema that holds the tables of this package. */
   readonly schema: string
 }
@@ -27,6 +29,16 @@ const databaseUrl = Setting.make({
   secret: true,
   description: "The PostgreSQL to use, postgres://user:password@host:port/database",
   defaultText: "an embedded PostgreSQL, its data in .controlpublish/",
+  parse: DatabaseUrl.parse
+})
+
+const databaseDirectUrl = Setting.make({
+  env: "DATABASE_DIRECT_URL",
+  flag: "database-direct-url",
+  secret: true,
+  description:
+    "A URL past the pooler for the connection that listens for appends, where DATABASE_URL leads through one",
+  defaultText: "DATABASE_URL",
   parse: DatabaseUrl.parse
 })
 
@@ -45,7 +57,7 @@ const databaseSchema = Setting.make({
  * @since 1.0.0
  * @category declarations
  */
-export const group: Setting.Group = { title: "Database", settings: [databaseUrl, databaseSchema] }
+export const group: Setting.Group = { title: "Database", settings: [databaseUrl, databaseDirectUrl, databaseSchema] }
 
 /**
  * Reads the schema alone, for what needs no database.
@@ -63,6 +75,7 @@ export const schema: Effect.Effect<string, Setting.InvalidSetting> = Setting.rea
  */
 export const database: Effect.Effect<Database, Setting.InvalidSetting> = Effect.all({
   url: Setting.read(databaseUrl),
+  directUrl: Setting.read(databaseDirectUrl),
   schema
 })
 

@@ -7,6 +7,7 @@ import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
 import { OutboxStore } from "../OutboxStore.js"
 import { WakeUp } from "../WakeUp.js"
 import * as Names from "./internal/names.js"
@@ -20,14 +21,19 @@ import * as PostgresWakeUp from "./PostgresWakeUp.js"
 export interface Options {
   /** The PostgreSQL schema that holds the outbox. Default `public`. */
   readonly schema?: string | undefined
+  /**
+   * A URL for the connection that listens for appends, where the `PgClient` leads through a pooler. Default: the URL of
+   * the `PgClient`.
+   */
+  readonly directUrl?: Redacted.Redacted | undefined
 }
 
 /**
  * The store and the wake-up for the database of the `PgClient`. The tables have to be there: see `Migrations`.
  *
  * Appends join the transactions of that client. The pump's work runs on connections of its own, opened when they are
- * needed with the same settings. LISTEN and the session lock of the wake-up do not pass a pooler in transaction mode:
- * behind one, provide `WakeUp.layerNone` over this layer.
+ * needed with the same settings. The connection that listens notices a pooler: it logs one warning, keeps no session
+ * state, and the pump polls. Give a `directUrl` to keep the wake-up there.
  *
  * @since 1.0.0
  * @category layers
@@ -37,7 +43,7 @@ export const layer = (options: Options = {}): Layer.Layer<OutboxStore | WakeUp, 
     Effect.gen(function* () {
       const names = Names.make(options.schema ?? "public")
       const store = yield* PostgresOutboxStore.make(names)
-      const wakeUp = yield* PostgresWakeUp.make(names)
+      const wakeUp = yield* PostgresWakeUp.make(names, options.directUrl)
       return Context.make(OutboxStore, store).pipe(Context.add(WakeUp, wakeUp))
     })
   )

@@ -128,7 +128,7 @@ const serve = (
   // The feed comes first: one that cannot be used is told of before a database is started. What is built last is
   // closed first: the pump finishes its publishes while the feed and the database are still there.
   const working = Layer.merge(
-    Pump.layer.pipe(Layer.provide(Postgres.layer({ schema })), Layer.provide(PumpConfig.layer(pump))),
+    Pump.layer.pipe(Layer.provide(Postgres.layer(database)), Layer.provide(PumpConfig.layer(pump))),
     Layer.provide(Retention.layer({ keep }), outbox)
   ).pipe(Layer.provide(migrated), Layer.provideMerge(sinkLayer(sink)))
   const same = Database.isEmbedded(database) ? "in this directory" : "with the same DATABASE_URL"

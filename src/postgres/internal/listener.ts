@@ -1,4 +1,5 @@
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -17,6 +18,12 @@ export interface Listener extends Pick<Session, "query" | "script"> {
   readonly send: (text: string) => Effect.Effect<void>
 }
 
+/**
+ * The connection leads through a pooler: the server's process is another one than the connection was told at its start.
+ * What a session keeps, as LISTEN and session locks, can stay behind on a connection that somebody else uses next.
+ */
+export class Pooled extends Data.TaggedError("Pooled")<{ readonly serverPid: number | undefined }> {}
+
 /** Milliseconds until a listening connection that does not answer is given up. */
 const silence = 5_000
 
@@ -27,11 +34,14 @@ interface Connection {
   readonly onLost: () => void
 }
 
+/** The process that the server named when the connection was made, which the driver keeps for cancelling. */
+const processId = (client: Pg.Client): unknown => ("processID" in client ? client.processID : undefined)
+
 const open = (
   config: PgClientConfig,
   names: Names,
   onNotification: () => void
-): Effect.Effect<Connection, OutboxError> =>
+): Effect.Effect<Connection, OutboxError | Pooled> =>
   Effect.tryPromise({
     try: async () => {
       const client = new Pg.Client({ ...connectionOptions(config), query_timeout: silence })
@@ -46,6 +56,9 @@ const open = (
       client.on("notification", onNotification)
       try {
         await client.connect()
+        const { rows } = await client.query<{ readonly pid: number }>("SELECT pg_backend_pid() AS pid")
+        const serverPid = rows[0]?.pid
+        if (serverPid !== processId(client)) throw new Pooled({ serverPid })
         await client.query(`LISTEN ${quote(names.channel)}`)
       } catch (cause) {
         void client.end().catch(() => {})
@@ -53,7 +66,7 @@ const open = (
       }
       return { client, lost, isLost: () => isLost, onLost }
     },
-    catch: toOutboxError("listen for appends")
+    catch: (cause) => (cause instanceof Pooled ? cause : toOutboxError("listen for appends")(cause))
   })
 
 /**
@@ -64,7 +77,7 @@ export const listen = (
   config: PgClientConfig,
   names: Names,
   onNotification: () => void
-): Effect.Effect<Listener, OutboxError, Scope.Scope> =>
+): Effect.Effect<Listener, OutboxError | Pooled, Scope.Scope> =>
   Effect.gen(function* () {
     const { client, isLost, lost, onLost } = yield* Effect.acquireRelease(
       open(config, names, onNotification),

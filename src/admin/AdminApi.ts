@@ -17,93 +17,10 @@ import * as Schema from "effect/Schema"
 import { AuditPage, EventDetail, EventPage, EventState, Overview } from "../OutboxAdmin.js"
 import { PumpStatus } from "../PumpStatus.js"
 import { version } from "../internal/version.js"
+import { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable } from "./ApiErrors.js"
 import { withoutDecodeErrors } from "./internal/openApi.js"
 
-// -----------------------------------------------------------------------------
-// errors
-// -----------------------------------------------------------------------------
-
-/**
- * The token is missing or wrong.
- *
- * @since 1.0.0
- * @category errors
- */
-export class Unauthorized extends Schema.TaggedError<Unauthorized>("controlpublish/admin/Unauthorized")(
-  "Unauthorized",
-  { message: Schema.String },
-  HttpApiSchema.annotations({ status: 401, identifier: "Unauthorized" })
-) {}
-
-/**
- * The request comes from another site's page, or is addressed to a host that is not this one.
- *
- * @since 1.0.0
- * @category errors
- */
-export class Forbidden extends Schema.TaggedError<Forbidden>("controlpublish/admin/Forbidden")(
-  "Forbidden",
-  { message: Schema.String },
-  HttpApiSchema.annotations({ status: 403, identifier: "Forbidden" })
-) {}
-
-/**
- * A field of the request has a value that cannot be.
- *
- * @since 1.0.0
- * @category errors
- */
-export class BadRequest extends Schema.TaggedError<BadRequest>("controlpublish/admin/BadRequest")(
-  "BadRequest",
-  { field: Schema.String, message: Schema.String },
-  HttpApiSchema.annotations({ status: 400, identifier: "BadRequest" })
-) {}
-
-/**
- * @since 1.0.0
- * @category errors
- */
-export class NotFound extends Schema.TaggedError<NotFound>("controlpublish/admin/NotFound")(
-  "NotFound",
-  { message: Schema.String },
-  HttpApiSchema.annotations({ status: 404, identifier: "NotFound" })
-) {}
-
-/**
- * The event, or the pump, is in a state in which this cannot be done.
- *
- * @since 1.0.0
- * @category errors
- */
-export class Conflict extends Schema.TaggedError<Conflict>("controlpublish/admin/Conflict")(
-  "Conflict",
-  { message: Schema.String },
-  HttpApiSchema.annotations({ status: 409, identifier: "Conflict" })
-) {}
-
-/**
- * The client has asked too often, or holds too many answers open.
- *
- * @since 1.0.0
- * @category errors
- */
-export class TooManyRequests extends Schema.TaggedError<TooManyRequests>("controlpublish/admin/TooManyRequests")(
-  "TooManyRequests",
-  { message: Schema.String },
-  HttpApiSchema.annotations({ status: 429, identifier: "TooManyRequests" })
-) {}
-
-/**
- * The database did not answer, or not in time.
- *
- * @since 1.0.0
- * @category errors
- */
-export class Unavailable extends Schema.TaggedError<Unavailable>("controlpublish/admin/Unavailable")(
-  "Unavailable",
-  { message: Schema.String },
-  HttpApiSchema.annotations({ status: 503, identifier: "Unavailable" })
-) {}
+export { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable }
 
 // -----------------------------------------------------------------------------
 // schemas
@@ -291,10 +208,18 @@ export class Actor extends Context.Tag("controlpublish/admin/Actor")<Actor, stri
  * @category middlewares
  */
 export class Access extends HttpApiMiddleware.Tag<Access>()("controlpublish/admin/Access", {
-  failure: Schema.Union(Unauthorized, Forbidden),
+  failure: Schema.Union(Unauthorized, Forbidden, TooManyRequests),
   provides: Actor,
   security: { token: HttpApiSecurity.bearer }
 }) {}
+
+/**
+ * Refuses a body that is nested so deeply that nobody could have meant it.
+ *
+ * @since 1.0.0
+ * @category middlewares
+ */
+export class Shape extends HttpApiMiddleware.Tag<Shape>()("controlpublish/admin/Shape", { failure: BadRequest }) {}
 
 const health = HttpApiGroup.make("health")
   .add(
@@ -397,6 +322,7 @@ const outbox = HttpApiGroup.make("outbox")
   )
   .addError(Unavailable)
   .addError(BadRequest)
+  .middleware(Shape)
   .middleware(Access)
 
 const pump = HttpApiGroup.make("pump")
@@ -405,6 +331,7 @@ const pump = HttpApiGroup.make("pump")
   .annotate(OpenApi.Description, "The pump of this process: others go on.")
   .addError(Unavailable)
   .addError(BadRequest)
+  .middleware(Shape)
   .middleware(Access)
 
 /**

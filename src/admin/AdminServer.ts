@@ -30,7 +30,9 @@ import * as Answers from "./internal/answers.js"
 import * as Guard from "./internal/guard.js"
 import * as Handlers from "./internal/handlers.js"
 import * as Listener from "./internal/listener.js"
+import * as Shape from "./internal/shape.js"
 import * as StatusBoard from "./StatusBoard.js"
+import * as Tokens from "./Tokens.js"
 
 /**
  * @since 1.0.0
@@ -43,11 +45,27 @@ export interface Options {
   readonly port: number
   /** Whether a port that is taken is replaced by one that is free. */
   readonly orFree: boolean
-  /** Writes need it, and beyond this machine reads do, too. */
+  /** Once there is a token, every request for the API needs one. */
   readonly token: Redacted.Redacted | undefined
+  /** More tokens, with names and roles. */
+  readonly tokens?: Tokens.Tokens | undefined
+  /** Names by which the service may be asked for, beside those of this machine. With them, beyond it no others are answered. */
+  readonly allowedHosts?: ReadonlySet<string> | undefined
+  /** Proxies, whose `X-Forwarded-For` is believed. */
+  readonly isProxy?: ((address: string | undefined) => boolean) | undefined
+  /** The service speaks TLS with these. */
+  readonly tls?: Tls | undefined
   /** Where the files of the dashboard are, if not where the build puts them. */
   readonly dashboard?: string
 }
+
+/**
+ * A certificate and its key, as PEM texts.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Tls = Listener.Tls
 
 /**
  * The address cannot be listened on.
@@ -63,6 +81,8 @@ export class CannotListen extends Schema.TaggedError<CannotListen>("controlpubli
   }
 ) {}
 
+const nobody = () => false
+
 const why: Readonly<Record<string, string>> = {
   EADDRINUSE: "another process listens there",
   EADDRNOTAVAIL: "this machine has no such address",
@@ -77,8 +97,14 @@ const why: Readonly<Record<string, string>> = {
  * @since 1.0.0
  * @category layers
  */
-export const layerServer = ({ host, orFree, port }: Options): Layer.Layer<HttpServer.HttpServer, CannotListen> => {
-  const listen = (port: number) => Listener.listen({ host, port, tls: undefined, isProxy: () => false })
+export const layerServer = ({
+  host,
+  isProxy = nobody,
+  orFree,
+  port,
+  tls
+}: Options): Layer.Layer<HttpServer.HttpServer, CannotListen> => {
+  const listen = (port: number) => Listener.listen({ host, port, tls, isProxy })
   return Layer.scoped(
     HttpServer.HttpServer,
     listen(port).pipe(
@@ -104,10 +130,19 @@ export const layerServer = ({ host, orFree, port }: Options): Layer.Layer<HttpSe
  * @since 1.0.0
  * @category accessors
  */
-export const urlOf = ({ address }: HttpServer.HttpServer): string => {
+export const urlOf = ({ address }: HttpServer.HttpServer, { tls }: Pick<Options, "tls"> = {}): string => {
   if (address._tag === "UnixAddress") return address.path
   const { hostname, port } = address
-  return `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`
+  return `${tls === undefined ? "http" : "https"}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`
+}
+
+const allTokens = (
+  token: Redacted.Redacted | undefined,
+  tokens: Tokens.Tokens | undefined
+): Tokens.Tokens | undefined => {
+  if (token === undefined) return tokens
+  const single = Tokens.single(token)
+  return Effect.map(tokens ?? Effect.succeed([]), (entries) => [single, ...entries])
 }
 
 /**
@@ -117,17 +152,21 @@ export const urlOf = ({ address }: HttpServer.HttpServer): string => {
  * @category layers
  */
 export const layer = ({
+  allowedHosts = new Set(),
   dashboard,
   host,
-  token
+  isProxy = nobody,
+  token,
+  tokens
 }: Options): Layer.Layer<never, never, HttpServer.HttpServer | OutboxAdmin | Pump | Retention | Sink> => {
-  const loopback = isLoopback(host)
+  const hosts = { loopback: isLoopback(host), allowed: allowedHosts }
   return Layer.unwrapScoped(
     Effect.gen(function* () {
       const stopping = yield* Deferred.make<void>()
       const api = HttpApiBuilder.api(AdminApi).pipe(
-        Layer.provide([Handlers.health, Handlers.outbox({ stopping, isProxy: () => false }), Handlers.pump]),
-        Layer.provide(Access.layer({ loopback, token }))
+        Layer.provide([Handlers.health, Handlers.outbox({ stopping, isProxy }), Handlers.pump]),
+        Layer.provide(Shape.layer),
+        Layer.provide(Access.layer({ tokens: allTokens(token, tokens), isProxy }))
       )
       const routes = Layer.mergeAll(
         HttpApiBuilder.middlewareOpenApi(),
@@ -138,9 +177,7 @@ export const layer = ({
       )
       const serve = Layer.unwrapEffect(
         Effect.map(HttpApiBuilder.httpApp, (app) =>
-          HttpServer.serve(
-            Guard.guard({ loopback }, HttpIncomingMessage.withMaxBodySize(app, Option.some(Guard.maxBody)))
-          )
+          HttpServer.serve(Guard.guard(hosts, HttpIncomingMessage.withMaxBodySize(app, Option.some(Guard.maxBody))))
         )
       )
       return Layer.merge(
@@ -149,7 +186,14 @@ export const layer = ({
           Layer.provide(api),
           Layer.provide(StatusBoard.layer),
           Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]),
-          Layer.provide(HttpRouter.setRouterConfig({ maxParamLength: 16_384 })),
+          Layer.provide(
+            HttpRouter.setRouterConfig({
+              maxParamLength: 16_384,
+              caseSensitive: true,
+              ignoreDuplicateSlashes: false,
+              ignoreTrailingSlash: false
+            })
+          ),
           Layer.provide(NodeHttpServer.layerContext),
           // Those who only look would fill the traces.
           HttpMiddleware.withTracerDisabledWhen(({ method }) => method === "GET")

@@ -8,7 +8,12 @@ import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { quote } from "../internal/printable.js"
 import * as Setting from "../Setting.js"
+import { readFile } from "node:fs/promises"
+import { createSecureContext, type SecureContextOptions } from "node:tls"
+import * as Addresses from "./internal/addresses.js"
+import type { Tls } from "./internal/listener.js"
 import { isLoopback } from "./internal/loopback.js"
+import * as Tokens from "./Tokens.js"
 
 const defaultPort = 7070
 
@@ -25,6 +30,11 @@ export interface Listening {
   /** Whether a port that is taken is replaced by one that is free. */
   readonly orFree: boolean
   readonly token: Redacted.Redacted | undefined
+  readonly tokens: Tokens.Tokens | undefined
+  readonly allowedHosts: ReadonlySet<string>
+  /** Absent: nobody's. */
+  readonly isProxy: ((address: string | undefined) => boolean) | undefined
+  readonly tls: Tls | undefined
 }
 
 /**
@@ -63,17 +73,72 @@ const port = Setting.make({
   parse: parsePort
 })
 
-/** A header carries it. */
-const parseToken: Setting.Parse<Redacted.Redacted> = (text) =>
-  /^[\x21-\x7e]+$/.test(text)
-    ? Either.right(Redacted.make(text))
-    : Either.left("has characters that cannot be (not shown here), valid are letters, digits and signs of ASCII")
-
 const token = Setting.make({
   env: "ADMIN_TOKEN",
-  description: "The token that the admin API asks for before it changes anything",
-  parse: parseToken
+  description: `The token that the admin API asks for, ${Tokens.minLength} characters or more`,
+  parse: Tokens.check
 })
+
+/** Commands send what they are given: the service decides. */
+const clientToken = Setting.make({
+  env: "ADMIN_TOKEN",
+  description: "The token of the service that a command talks to",
+  parse: (text) =>
+    /^[\x21-\x7e]+$/.test(text)
+      ? Either.right(Redacted.make(text))
+      : Either.left("has invalid characters (not shown here), valid are letters, digits and signs of ASCII")
+})
+
+const tokensFile = Setting.make({
+  env: "ADMIN_TOKENS_FILE",
+  flag: "admin-tokens-file",
+  description: "A file with a line <name> <read or operate> <token> for each token; it is read again when it changes",
+  parse: Setting.text
+})
+
+const parseHosts: Setting.Parse<ReadonlySet<string>> = (text) => {
+  const hosts = text.split(",").map((host) => host.trim().toLowerCase())
+  const wrong = hosts.find((host) => !/^([a-z0-9_.-]+|\[[0-9a-f:]+\])(:\d{1,5})?$/.test(host))
+  return wrong === undefined
+    ? Either.right(new Set(hosts))
+    : Either.left(`got ${quote(wrong)}, valid is a name with or without a port, several with commas between them`)
+}
+
+const allowedHosts = Setting.make({
+  env: "ADMIN_ALLOWED_HOSTS",
+  flag: "admin-allowed-hosts",
+  description: "The names by which a proxy or DNS leads to the admin API, several with commas",
+  default: new Set<string>(),
+  parse: parseHosts
+})
+
+const trustedProxies = Setting.make({
+  env: "ADMIN_TRUSTED_PROXIES",
+  flag: "admin-trusted-proxies",
+  description: "Addresses and networks of proxies whose X-Forwarded-For is believed, several with commas",
+  parse: (text) =>
+    Either.mapLeft(
+      Addresses.parseList(text),
+      (entry) => `got ${quote(entry)}, valid is an address or a network (10.0.0.0/8), several with commas between them`
+    )
+})
+
+const file = (env: string, flag: string, description: string) =>
+  Setting.make({ env, flag, description, parse: Setting.text })
+
+const tlsCertFile = file(
+  "ADMIN_TLS_CERT_FILE",
+  "admin-tls-cert-file",
+  "The certificate of the admin API, as PEM; with it the API speaks TLS"
+)
+
+const tlsKeyFile = file("ADMIN_TLS_KEY_FILE", "admin-tls-key-file", "The key of the certificate, as PEM")
+
+const tlsClientCaFile = file(
+  "ADMIN_TLS_CLIENT_CA_FILE",
+  "admin-tls-client-ca-file",
+  "The authority, as PEM, whose certificate every client of the admin API has to show"
+)
 
 const parseUrl: Setting.Parse<string> = (text) => {
   const url = URL.canParse(text) ? new URL(text) : undefined
@@ -96,7 +161,10 @@ const url = Setting.make({
  * @since 1.0.0
  * @category declarations
  */
-export const serverGroup: Setting.Group = { title: "Admin API and dashboard", settings: [host, port, token] }
+export const serverGroup: Setting.Group = {
+  title: "Admin API and dashboard",
+  settings: [host, port, token, tokensFile, allowedHosts, trustedProxies, tlsCertFile, tlsKeyFile, tlsClientCaFile]
+}
 
 /**
  * The settings of those who call.
@@ -104,7 +172,41 @@ export const serverGroup: Setting.Group = { title: "Admin API and dashboard", se
  * @since 1.0.0
  * @category declarations
  */
-export const clientGroup: Setting.Group = { title: "Admin API client", settings: [url, token] }
+export const clientGroup: Setting.Group = { title: "Admin API client", settings: [url, clientToken] }
+
+/** The text of a file that a setting names. */
+const textOf = (setting: Setting.Setting<string>): Effect.Effect<string | undefined, Setting.InvalidSetting> =>
+  Effect.flatMap(Setting.read(setting), (path) =>
+    path === undefined
+      ? Effect.succeed(undefined)
+      : Effect.tryPromise({
+          try: () => readFile(path, "utf8"),
+          catch: (cause) => Setting.invalid(setting, `cannot read ${quote(path)}: ${messageOf(cause)}`)
+        })
+  )
+
+const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
+
+const tls: Effect.Effect<Tls | undefined, Setting.InvalidSetting> = Effect.gen(function* () {
+  const cert = yield* textOf(tlsCertFile)
+  const key = yield* textOf(tlsKeyFile)
+  const clientCa = yield* textOf(tlsClientCaFile)
+  if (cert === undefined && key === undefined && clientCa === undefined) return undefined
+  if (cert === undefined || key === undefined) {
+    const missing = cert === undefined ? tlsCertFile : tlsKeyFile
+    const given = cert !== undefined ? tlsCertFile : key !== undefined ? tlsKeyFile : tlsClientCaFile
+    return yield* Setting.invalid(missing, `is missing, while ${given.env} is set`)
+  }
+  const usable = (setting: Setting.Any, options: SecureContextOptions) =>
+    Effect.try({
+      try: () => createSecureContext(options),
+      catch: (cause) => Setting.invalid(setting, `cannot be used: ${messageOf(cause)}`)
+    })
+  yield* usable(tlsCertFile, { cert })
+  yield* usable(tlsKeyFile, { cert, key })
+  if (clientCa !== undefined) yield* usable(tlsClientCaFile, { ca: clientCa })
+  return { cert, key, clientCa }
+})
 
 /**
  * Reads where the admin API listens. Absent where it is off.
@@ -119,7 +221,14 @@ export const server: Effect.Effect<Listening | undefined, Setting.InvalidSetting
     token: yield* Setting.read(token)
   }
   if (given.port === "off") return undefined
-  if (given.token === undefined && !isLoopback(given.host)) {
+  const path = yield* Setting.read(tokensFile)
+  const tokens =
+    path === undefined
+      ? undefined
+      : yield* Effect.mapError(Tokens.fromFile(path), (reason) =>
+          Setting.invalid(tokensFile, `${quote(path)}: ${reason}`)
+        )
+  if (given.token === undefined && tokens === undefined && !isLoopback(given.host)) {
     return yield* Setting.invalid(
       token,
       `is missing, while ${host.env} is ${quote(given.host)}: others than this machine could change the outbox`
@@ -129,7 +238,11 @@ export const server: Effect.Effect<Listening | undefined, Setting.InvalidSetting
     host: given.host,
     port: given.port ?? defaultPort,
     orFree: given.port === undefined,
-    token: given.token
+    token: given.token,
+    tokens,
+    allowedHosts: yield* Setting.read(allowedHosts),
+    isProxy: yield* Setting.read(trustedProxies),
+    tls: yield* tls
   }
 })
 
@@ -141,5 +254,5 @@ export const server: Effect.Effect<Listening | undefined, Setting.InvalidSetting
  */
 export const client: Effect.Effect<Client, Setting.InvalidSetting> = Effect.all({
   url: Setting.read(url),
-  token: Setting.read(token)
+  token: Setting.read(clientToken)
 })

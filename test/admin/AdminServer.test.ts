@@ -93,11 +93,13 @@ describe("AdminServer", () => {
       })
     )
 
-    it.scopedLive("asks for the token before it changes anything, and lets this machine look without", () =>
+    it.scopedLive("asks for the token once there is one, also on this machine", () =>
       Effect.gen(function* () {
         const { get, port, post, pump } = yield* start({ token })
-        for (const path of [...open, "/api/status", "/api/events", "/api/audit", "/api/stream"]) {
-          assert.strictEqual(yield* statusOf(port, path), 200, path)
+        for (const path of open) assert.strictEqual(yield* statusOf(port, path), 200, path)
+        for (const path of read) {
+          assert.strictEqual(yield* statusOf(port, path), 401, path)
+          assert.notStrictEqual(yield* statusOf(port, path, bearer), 401, path)
         }
         for (const path of write) {
           for (const headers of [{}, { authorization: "Bearer t0ken2" }, { authorization: "Bearer " }]) {
@@ -113,7 +115,7 @@ describe("AdminServer", () => {
         assert.notStrictEqual((yield* pump.status).state, "paused")
         assert.strictEqual((yield* post("/api/pump/pause", reason, bearer)).status, 200)
         assert.strictEqual((yield* pump.status).state, "paused")
-        const [entry] = (yield* get("/api/audit")).json.entries as [Record<string, unknown>]
+        const [entry] = (yield* get("/api/audit", bearer)).json.entries as [Record<string, unknown>]
         assert.include(entry, { action: "pause", actor: "the holder of the token, from 127.0.0.1", reason: "a test" })
       })
     )
@@ -242,6 +244,89 @@ describe("AdminServer", () => {
           assert.deepStrictEqual([status, json._tag, json.field], [400, "BadRequest", field], JSON.stringify(body))
         }
         assert.notStrictEqual((yield* pump.status).state, "paused")
+      })
+    )
+
+    it.scopedLive("is a path that is written in another way", () =>
+      Effect.gen(function* () {
+        const { append, get, post, pump } = yield* start()
+        yield* pump.pause
+        yield* append("e", "e;x")
+        for (const path of [
+          "//api/status",
+          "/api//status",
+          "/API/status",
+          "/api/Status",
+          "/api/status/",
+          "/api/status;x",
+          "/api;x/status",
+          "/api/status#x",
+          "/api/%73tatus",
+          "/%61pi/status",
+          "/api/status%2F",
+          "/api/./status",
+          "/x/../api/status",
+          "/api\\status",
+          "/api/events/e/",
+          "/api/events/e;x",
+          "/api/events//e",
+          "/Metrics",
+          "/metrics/",
+          "/docs/",
+          "/health/live;x",
+          "http://127.0.0.1/api/status"
+        ]) {
+          const { json, status } = yield* get(path)
+          assert.deepStrictEqual([status, json._tag], [404, "NotFound"], path)
+        }
+        assert.strictEqual((yield* get("/api/events/e%3Bx")).json.eventId, "e;x")
+        for (const path of ["/api/events/e;x/park", "/api/pump/resume/", "//api/pump/resume", "/api/pump/RESUME"]) {
+          assert.strictEqual((yield* post(path, reason)).status, 404, path)
+        }
+        assert.strictEqual((yield* pump.status).state, "paused")
+      })
+    )
+
+    it.scopedLive("is a name that objects have of themselves, and a body of many levels", () =>
+      Effect.gen(function* () {
+        const { get, post, pump } = yield* start()
+        for (const query of ["__proto__=1", "limit=1&__proto__=t", "%5F_proto__=1", "__proto__"]) {
+          const { json, status } = yield* get(`/api/events?${query}`)
+          assert.deepStrictEqual([status, json._tag, json.field], [400, "BadRequest", "__proto__"], query)
+        }
+        for (const name of ["constructor", "toString", "hasOwnProperty", "__defineGetter__", "prototype"]) {
+          assert.strictEqual((yield* get(`/api/events?${name}=1`)).status, 400, name)
+        }
+        for (const body of [
+          `{"reason":"x","__proto__":{"a":1}}`,
+          `{"reason":"x","constructor":1}`,
+          `{"__proto__":{"reason":"x"}}`
+        ]) {
+          assert.strictEqual((yield* post("/api/pump/pause", body)).status, 400, body)
+        }
+        for (const body of [
+          `{"reason":"x","filter":{"__proto__":{"tenantId":"t"}}}`,
+          `{"reason":"x","filter":{"toString":"t"}}`
+        ]) {
+          assert.strictEqual((yield* post("/api/redrive", body)).status, 400, body)
+        }
+        const deep = (open: string, close: string, levels: number) => open.repeat(levels) + close.repeat(levels)
+        for (const body of [
+          deep("[", "]", 30_000),
+          deep(`{"a":`, "}", 6_000).replace(":}", ":1}"),
+          `{"reason":${deep("[", "]", 20_000)}}`,
+          `{"reason":"x","filter":${deep(`{"filter":`, "}", 5_000).replace(":}", ":{}}")}}`,
+          "[".repeat(60_000),
+          `{"reason":"x"${"}".repeat(60_000)}`
+        ]) {
+          for (const path of ["/api/pump/pause", "/api/redrive", "/api/events/e/park"]) {
+            const { json, status } = yield* post(path, body)
+            assert.deepStrictEqual([status, json._tag, json.field], [400, "BadRequest", "body"], body.slice(0, 30))
+          }
+        }
+        assert.notStrictEqual((yield* pump.status).state, "paused")
+        // Brackets within a text are none.
+        assert.strictEqual((yield* post("/api/pump/pause", { reason: `${"[".repeat(200)}"\\` })).status, 200)
       })
     )
 

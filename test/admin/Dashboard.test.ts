@@ -218,9 +218,6 @@ describe.runIf(Browser.available())("Dashboard", () => {
   it.scopedLive("asks for the token where one is needed, and keeps it for the tab alone", () =>
     Effect.gen(function* () {
       const { page } = yield* opened({}, { token: "a-secret-of-mine" })
-      yield* headline(page, "Idle: everything is published")
-      yield* click(page, "Pause…")
-      yield* confirm(page, "Pause", "without a token")
       const give = (token: string) =>
         act(async () => {
           await page.getByRole("textbox", { name: "Token" }).fill(token)
@@ -228,10 +225,11 @@ describe.runIf(Browser.available())("Dashboard", () => {
         })
       yield* sees(page, "The token is missing")
       yield* give("another")
-      yield* click(page, "Pause")
       yield* sees(page, "The token is wrong")
       yield* give("a-secret-of-mine")
-      yield* click(page, "Pause")
+      yield* headline(page, "Idle: everything is published")
+      yield* click(page, "Pause…")
+      yield* confirm(page, "Pause", "with the token")
       yield* headline(page, "Paused")
       assert.deepStrictEqual(
         yield* act(() =>

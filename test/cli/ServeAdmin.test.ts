@@ -11,7 +11,7 @@ import * as Http from "../admin/support/http.js"
 
 vi.setConfig({ testTimeout: 60_000 })
 
-const token = "pl4nted-t0ken"
+const token = "pl4nted-t0ken-of-32-characters-x"
 
 const bearer = { authorization: `Bearer ${token}` }
 
@@ -77,7 +77,8 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           ADMIN_TOKEN: token
         })
         const seen: Array<string> = []
-        const look = (path: string) => Effect.tap(get(path), ({ text }) => Effect.sync(() => void seen.push(text)))
+        const look = (path: string) =>
+          Effect.tap(get(path, bearer), ({ text }) => Effect.sync(() => void seen.push(text)))
 
         const refused = yield* run(["pause", "--reason", "night"], { ADMIN_URL: api, ADMIN_TOKEN: "wrong" })
         assert.deepStrictEqual([refused.code, refused.stderr], [1, "controlpublish: The token is wrong\n"])

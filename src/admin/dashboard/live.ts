@@ -101,6 +101,8 @@ export const useLive = (session: number): Live => {
         wait = Math.min(wait * 2, longestRetry)
       })
     }
+    // A token that is refused again is news again.
+    setLive((live) => (live.connection === "refused" ? { ...live, connection: nothing.connection } : live))
     connect()
     return () => {
       closed.abort()

@@ -3,45 +3,76 @@ import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
-import { createHash, timingSafeEqual } from "node:crypto"
-import { Access, Unauthorized } from "../AdminApi.js"
+import type { IncomingMessage } from "node:http"
+import { Access, Forbidden, Unauthorized } from "../AdminApi.js"
+import * as Tokens from "../Tokens.js"
+import * as Addresses from "./addresses.js"
+import * as Refusals from "./refusals.js"
 
 export interface Options {
-  /** Whether only this machine can reach the API. */
-  readonly loopback: boolean
-  readonly token: Redacted.Redacted | undefined
-}
-
-const digest = (text: Redacted.Redacted): Buffer => createHash("sha256").update(Redacted.value(text)).digest()
-
-/** Takes as long whatever is given. */
-const isToken = (token: Redacted.Redacted): ((given: Redacted.Redacted) => boolean) => {
-  const wanted = digest(token)
-  return (given) => timingSafeEqual(wanted, digest(given))
+  /** Absent: whoever reaches the API may do everything. */
+  readonly tokens: Tokens.Tokens | undefined
+  readonly isProxy: Addresses.Matches
 }
 
 const reads: ReadonlySet<string> = new Set(["GET", "HEAD"])
 
-const address = (request: HttpServerRequest.HttpServerRequest): string =>
-  Option.getOrElse(request.remoteAddress, () => "an unknown address")
-
-/** Without a token anybody on this machine may do everything; with one, writes need it, and beyond this machine reads. */
-export const layer = ({ loopback, token }: Options): Layer.Layer<Access> => {
-  const matches = token === undefined ? undefined : isToken(token)
-  return Layer.succeed(Access, {
-    token: (given) =>
-      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
-        const from = address(request)
-        if (matches === undefined) return Effect.succeed(from)
-        if (matches(given)) return Effect.succeed(`the holder of the token, from ${from}`)
-        if (loopback && reads.has(request.method)) return Effect.succeed(from)
-        return new Unauthorized({
-          message:
-            Redacted.value(given) === ""
-              ? "The token is missing: send the header Authorization: Bearer <ADMIN_TOKEN>"
-              : "The token is wrong"
-        })
-      })
-  })
+/** Who asks, as the audit names the place. */
+const placeOf = ({ headers, remoteAddress }: HttpServerRequest.HttpServerRequest, isProxy: Addresses.Matches) => {
+  const peer = Option.getOrUndefined(remoteAddress)
+  const client = Addresses.clientOf(peer, headers["x-forwarded-for"], isProxy) ?? "an unknown address"
+  return { client, place: client === peer || peer === undefined ? client : `${client} through ${peer}` }
 }
+
+const isIncoming = (source: unknown): source is IncomingMessage =>
+  typeof source === "object" && source !== null && "httpVersion" in source
+
+const forwarding = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
+
+/**
+ * Whether a proxy has passed the request on. Some say so, nginx by default only in that it speaks HTTP/1.0. Then loopback
+ * is where the proxy is, and whoever asks may be anywhere.
+ */
+const isForwarded = ({ headers, source }: HttpServerRequest.HttpServerRequest): boolean =>
+  forwarding.some((name) => headers[name] !== undefined) || (isIncoming(source) && source.httpVersion === "1.0")
+
+/** The scheme has no case, RFC 9110 says. */
+const bearer = /^bearer +([\x21-\x7e]+) *$/i
+
+/** With tokens every request needs one, also on this machine; without, whoever reaches the API may do everything. */
+export const layer = ({ isProxy, tokens }: Options): Layer.Layer<Access> =>
+  Layer.scoped(
+    Access,
+    Effect.map(Refusals.make, (refusals) => ({
+      // The platform would take any six letters for the scheme.
+      token: () =>
+        Effect.gen(function* () {
+          const request = yield* HttpServerRequest.HttpServerRequest
+          const { client, place } = placeOf(request, isProxy)
+          if (tokens === undefined) {
+            if (!isForwarded(request)) return place
+            return yield* new Forbidden({
+              message: "The request came through a proxy, and the service has no token: set ADMIN_TOKEN"
+            })
+          }
+          const token = bearer.exec(request.headers.authorization ?? "")?.[1]
+          if (token === undefined) {
+            yield* refusals.count("missing")
+            return yield* new Unauthorized({
+              message: "The token is missing: send the header Authorization: Bearer <ADMIN_TOKEN>"
+            })
+          }
+          yield* refusals.pass(client)
+          const entry = Tokens.find(yield* tokens, token)
+          if (entry === undefined) {
+            yield* refusals.wrong(client)
+            return yield* new Unauthorized({ message: "The token is wrong" })
+          }
+          if (entry.role === "read" && !reads.has(request.method)) {
+            yield* refusals.count("role")
+            return yield* new Forbidden({ message: `The token of ${entry.holder} may only read` })
+          }
+          return `${entry.holder}, from ${place}`
+        })
+    }))
+  )

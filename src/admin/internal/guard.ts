@@ -3,32 +3,53 @@ import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Effect from "effect/Effect"
-import { isLoopbackHeader } from "./loopback.js"
+import * as Hosts from "./hosts.js"
 import { failed } from "./answers.js"
 
 /** The largest body, in bytes. */
 export const maxBody = 64 * 1024
 
-const hostOf = (url: string): string | undefined => (URL.canParse(url) ? new URL(url).host : undefined)
+/**
+ * The paths that there are: one way to write each of them. The router would take others for the same, and what stands in
+ * front of the service may have a rule for one way only.
+ */
+const isPlain = (path: string): boolean =>
+  /^\/([\w.-]+(\/[\w.-]+)*)?$/.test(path) || /^\/api\/events\/[^/;#\\]+(\/(redrive|park|discard))?$/.test(path)
+
+/** A name that is no name in an object of JavaScript: a strict filter does not see it. */
+const hidden = "__proto__"
+
+const pathOf = (url: string): string => url.split("?", 1)[0]!
 
 const isRead = (method: string): boolean => method === "GET" || method === "HEAD"
 
 /** What is wrong with a request before anything is known of its path. */
 const refusal = (
-  { headers, method }: HttpServerRequest.HttpServerRequest,
-  loopback: boolean
+  { headers, method, url }: HttpServerRequest.HttpServerRequest,
+  hosts: Hosts.Options
 ): HttpServerResponse.HttpServerResponse | undefined => {
   const host = headers.host ?? ""
-  // A name that somebody else's DNS points to this machine is how a page of theirs would get in.
-  if (loopback && !isLoopbackHeader(host)) {
-    return failed(403, "Forbidden", `The host ${JSON.stringify(host)} is not this machine: use localhost or 127.0.0.1`)
+  if (!Hosts.isOurs(host, hosts)) {
+    const valid = hosts.loopback ? "use localhost or 127.0.0.1, or add it to" : "add it to"
+    const name = JSON.stringify(host.slice(0, 300))
+    return failed(403, "Forbidden", `The host ${name} is not one of this service: ${valid} ADMIN_ALLOWED_HOSTS`)
+  }
+  const path = pathOf(url)
+  if (!isPlain(path)) {
+    return failed(404, "NotFound", `There is no ${method} ${path.slice(0, 300)}: see /docs`)
+  }
+  if (new URLSearchParams(url.slice(path.length)).has(hidden)) {
+    return HttpServerResponse.unsafeJson(
+      { _tag: "BadRequest", field: hidden, message: `${hidden}: is unexpected` },
+      { status: 400 }
+    )
   }
   // A link from elsewhere may lead here; a page from elsewhere may not ask.
   const site = headers["sec-fetch-site"]
   const isLink = isRead(method) && headers["sec-fetch-mode"] === "navigate"
   const isForeign =
     (site !== undefined && site !== "same-origin" && site !== "none" && !isLink) ||
-    (headers.origin !== undefined && hostOf(headers.origin) !== host.toLowerCase())
+    (headers.origin !== undefined && !Hosts.isOurOrigin(headers.origin, host, hosts))
   if (isForeign) return failed(403, "Forbidden", "The request comes from the page of another site")
   if (isRead(method)) return undefined
   if (!/^application\/json\s*(;|$)/i.test(headers["content-type"] ?? "")) {
@@ -69,11 +90,8 @@ const withHeaders = (path: string) => (response: HttpServerResponse.HttpServerRe
     ...response.headers
   })
 
-export const guard = <E, R>(
-  options: { readonly loopback: boolean },
-  app: HttpApp.Default<E, R>
-): HttpApp.Default<E, R> =>
+export const guard = <E, R>(hosts: Hosts.Options, app: HttpApp.Default<E, R>): HttpApp.Default<E, R> =>
   Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
-    const refused = refusal(request, options.loopback)
-    return Effect.map(refused === undefined ? app : Effect.succeed(refused), withHeaders(request.url.split("?")[0]!))
+    const refused = refusal(request, hosts)
+    return Effect.map(refused === undefined ? app : Effect.succeed(refused), withHeaders(pathOf(request.url)))
   })

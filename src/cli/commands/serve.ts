@@ -59,7 +59,7 @@ const appendCommand = (database: DatabaseSettings.Database): string => {
 
 /** Where the admin API is, and what there is to know about that. */
 const addressOf = (url: string, admin: AdminServer.Options): string => {
-  if (!isLoopback(admin.host)) return `${url} (BEYOND THIS MACHINE, with the token of ADMIN_TOKEN)`
+  if (!isLoopback(admin.host)) return `${url} (BEYOND THIS MACHINE, with a token)`
   const taken = admin.orFree && !url.endsWith(`:${admin.port}`)
   return `${url} (${taken ? `${admin.port} is taken; ` : ""}this machine only)`
 }
@@ -98,7 +98,7 @@ const run = <E>({ admin, lines, outbox, working }: Parts<E>) =>
     yield* Effect.addFinalizer((exit) => Scope.close(pumping, exit))
     yield* announce({
       ...lines,
-      admin: api === undefined ? "off" : addressOf(AdminServer.urlOf(api.server), api.options)
+      admin: api === undefined ? "off" : addressOf(AdminServer.urlOf(api.server, api.options), api.options)
     })
     return yield* Effect.never
   }).pipe(Effect.scoped)

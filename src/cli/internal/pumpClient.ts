@@ -45,6 +45,7 @@ export const tell = (
       Forbidden: (error) => failure(error.message, error),
       Unauthorized: (error) =>
         failure(token === undefined ? "The service asks for its token: set ADMIN_TOKEN" : error.message, error),
+      TooManyRequests: (error) => failure(error.message, error),
       Unavailable: (error) => failure(error.message, error)
     }),
     Effect.provide(FetchHttpClient.layer)

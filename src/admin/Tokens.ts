@@ -1,0 +1,178 @@
+/**
+ * Who may ask the admin API for what: names, roles and tokens, from a setting or from a file that may change at any time.
+ *
+ * @since 1.0.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import { createHash, timingSafeEqual } from "node:crypto"
+import { readFile, stat } from "node:fs/promises"
+
+/**
+ * `read` may look at everything, `operate` may change things too.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Role = "read" | "operate"
+
+/**
+ * A token, as its SHA-256 digest, and whose it is.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Entry {
+  /** As the audit names the holder. */
+  readonly holder: string
+  readonly role: Role
+  readonly digest: Buffer
+}
+
+/**
+ * The tokens that are valid now.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Tokens = Effect.Effect<ReadonlyArray<Entry>>
+
+/**
+ * The fewest characters of a token. One of 16 random letters and digits cannot be guessed.
+ *
+ * @since 1.0.0
+ * @category constants
+ */
+export const minLength = 16
+
+/** The largest file of tokens, in bytes. */
+const maxSize = 1024 * 1024
+
+/** Milliseconds between two looks at the file. */
+const period = 1_000
+
+const digestOf = (text: string): Buffer => createHash("sha256").update(text).digest()
+
+/**
+ * Checks what a token consists of. The failure says what is wrong, without the token.
+ *
+ * @since 1.0.0
+ * @category validation
+ */
+export const check = (text: string): Either.Either<Redacted.Redacted, string> => {
+  if (!/^[\x21-\x7e]+$/.test(text)) {
+    return Either.left("has invalid characters (not shown here), valid are letters, digits and signs of ASCII")
+  }
+  return text.length < minLength
+    ? Either.left(`has ${text.length} characters, the minimum is ${minLength}: take the output of openssl rand -hex 24`)
+    : Either.right(Redacted.make(text))
+}
+
+/**
+ * Makes the entry of a token that stands alone and may do everything.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const single = (token: Redacted.Redacted): Entry => ({
+  holder: "the holder of the token",
+  role: "operate",
+  digest: digestOf(Redacted.value(token))
+})
+
+/**
+ * Finds the entry of a token. Takes as long whatever is given.
+ *
+ * @since 1.0.0
+ * @category accessors
+ */
+export const find = (entries: ReadonlyArray<Entry>, token: string): Entry | undefined => {
+  const given = digestOf(token)
+  let found: Entry | undefined
+  for (const entry of entries) if (timingSafeEqual(entry.digest, given)) found = entry
+  return found
+}
+
+const parseLine = (line: string): Either.Either<Entry, string> => {
+  const [holder = "", role = "", token = "", ...rest] = line.trim().split(/\s+/)
+  if (token === "" || rest.length > 0) return Either.left("valid is <name> <read or operate> <token>")
+  if (!/^[\w.@-]{1,64}$/.test(holder)) {
+    return Either.left("the name is invalid, valid are up to 64 letters, digits and the signs . _ @ -")
+  }
+  if (role !== "read" && role !== "operate") return Either.left("the role is invalid, valid is read or operate")
+  const hash = /^sha256:([0-9a-f]{64})$/i.exec(token)?.[1]
+  if (hash !== undefined) return Either.right({ holder, role, digest: Buffer.from(hash, "hex") })
+  return Either.mapBoth(check(token), {
+    onLeft: (reason) => `the token ${reason}`,
+    onRight: () => ({ holder, role, digest: digestOf(token) })
+  })
+}
+
+/**
+ * Parses the lines `<name> <role> <token>` of a file. The token may be given as `sha256:` and the 64 hexadecimal digits of
+ * its digest. Empty lines and lines that begin with `#` count for nothing. The failure names the line and never its text.
+ *
+ * @since 1.0.0
+ * @category parsing
+ */
+export const parse = (text: string): Either.Either<ReadonlyArray<Entry>, string> => {
+  const entries: Array<Entry> = []
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    if (/^\s*(#|$)/.test(line)) continue
+    const entry = parseLine(line)
+    if (Either.isLeft(entry)) return Either.left(`line ${index + 1}: ${entry.left}`)
+    entries.push(entry.right)
+  }
+  return entries.length === 0 ? Either.left("it has no token") : Either.right(entries)
+}
+
+const load = (path: string): Effect.Effect<ReadonlyArray<Entry>, string> =>
+  Effect.tryPromise({
+    try: async () => {
+      const { size } = await stat(path)
+      if (size > maxSize) throw new Error(`it has ${size} bytes, the maximum is ${maxSize}`)
+      return readFile(path, "utf8")
+    },
+    catch: (cause) => (cause instanceof Error ? cause.message : String(cause))
+  }).pipe(Effect.flatMap(parse))
+
+/** Changes whenever the file does, also where it is replaced within the resolution of the clock. */
+const stampOf = (path: string): Effect.Effect<string> =>
+  Effect.promise(() =>
+    stat(path, { bigint: true }).then(
+      ({ ctimeNs, ino, mtimeNs, size }) => `${ino} ${size} ${mtimeNs} ${ctimeNs}`,
+      () => "missing"
+    )
+  )
+
+/**
+ * Reads the tokens of a file, and again within a second of its change. Fails if the file cannot be read at first. If it
+ * becomes unreadable later, the error is logged and the tokens before stay valid.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const fromFile = (path: string): Effect.Effect<Tokens, string> =>
+  Effect.gen(function* () {
+    let stamp = yield* stampOf(path)
+    let entries = yield* load(path)
+    let lookedAt = yield* Clock.currentTimeMillis
+    return Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      if (now - lookedAt < period) return entries
+      lookedAt = now
+      const found = yield* stampOf(path)
+      if (found === stamp) return entries
+      stamp = found
+      const loaded = yield* Effect.either(load(path))
+      if (Either.isLeft(loaded)) {
+        yield* Effect.logError(`ADMIN_TOKENS_FILE: ${loaded.left}: the tokens that it had before stay valid`)
+        return entries
+      }
+      entries = loaded.right
+      yield* Effect.logInfo(`ADMIN_TOKENS_FILE has changed: ${entries.length} tokens are valid`)
+      return entries
+    })
+  })

@@ -1,0 +1,41 @@
+/** The implementation of the API's `Shape`. */
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { BadRequest, Shape } from "../AdminApi.js"
+
+/** The body of no request has more levels than three. */
+const maxDepth = 32
+
+/** Whether JSON is nested more deeply than this. What is no JSON is for the parser to say. */
+export const isDeeper = (text: string, max: number): boolean => {
+  let depth = 0
+  let inString = false
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at]
+    if (inString) {
+      if (character === "\\") at++
+      else if (character === '"') inString = false
+    } else if (character === '"') inString = true
+    else if (character === "{" || character === "[") {
+      if (++depth > max) return true
+    } else if (character === "}" || character === "]") depth--
+  }
+  return false
+}
+
+export const layer: Layer.Layer<Shape> = Layer.succeed(
+  Shape,
+  Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+    request.method === "GET" || request.method === "HEAD"
+      ? Effect.void
+      : // A body that cannot be read fails in the same way where it is needed.
+        Effect.flatMap(
+          Effect.orElseSucceed(request.text, () => ""),
+          (text) =>
+            isDeeper(text, maxDepth)
+              ? new BadRequest({ field: "body", message: `body: it is nested more than ${maxDepth} levels deep` })
+              : Effect.void
+        )
+  )
+)

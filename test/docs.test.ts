@@ -9,7 +9,8 @@ describe("Examples", () => {
     ["README.md", "compose.ts"],
     ["README.md", "node.ts"],
     ["README.md", "testing.test.ts"],
-    ["docs/writing-a-sink.md", "httpSink.ts"]
+    ["docs/writing-a-sink.md", "httpSink.ts"],
+    ["docs/mounting-the-dashboard.md", "mounted.ts"]
   ])("%s shows %s as it is compiled and run here", async (page, name) => {
     const blocks = Array.from((await read(page)).matchAll(/```ts\n(.*?)```/gs), (match) => match[1])
     assert.include(blocks, await read(`test/examples/${name}`))

@@ -3,35 +3,21 @@
  *
  * @since 1.0.0
  */
-import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
-import * as HttpApiSwagger from "@effect/platform/HttpApiSwagger"
-import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
 import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
-import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { OutboxAdmin } from "../OutboxAdmin.js"
 import type { Pump } from "../Pump.js"
 import type { Retention } from "../Retention.js"
 import type { Sink } from "../Sink.js"
-import * as Prometheus from "./Prometheus.js"
+import * as AdminApp from "./AdminApp.js"
 import { isLoopback } from "./internal/loopback.js"
 import { codeOf } from "../internal/errorCode.js"
-import { AdminApi } from "./AdminApi.js"
-import * as Dashboard from "./Dashboard.js"
 import * as Access from "./internal/access.js"
-import * as Answers from "./internal/answers.js"
-import * as Guard from "./internal/guard.js"
-import * as Handlers from "./internal/handlers.js"
 import * as Listener from "./internal/listener.js"
-import * as Shape from "./internal/shape.js"
-import * as StatusBoard from "./StatusBoard.js"
 import * as Tokens from "./Tokens.js"
 
 /**
@@ -161,46 +147,10 @@ export const layer = ({
 }: Options): Layer.Layer<never, never, HttpServer.HttpServer | OutboxAdmin | Pump | Retention | Sink> => {
   const hosts = { loopback: isLoopback(host), allowed: allowedHosts }
   return Layer.unwrapScoped(
-    Effect.gen(function* () {
-      const stopping = yield* Deferred.make<void>()
-      const api = HttpApiBuilder.api(AdminApi).pipe(
-        Layer.provide([Handlers.health, Handlers.outbox({ stopping, isProxy }), Handlers.pump]),
-        Layer.provide(Shape.layer),
-        Layer.provide(Access.layer({ tokens: allTokens(token, tokens), isProxy }))
-      )
-      const routes = Layer.mergeAll(
-        HttpApiBuilder.middlewareOpenApi(),
-        HttpApiSwagger.layer(),
-        Dashboard.layer({ directory: dashboard }),
-        Prometheus.layer,
-        HttpApiBuilder.middleware(Answers.explained)
-      )
-      const serve = Layer.unwrapEffect(
-        Effect.map(HttpApiBuilder.httpApp, (app) =>
-          HttpServer.serve(Guard.guard(hosts, HttpIncomingMessage.withMaxBodySize(app, Option.some(Guard.maxBody))))
-        )
-      )
-      return Layer.merge(
-        serve.pipe(
-          Layer.provide(routes),
-          Layer.provide(api),
-          Layer.provide(StatusBoard.layer),
-          Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]),
-          Layer.provide(
-            HttpRouter.setRouterConfig({
-              maxParamLength: 16_384,
-              caseSensitive: true,
-              ignoreDuplicateSlashes: false,
-              ignoreTrailingSlash: false
-            })
-          ),
-          Layer.provide(NodeHttpServer.layerContext),
-          // Those who only look would fill the traces.
-          HttpMiddleware.withTracerDisabledWhen(({ method }) => method === "GET")
-        ),
-        // Before the server stops to answer, its streams end.
-        Layer.scopedDiscard(Effect.addFinalizer(() => Deferred.succeed(stopping, undefined)))
-      )
-    })
+    Effect.map(AdminApp.make({ dashboard, hosts, isProxy }), (app) => HttpServer.serve(app))
+  ).pipe(
+    Layer.provide(Access.layer({ tokens: allTokens(token, tokens), isProxy })),
+    // Those who only look would fill the traces.
+    HttpMiddleware.withTracerDisabledWhen(({ method }) => method === "GET")
   )
 }

@@ -4,6 +4,7 @@
  * @since 1.0.0
  */
 export * as AdminApi from "./AdminApi.js"
+export * as AdminApp from "./AdminApp.js"
 export * as AdminServer from "./AdminServer.js"
 export * as AdminSettings from "./AdminSettings.js"
 export * as Dashboard from "./Dashboard.js"

@@ -1,0 +1,168 @@
+/**
+ * The admin API, its description, the dashboard, health and metrics as one HTTP app, for an application to mount in a
+ * server of its own.
+ *
+ * @since 1.0.0
+ */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import type * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpApiSwagger from "@effect/platform/HttpApiSwagger"
+import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
+import * as HttpRouter from "@effect/platform/HttpRouter"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { OutboxAdmin } from "../OutboxAdmin.js"
+import type { Pump } from "../Pump.js"
+import type { Retention } from "../Retention.js"
+import type { Sink } from "../Sink.js"
+import { AdminApi, type Access } from "./AdminApi.js"
+import * as Dashboard from "./Dashboard.js"
+import * as Answers from "./internal/answers.js"
+import * as Guard from "./internal/guard.js"
+import * as Handlers from "./internal/handlers.js"
+import type * as Hosts from "./internal/hosts.js"
+import * as Shape from "./internal/shape.js"
+import * as Prometheus from "./Prometheus.js"
+import * as StatusBoard from "./StatusBoard.js"
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options {
+  /** Where the files of the dashboard are, if not where the build puts them. */
+  readonly dashboard?: string | undefined
+  /** Whether an address is a proxy's, whose connections are those of many people. Default: no address is. */
+  readonly isProxy?: ((address: string | undefined) => boolean) | undefined
+}
+
+/**
+ * What the app shows and changes.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type Services = OutboxAdmin | Pump | Retention | Sink
+
+class App extends Context.Tag("controlpublish/admin/App")<App, HttpApp.Default>() {}
+
+/** The application's server decides which names it answers to. */
+const anyHost: Hosts.Options = { loopback: false, allowed: new Set() }
+
+/** Below a path without a slash at its end, the page's own references would lead one level up. */
+const withSlash = (app: HttpApp.Default): HttpApp.Default =>
+  Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ originalUrl, url }) => {
+    const path = originalUrl.split("?", 1)[0]!
+    return url === "/" && !path.endsWith("/")
+      ? Effect.succeed(
+          HttpServerResponse.empty({ status: 308, headers: { location: `./${path.split("/").at(-1)!}/` } })
+        )
+      : app
+  })
+
+/**
+ * Makes the app. It answers until the scope closes; then its streams end.
+ *
+ * Its paths begin at `/`: the dashboard at `/`, the API below `/api`, `/docs`, `/openapi.json`, `/health/live`,
+ * `/health/ready` and `/metrics`. Mount it below a path with `HttpRouter.mountApp`, or with `layer` into an `HttpApi`
+ * server. `Access` is the application's own authentication; `/health`, `/metrics`, the page and `/docs` hold no event and
+ * do not ask it.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make = (
+  options: Options & {
+    /** The names by which the server may be asked for. Default: any. */
+    readonly hosts?: Hosts.Options | undefined
+  } = {}
+): Effect.Effect<HttpApp.Default, never, Access | Services | Scope.Scope> =>
+  Effect.gen(function* () {
+    const stopping = yield* Deferred.make<void>()
+    const isProxy = options.isProxy ?? (() => false)
+    const api = HttpApiBuilder.api(AdminApi).pipe(
+      Layer.provide([Handlers.health, Handlers.outbox({ stopping, isProxy }), Handlers.pump]),
+      Layer.provide(Shape.layer)
+    )
+    const routes = Layer.mergeAll(
+      HttpApiBuilder.middlewareOpenApi(),
+      HttpApiSwagger.layer(),
+      Dashboard.layer({ directory: options.dashboard }),
+      Prometheus.layer,
+      HttpApiBuilder.middleware(Answers.explained)
+    )
+    const app = Layer.effect(
+      App,
+      Effect.zipWith(HttpApiBuilder.httpApp, Effect.context<HttpRouter.HttpRouter.DefaultServices>(), (app, services) =>
+        Guard.guard(
+          options.hosts ?? anyHost,
+          withSlash(
+            Effect.mapInputContext(
+              HttpIncomingMessage.withMaxBodySize(app, Option.some(Guard.maxBody)),
+              (request: Context.Context<HttpServerRequest.HttpServerRequest>) => Context.merge(services, request)
+            )
+          )
+        )
+      )
+    ).pipe(
+      Layer.provide(routes),
+      Layer.provide(api),
+      Layer.provide(StatusBoard.layer),
+      Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]),
+      Layer.provide(
+        HttpRouter.setRouterConfig({
+          maxParamLength: 16_384,
+          caseSensitive: true,
+          ignoreDuplicateSlashes: false,
+          ignoreTrailingSlash: false
+        })
+      ),
+      Layer.provide(NodeHttpServer.layerContext)
+    )
+    // Built apart: an application that has an HttpApi of its own has a router of its own.
+    const memoMap = yield* Layer.makeMemoMap
+    const context = yield* Layer.buildWithMemoMap(app, memoMap, yield* Effect.scope)
+    // Before the server stops to answer, its streams end.
+    yield* Effect.addFinalizer(() => Deferred.succeed(stopping, undefined))
+    return Context.get(context, App)
+  })
+
+/**
+ * Mounts the app below a path of an application's `HttpApi` server.
+ *
+ * @example
+ * ```ts
+ * import { HttpServerRequest } from "@effect/platform"
+ * import { AdminApi, AdminApp } from "controlpublish/admin"
+ * import { Effect, Layer } from "effect"
+ *
+ * // Who may ask: the session of the application's own operators. The name is what the audit log keeps.
+ * const OperatorsOnly = Layer.succeed(AdminApi.Access, {
+ *   token: () =>
+ *     Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ cookies }) =>
+ *       cookies.operator === undefined
+ *         ? new AdminApi.Unauthorized({ message: "Sign in as an operator" })
+ *         : Effect.succeed(cookies.operator)
+ *     )
+ * })
+ *
+ * const Admin = AdminApp.layer({ path: "/ops/outbox" }).pipe(Layer.provide(OperatorsOnly))
+ * ```
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layer = (
+  options: Options & {
+    /** Where the app begins, without a slash at the end, as `/ops/outbox`. */
+    readonly path: `/${string}`
+  }
+): Layer.Layer<never, never, Access | Services> =>
+  HttpApiBuilder.Router.use((router) => Effect.flatMap(make(options), (app) => router.mountApp(options.path, app)))

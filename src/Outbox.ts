@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as ControlEvent from "./ControlEvent.js"
 import type { EventId } from "./EventId.js"
+import * as Bounds from "./internal/bounds.js"
 import * as Traceparent from "./internal/traceparent.js"
 import * as OrderingKey from "./OrderingKey.js"
 import {
@@ -113,8 +114,38 @@ const toRow = (
   traceparent: string | undefined
 ): Either.Either<NewRow, ControlEvent.InvalidEvent> =>
   Either.flatMap(ControlEvent.encode(event), (payload) =>
-    Either.map(keyOf(event, options), (orderingKey) => ({ event, payload, orderingKey, traceparent }))
+    Either.flatMap(keyOf(event, options), (orderingKey) => {
+      const field = tooLong(event, orderingKey)
+      return field === undefined
+        ? Either.right({ event, payload, orderingKey, traceparent })
+        : Either.left(
+            new ControlEvent.InvalidEvent({
+              eventId: event.event_id,
+              field: field === "ordering_key" ? "orderingKey" : field,
+              reason: `must have at most ${bytesOf[field]} bytes`
+            })
+          )
+    })
   )
+
+const bytesOf = {
+  type: Bounds.textBytes.event_type,
+  tenant_id: Bounds.textBytes.tenant_id,
+  stack_id: Bounds.textBytes.stack_id,
+  artifact_ref: Bounds.textBytes.artifact_ref,
+  ordering_key: Bounds.textBytes.ordering_key
+} as const
+
+/** The first field that is longer than the outbox takes. What is short needs no look at its bytes. */
+const tooLong = (event: ControlEvent.ControlEvent, orderingKey: string): keyof typeof bytesOf | undefined => {
+  for (const field of Object.keys(bytesOf) as Array<keyof typeof bytesOf>) {
+    const value = field === "ordering_key" ? orderingKey : event[field]
+    if (value !== undefined && value.length > bytesOf[field] / 3 && Buffer.byteLength(value) > bytesOf[field]) {
+      return field
+    }
+  }
+  return undefined
+}
 
 /**
  * @since 1.0.0

@@ -231,6 +231,8 @@ export const EventDetail = Schema.Struct({
   ...EventSummary.fields,
   /** The exact text that the feed carries. */
   payload: Schema.String,
+  /** The bytes of a payload beyond the outbox's limit, which is not read: `payload` is empty. */
+  payloadOmitted: Schema.optional(Schema.Number),
   traceparent: Schema.optional(Schema.String),
   /** The last of them, newest first. */
   failedAttempts: Schema.Array(FailedAttempt)

@@ -219,6 +219,8 @@ export interface ClaimedRow {
   readonly createdAt: number
   /** Earlier attempts that the sink answered for this event alone. */
   readonly attemptCount: number
+  /** Why the row can never be published: it breaks the store's bounds. Its payload is `""`, and its texts are cut. */
+  readonly refused?: string | undefined
 }
 
 /**

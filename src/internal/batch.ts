@@ -33,6 +33,7 @@ interface InvalidRow {
 }
 
 const decodeRow = (row: ClaimedRow): Either.Either<Sink.OutboundEvent, string> => {
+  if (row.refused !== undefined) return Either.left(`Invalid control event: ${row.refused}`)
   const decoded = Either.flatMap(ControlEvent.parse(row.payload), ControlEvent.validateUnpublished)
   if (Either.isLeft(decoded)) return Either.left(decoded.left.message)
   const event = decoded.right

@@ -24,3 +24,21 @@ export const largestPayloadBytes = 128 * 1024 * 1024
 /** Why a payload is too large. */
 export const payloadReason = (bytes: number | string, limit: number | string): string =>
   `the payload has ${bytes} bytes, the maximum is ${limit}`
+
+/** Why a payload is refused, `undefined` where it is not, in an outbox without a limit of its own. */
+export const refusedPayload = (payload: string): string | undefined => {
+  const bytes = Buffer.byteLength(payload)
+  return bytes > payloadBytes ? payloadReason(bytes, payloadBytes) : undefined
+}
+
+/** A payload as a claim returns it: none where it is refused. */
+export const withoutRefused = (payload: string): { readonly payload: string; readonly refused?: string } => {
+  const refused = refusedPayload(payload)
+  return refused === undefined ? { payload } : { payload: "", refused }
+}
+
+/** Why the first refused row of an append is refused. */
+export const firstRefused = (rows: ReadonlyArray<{ readonly payload: string }>): string | undefined => {
+  const reason = rows.map(({ payload }) => refusedPayload(payload)).find((found) => found !== undefined)
+  return reason === undefined ? undefined : `Could not append to the outbox: ${reason}`
+}

@@ -24,12 +24,15 @@ import {
   type Overview
 } from "../OutboxAdmin.js"
 import { maxErrorLength, OutboxError, type Count } from "../OutboxStore.js"
+import * as Bounds from "../internal/bounds.js"
 import { truncate } from "../internal/text.js"
 import * as Columns from "./internal/columns.js"
 import { drawn, instant, parked, pending } from "./internal/columns.js"
 import * as EventPages from "./internal/eventPages.js"
 import * as Names from "./internal/names.js"
 import * as Pruning from "./internal/pruning.js"
+import * as Guarded from "./internal/guarded.js"
+import * as Settled from "./internal/settled.js"
 import { makePool, rollback, type Session } from "./internal/session.js"
 
 /** What those who operate may take of the server at a time. */
@@ -45,8 +48,7 @@ const chunk = 1_000
 // Everything that is asked for can be had in the order of an index, up to a limit. Statistics that are old must not talk
 // the planner into reading all there is.
 const begin = (mode: string) => `BEGIN ISOLATION LEVEL ${mode};
-  SET LOCAL statement_timeout = ${statementTimeout};
-  SET LOCAL lock_timeout = ${lockTimeout};
+  ${Settled.settings({ statement: statementTimeout, lock: lockTimeout, idle: 0 })};
   SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off`
 
 const reading = begin("REPEATABLE READ READ ONLY")
@@ -76,7 +78,10 @@ const statements = (names: Names.Names) => {
           ) lanes WHERE pending > 0 OR parked > 0) AS lanes`,
 
     event: `
-      SELECT ${EventPages.summary}, payload_json::text AS payload, traceparent,
+      SELECT ${EventPages.summary},
+        CASE WHEN payload_bytes <= ${Guarded.maxPayloadBytes(names)} THEN payload_json::text ELSE '' END AS payload,
+        CASE WHEN payload_bytes > ${Guarded.maxPayloadBytes(names)} THEN payload_bytes END AS "payloadOmitted",
+        CASE WHEN octet_length(traceparent) <= ${Bounds.textBytes.traceparent} THEN traceparent END AS traceparent,
         (SELECT coalesce(json_agg(json_strip_nulls(json_build_object(${EventPages.attemptFields})) ORDER BY id DESC), '[]')
           FROM ${attempts} WHERE outbox_id = ${outbox}.id) AS "failedAttempts"
       FROM ${outbox} WHERE event_id = $1`,
@@ -121,7 +126,11 @@ const statements = (names: Names.Names) => {
         DELETE FROM ${attempts} WHERE outbox_id IN (SELECT id FROM done)
       ), announced AS (${announce("discard", "done")})
       INSERT INTO ${audit} (at, action, actor, reason, event_id, discarded)
-      SELECT ${instant("$2")}, 'discard', $3, $4, event_id, row_to_json(done) FROM done LEFT JOIN announced ON true
+      SELECT ${instant("$2")}, 'discard', $3, $4, event_id,
+        CASE WHEN payload_bytes <= ${Guarded.maxPayloadBytes(names)} THEN row_to_json(done)
+          ELSE json_build_object('id', id, 'event_id', event_id, 'ordering_key', ${Columns.bounded("ordering_key")},
+            'payload_bytes', payload_bytes, 'payload_omitted', true) END
+      FROM done LEFT JOIN announced ON true
       RETURNING id`,
 
     record: `INSERT INTO ${audit} (at, action, actor, reason) VALUES (${instant("$1")}, $2, $3, $4)`,

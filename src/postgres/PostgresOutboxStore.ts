@@ -31,7 +31,8 @@ const statements = ({ channel, outbox }: Names.Names) => ({
       (SELECT ${milliseconds("min(created_at)")} FROM ${Columns.lanes}
         CROSS JOIN LATERAL (${Columns.ofLane(outbox, pending, "created_at", "1")}) first) AS "oldestPendingAt"`,
 
-  parked: `SELECT event_id AS "eventId", event_type AS type, ordering_key AS "orderingKey",
+  parked: `SELECT ${Columns.bounded("event_id")} AS "eventId", ${Columns.bounded("event_type")} AS type,
+      ${Columns.bounded("ordering_key")} AS "orderingKey",
       attempt_count AS "attemptCount", ${milliseconds("parked_at")} AS "parkedAt", coalesce(last_error, '') AS error
     FROM ${outbox} WHERE ${parked} ORDER BY id LIMIT $1`,
 
@@ -41,7 +42,7 @@ const statements = ({ channel, outbox }: Names.Names) => ({
       WHERE event_id = ANY ($1::text[]) AND ${parked}
       RETURNING event_id
     ), announced AS (
-      SELECT pg_notify(${Names.literal(channel)}, 'redrive') WHERE EXISTS (SELECT FROM redriven)
+      SELECT pg_catalog.pg_notify(${Names.literal(channel)}, 'redrive') WHERE EXISTS (SELECT FROM redriven)
     )
     SELECT event_id AS "eventId" FROM redriven LEFT JOIN announced ON true`
 })

@@ -9,14 +9,15 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Bounds from "../internal/bounds.js"
 import type { EventId } from "../EventId.js"
 import * as Lane from "../Lane.js"
 import type { FailedAttempt } from "../OutboxAdmin.js"
-import type { OutboxError } from "../OutboxStore.js"
 import {
   crowd,
   DuplicateEventId,
   NotInTransaction,
+  OutboxError,
   OutboxStore,
   type AfterParked,
   type NewRow
@@ -211,6 +212,8 @@ const make = Effect.sync(() => {
         (transaction): Effect.Effect<void, NotInTransaction | DuplicateEventId | OutboxError> => {
           if (Option.isNone(transaction)) return new NotInTransaction()
           if (broken !== undefined) return broken
+          const reason = Bounds.firstRefused(newRows)
+          if (reason !== undefined) return new OutboxError({ message: reason, retryable: false })
           const [{ buffer }] = transaction.value
           const length = buffer.length
           for (const row of newRows) {
@@ -226,9 +229,8 @@ const make = Effect.sync(() => {
         }
       ),
 
-    withTransaction: (effect) =>
-      // Nothing here fails but the effect itself.
-      inMemory(effect) as typeof effect,
+    // Nothing here fails but the effect itself.
+    withTransaction: (effect) => inMemory(effect) as typeof effect,
 
     probe: ({ afterParked, now }) =>
       Effect.map(check, () => ({
@@ -261,7 +263,7 @@ const make = Effect.sync(() => {
             bytes += Buffer.byteLength(row.payload)
             return fits
           })
-          .map((row) => ({ ...row, id: String(row.id) }))
+          .map((row) => ({ ...row, id: String(row.id), ...Bounds.withoutRefused(row.payload) }))
         if (!Arr.isNonEmptyArray(claimed)) return { _tag: "LanesEmpty" }
         return {
           _tag: "Claim",

@@ -1,8 +1,9 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Redacted } from "effect"
-import { Outbox } from "../../src/index.js"
-import { Postgres } from "../../src/postgres/index.js"
+import { Context, Effect, Layer, Option, Redacted, type Array as Arr } from "effect"
+import { Outbox, OutboxAdmin, OutboxStore, Pump, PumpConfig } from "../../src/index.js"
+import { Migrations, Postgres, PostgresOutboxAdmin } from "../../src/postgres/index.js"
+import { MemorySink } from "../../src/testing/index.js"
 import { layerClient, layerOutbox, rawClient } from "../support/postgres.js"
 import { asOwner, connectTo, failureOf, makeRole } from "../support/roles.js"
 
@@ -224,6 +225,82 @@ describe("A row that SQL inserts", () => {
         ["committed", "later"]
       )
     }).pipe(Effect.provide(layer))
+  )
+})
+
+describe("Rows that were there before the bounds", () => {
+  it.scopedLive(
+    "are parked without their text, and stop nobody",
+    () =>
+      Effect.gen(function* () {
+        const role = yield* makeRole("insert")
+        const before = `${Migrations.print().split("-- Migration 3")[0]!}COMMIT;`
+        yield* asOwner(`${before} GRANT INSERT ON control_events_outbox TO ${role.name};
+        GRANT USAGE ON SEQUENCE control_events_outbox_id_seq TO ${role.name}`)
+        const client = yield* connectTo(role.url)
+        const megabytes = 24
+        const large = `('"' || repeat('x', ${megabytes * 1024 * 1024}) || '"')::json`
+        const insert = (columns: Record<string, string>) => failureOf(client, row(columns))
+        assert.isUndefined(yield* insert({ event_id: "'payload'", payload_json: large }))
+        assert.isUndefined(
+          yield* insert({ event_id: "'trace'", traceparent: `repeat('x', ${megabytes * 1024 * 1024})` })
+        )
+        assert.isUndefined(yield* insert({ event_id: "'key'", ordering_key: `repeat('x', 300000)` }))
+        assert.isUndefined(
+          yield* insert({ event_id: "'never'", ordering_key: "'never'", next_attempt_at: "'infinity'" })
+        )
+        assert.isUndefined(yield* insert({ event_id: "'always'", created_at: "'infinity'" }))
+        assert.isUndefined(yield* insert({}))
+        yield* Migrations.run()
+        const context = yield* Layer.build(
+          Layer.mergeAll(Pump.layerManual, PostgresOutboxAdmin.layer()).pipe(
+            Layer.provideMerge(Postgres.layer()),
+            Layer.provideMerge(MemorySink.layer),
+            Layer.provide(PumpConfig.layerDefaults)
+          )
+        )
+        const store = Context.get(context, OutboxStore.OutboxStore)
+        const { lanes } = yield* store.probe({ now: 0, afterParked: "pass" })
+        const sizes = yield* Effect.scoped(
+          Effect.map(
+            store.claim({
+              lanes: lanes as Arr.NonEmptyReadonlyArray<number>,
+              now: 0,
+              limit: 100,
+              maxBytes: 1e9,
+              holdFor: 10_000,
+              afterParked: "pass"
+            }),
+            (claim) => (claim._tag === "Claim" ? JSON.stringify(claim.rows).length : -1)
+          )
+        )
+        assert.isBelow(sizes, 5_000)
+        assert.isAbove(sizes, 100)
+        const report = yield* Context.get(context, Pump.Pump).drain
+        // "never" and "always" are no events of the contract.
+        assert.deepInclude({ ...report }, { published: 1, parked: 5 })
+        const admin = Context.get(context, OutboxAdmin.OutboxAdmin)
+        const parked = yield* store.parked({ limit: 10 })
+        assert.deepStrictEqual(parked.map(({ error, eventId }) => [eventId, error]).slice(0, 3), [
+          [
+            "payload",
+            `Invalid control event: the payload has ${megabytes * 1024 * 1024 + 2} bytes, the maximum is 8388608`
+          ],
+          ["trace", `Invalid control event: traceparent has ${megabytes * 1024 * 1024} bytes, the maximum is 512`],
+          ["key", "Invalid control event: ordering_key has 300000 bytes, the maximum is 1024"]
+        ])
+        // Those who look get no more than a pump.
+        assert.isBelow(JSON.stringify(yield* admin.events({}, { limit: 10 })).length, 5_000)
+        assert.isBelow(JSON.stringify(yield* admin.overview({ limit: 1_000 })).length, 5_000)
+        const detail = Option.getOrThrow(yield* admin.event("payload"))
+        assert.deepInclude(detail, { payload: "", payloadOmitted: megabytes * 1024 * 1024 + 2 })
+        assert.isUndefined(Option.getOrThrow(yield* admin.event("trace")).traceparent)
+        yield* admin.discard("payload", { actor: "ann", reason: "too large" })
+        const sql = yield* PgClient.PgClient
+        const [kept] = yield* sql<{ text: string }>`SELECT discarded::text AS text FROM control_events_audit`
+        assert.isBelow(kept!.text.length, 1_000)
+      }).pipe(Effect.provide(layerClient)),
+    60_000
   )
 })
 

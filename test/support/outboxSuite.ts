@@ -308,6 +308,27 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore({ afterParked: "wait" }))
     )
 
+    it.effect("refuses texts and payloads beyond the bounds, and appends nothing of that call", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox.Outbox
+        const appended = (input: object, options?: Outbox.AppendOptions) =>
+          Effect.flip(outbox.withTransaction(outbox.append({ ...event("e1"), ...input }, options)))
+        for (const field of ["type", "tenant_id", "stack_id"]) {
+          assert.strictEqual(
+            (yield* appended({ [field]: "é".repeat(513) }, { orderingKey: "k" })).message,
+            `Invalid control event "e1": ${field} must have at most 1024 bytes`
+          )
+        }
+        assert.match((yield* appended({}, { orderingKey: "k".repeat(1025) })).message, /orderingKey must have at most/)
+        const large = yield* appended({ text: "x".repeat(8 * 1024 * 1024) })
+        assert.deepInclude({ ...large }, { _tag: "OutboxError", retryable: false })
+        assert.match(large.message, /the payload has 83\d+ bytes, the maximum is 8388608/)
+        yield* outbox.withTransaction(outbox.append({ ...event("e1"), type: "é".repeat(512) }))
+        yield* Effect.flatMap(Pump.Pump, (pump) => pump.drain)
+        assert.deepStrictEqual(yield* published, ["e1"])
+      }).pipe(withStore())
+    )
+
     it.effect("takes no more than a batch's events and bytes at a time", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox

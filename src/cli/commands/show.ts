@@ -57,7 +57,12 @@ const show = (event: EventDetail): string => {
             .split("\n")
             .map((line, index) => (index === 0 ? line : `  ${line}`))
         ]
-  return [...lines, ...attempts, "payload", showPayload(event.payload)].join("\n")
+  return [
+    ...lines,
+    ...attempts,
+    "payload",
+    event.payloadOmitted === undefined ? showPayload(event.payload) : `not shown: it has ${event.payloadOmitted} bytes`
+  ].join("\n")
 }
 
 /**

@@ -21,18 +21,21 @@ const insertBytes = 16 * 1024 * 1024
 const appended = `event_id, event_type, tenant_id, stack_id, version, base_version, artifact_ref, checksum,
   payload_json, ordering_key, traceparent, created_at`
 
+/** Of the columns, in their order. */
+const parameterTypes = "text text text text bigint bigint text text json text text timestamptz".split(" ")
+
 const statements = (names: Names.Names) => {
   const { outbox } = names
   const into = `INSERT INTO ${outbox} (${appended})`
   const unlessThere = "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
   return {
-    orderLocks: `SELECT pg_advisory_xact_lock(${names.orderLock}, bucket)
-      FROM (SELECT DISTINCT ${Names.bucketOf('key COLLATE "C"')} AS bucket FROM unnest($1::text[]) key ORDER BY 1) buckets`,
+    orderLocks: `SELECT pg_catalog.pg_advisory_xact_lock(${names.orderLock}, bucket)
+      FROM (SELECT DISTINCT pg_catalog.${Names.bucketOf('key COLLATE "C"')} AS bucket FROM pg_catalog.unnest($1::text[]) key ORDER BY 1) buckets`,
 
     insert: `${into}
       SELECT ${appended}
-      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
-        $9::json[], $10::text[], $11::text[], $12::timestamptz[]) WITH ORDINALITY AS new (${appended}, position)
+      FROM ROWS FROM (${parameterTypes.map((type, index) => `pg_catalog.unnest($${index + 1}::${type}[])`).join(", ")})
+        WITH ORDINALITY AS new (${appended}, position)
       ORDER BY position
       ${unlessThere}`,
 

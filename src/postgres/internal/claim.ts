@@ -4,18 +4,21 @@ import type * as Scope from "effect/Scope"
 import type { ClaimedRow, ClaimOptions, OutboxError, OutboxStore } from "../../OutboxStore.js"
 import * as Columns from "./columns.js"
 import { inLaneFrom, milliseconds, pending } from "./columns.js"
+import * as Guarded from "./guarded.js"
 import { integers } from "./names.js"
 import type * as Names from "./names.js"
 import type * as Positions from "./positions.js"
 import { publishable as publishableIn } from "./publishable.js"
 import { rollback, type Session } from "./session.js"
+import * as Settled from "./settled.js"
 import * as WriteBack from "./writeBack.js"
 
 /** How much longer than the holder allows itself the server keeps a lane for it, in milliseconds. */
 const holdMargin = 5_000
 
-interface ClaimRow extends Omit<ClaimedRow, "traceparent"> {
+interface ClaimRow extends Omit<ClaimedRow, "traceparent" | "refused"> {
   readonly traceparent: string | null
+  readonly refused: string | null
   readonly drawn: string
 }
 
@@ -30,17 +33,18 @@ const statements = (names: Names.Names) => {
     // from a column of their own, so that payloads beyond the limit are not read.
     claim: ({ afterParked, holdFor, lanes, limit, maxBytes, now }: ClaimOptions, starts: ReadonlyArray<string>) => `
       BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-      SET LOCAL idle_in_transaction_session_timeout = ${Math.ceil(holdFor) + holdMargin};
+      ${Settled.settings({ idle: Math.ceil(holdFor) + holdMargin })};
       SELECT set_config('controlpublish.lanes_taken', coalesce(array_agg(lane) FILTER (WHERE taken), '{}')::text, true),
           coalesce(bool_or(taken), false) AS taken
         FROM (SELECT lane, pg_try_advisory_xact_lock(${names.laneLock}, lane) AS taken
           FROM unnest('${integers(lanes)}'::int[]) AS lane) AS locks;
-      SELECT id::text AS id, event_id AS "eventId", ordering_key AS "orderingKey", payload_json::text AS payload,
-        traceparent, ${milliseconds("created_at")} AS "createdAt", attempt_count AS "attemptCount",
-        ${drawn} AS drawn
+      SELECT id::text AS id, ${Columns.bounded("event_id")} AS "eventId", ${Columns.bounded("ordering_key")} AS "orderingKey",
+        CASE WHEN refused IS NULL THEN payload_json::text ELSE '' END AS payload,
+        CASE WHEN refused IS NULL THEN traceparent END AS traceparent,
+        ${milliseconds("created_at")} AS "createdAt", attempt_count AS "attemptCount", refused, ${drawn} AS drawn
       FROM (
-        SELECT *, sum(payload_bytes) OVER (ORDER BY id) - payload_bytes AS before FROM (
-          SELECT candidate.*
+        SELECT *, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM (
+          SELECT candidate.*, refused, CASE WHEN refused IS NULL THEN payload_bytes ELSE 0 END AS bytes
           FROM unnest('${integers(lanes)}'::smallint[], '${integers(starts)}'::bigint[]) AS taken (lane, start)
           CROSS JOIN LATERAL (
             SELECT id, event_id, ordering_key, payload_json, payload_bytes, traceparent, created_at, attempt_count
@@ -49,6 +53,7 @@ const statements = (names: Names.Names) => {
               AND ${publishable("candidate", String(now), afterParked)}
             ORDER BY lane, id LIMIT ${limit}
           ) candidate
+          CROSS JOIN LATERAL (SELECT ${Guarded.refused(names)} AS refused) bounds
           WHERE taken.lane = ANY (current_setting('controlpublish.lanes_taken')::smallint[])
           ORDER BY id LIMIT ${limit}
         ) batch
@@ -81,7 +86,8 @@ export const make = (
         payload: row.payload,
         traceparent: row.traceparent ?? undefined,
         createdAt: row.createdAt,
-        attemptCount: row.attemptCount
+        attemptCount: row.attemptCount,
+        refused: row.refused ?? undefined
       }))
       if (!Arr.isNonEmptyReadonlyArray(rows)) return { _tag: "LanesEmpty" }
       const settle = writeBack(connection, claimed[0]!.drawn)

@@ -1,3 +1,4 @@
+import * as Bounds from "../../internal/bounds.js"
 import * as Lane from "../../Lane.js"
 
 /** Parts of SQL on the outbox's table that several modules use. */
@@ -9,11 +10,18 @@ export const waiting = `${pending} AND next_attempt_at IS NOT NULL`
 
 export const parked = "published_at IS NULL AND parked_at IS NOT NULL"
 
-/** A column as milliseconds since the epoch. */
-export const milliseconds = (column: string): string => `(extract(epoch FROM ${column}) * 1000)::float8`
+/** A column as milliseconds since the epoch, in the years that JavaScript and RFC 3339 know. */
+export const milliseconds = (column: string): string =>
+  `CASE WHEN ${column} > '10001-01-01' THEN ${Date.UTC(10001, 0, 1)}::float8
+    WHEN ${column} < '0001-01-01' THEN ${Date.parse("0001-01-01T00:00:00Z")}::float8
+    ELSE (extract(epoch FROM ${column}) * 1000::numeric)::float8 END`
+
+/** A text column, cut where rows of before the bounds are longer than any name. */
+export const bounded = (column: "event_id" | "event_type" | "tenant_id" | "stack_id" | "ordering_key"): string =>
+  `CASE WHEN octet_length(${column}) > ${Bounds.textBytes[column]} THEN left(${column}, 200) || '…' ELSE ${column} END`
 
 /** Milliseconds since the epoch as an instant. */
-export const instant = (parameter: string): string => `to_timestamp(${parameter}::float8 / 1000)`
+export const instant = (parameter: string): string => `to_timestamp(${parameter}::float8 / 1000::float8)`
 
 /** The last id that was drawn. */
 export const drawn = (sequence: string): string =>

@@ -3,7 +3,7 @@ import * as Struct from "effect/Struct"
 import * as Lane from "../../Lane.js"
 import type { EventFilter, EventPage, EventSummary, PageOptions } from "../../OutboxAdmin.js"
 import type { OutboxError } from "../../OutboxStore.js"
-import { inLane, instant, milliseconds, parked, pending, waiting } from "./columns.js"
+import { bounded, inLane, instant, milliseconds, parked, pending, waiting } from "./columns.js"
 import type { Names } from "./names.js"
 import type { Session } from "./session.js"
 
@@ -22,8 +22,8 @@ const at = (column: string) => `floor(${milliseconds(column)})`
 
 export const attemptFields = `'at', ${at("at")}, 'error', error, 'nextAttemptAt', ${at("next_attempt_at")}`
 
-export const summary = `event_id AS "eventId", event_type AS type, tenant_id AS "tenantId", stack_id AS "stackId",
-  ordering_key AS "orderingKey", lane, ${state} AS state, ${at("created_at")} AS "createdAt",
+export const summary = `${bounded("event_id")} AS "eventId", ${bounded("event_type")} AS type,
+  ${bounded("tenant_id")} AS "tenantId", ${bounded("stack_id")} AS "stackId", ${bounded("ordering_key")} AS "orderingKey", lane, ${state} AS state, ${at("created_at")} AS "createdAt",
   attempt_count AS "attemptCount", last_error AS "lastError", ${at("last_attempt_at")} AS "lastAttemptAt",
   ${at("next_attempt_at")} AS "nextAttemptAt", ${at("parked_at")} AS "parkedAt",
   published_control_version::float8 AS "controlVersion", ${at("published_at")} AS "publishedAt"`

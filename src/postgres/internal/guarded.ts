@@ -14,6 +14,21 @@ CREATE OR REPLACE FUNCTION ${maxPayloadBytes(names)} RETURNS integer
   LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT ${bytes}';
 `
 
+/**
+ * Why a row is refused that was there before its outbox had bounds, or came around the trigger; NULL where it is within
+ * them. Sizes alone are looked at: no text is read.
+ */
+export const refused = (names: Names): string =>
+  `CASE WHEN payload_bytes > ${maxPayloadBytes(names)}
+      THEN concat('the payload has ', payload_bytes, ' bytes, the maximum is ', ${maxPayloadBytes(names)})
+    ${(["event_id", "ordering_key", "traceparent"] as const)
+      .map(
+        (column) =>
+          `WHEN octet_length(${column}) > ${Bounds.textBytes[column]}
+      THEN concat('${column} has ', octet_length(${column}), ' bytes, the maximum is ${Bounds.textBytes[column]}')`
+      )
+      .join("\n    ")} END`
+
 /** What a row brings that is the outbox's to write. */
 const serviceColumns = [
   "last_error",

@@ -19,10 +19,10 @@ const statements = (names: Names.Names) => {
       SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, ${drawn} AS drawn,
         (SELECT ${milliseconds("min(next_attempt_at)")} FROM ${outbox}
           WHERE ${pending} AND next_attempt_at > ${instant("$2")}) AS next_attempt_at,
-        coalesce(array_agg(lane), '{}') AS lanes,
-        coalesce(array_agg(head::text), '{}') AS heads,
-        coalesce(array_agg(publishable), '{}') AS publishable,
-        coalesce(array_agg(crowded), '{}') AS crowded
+        coalesce(pg_catalog.array_agg(lane), '{}') AS lanes,
+        coalesce(pg_catalog.array_agg(head::text), '{}') AS heads,
+        coalesce(pg_catalog.array_agg(publishable), '{}') AS publishable,
+        coalesce(pg_catalog.array_agg(crowded), '{}') AS crowded
       FROM (
         SELECT position::int - 1 AS lane, least(first.id, parked.id) AS head,
           first.id IS NOT NULL AND (${publishable("first", "$2", afterParked)} OR EXISTS (
@@ -30,7 +30,7 @@ const statements = (names: Names.Names) => {
               AND ${publishable("later", "$2", afterParked)} ORDER BY lane, id OFFSET 0)) AS publishable,
           EXISTS (SELECT FROM ${outbox} other WHERE ${pending} AND ${inLaneFrom(probed, "first.id")}
             ORDER BY lane, id OFFSET ${crowd - 1} LIMIT 1) AS crowded
-        FROM unnest($1::bigint[]) WITH ORDINALITY AS starts (start, position)
+        FROM pg_catalog.unnest($1::bigint[]) WITH ORDINALITY AS starts (start, position)
         LEFT JOIN LATERAL (
           SELECT id, lane, ordering_key FROM ${outbox} WHERE ${pending} AND ${inLaneFrom(probed, "start")}
           ORDER BY lane, id LIMIT 1

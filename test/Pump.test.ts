@@ -238,6 +238,25 @@ describe("Pump", () => {
     )
   })
 
+  it.effect("says once that it publishes again, and after how long", () => {
+    const lines: Array<unknown> = []
+    const logger = Logger.make(({ logLevel, message }) => {
+      if (logLevel === LogLevel.Info) lines.push(message)
+    })
+    return Effect.gen(function* () {
+      const sink = yield* MemorySink.MemorySink
+      yield* sink.setAvailable(false)
+      yield* append("a1")
+      yield* TestClock.adjust("52 seconds")
+      yield* sink.setAvailable(true)
+      yield* TestClock.adjust("1 seconds")
+      yield* append("a2")
+      yield* settle
+      assert.deepStrictEqual(yield* feedIds, ["a1", "a2"])
+      assert.deepStrictEqual(lines, [["Publishing again after 53 s"]])
+    }).pipe(Effect.provide(Layer.provideMerge(scheduled({ retry: Schedule.spaced("1 second") }), Logger.add(logger))))
+  })
+
   it.effect("charges a defect of the sink to the event that causes it, and to no other", () =>
     Effect.gen(function* () {
       const pump = yield* Pump.Pump

@@ -36,6 +36,7 @@ export const make = (sink: Sink["Type"]) =>
     const status = yield* WorkerStatus.make<PumpStatus>(yield* initial(sink, "idle"), PumpMetrics.setState)
     yield* Effect.zipRight(PumpMetrics.zero, PumpMetrics.setState("idle"))
 
+    let unavailableSince = 0
     const isUnavailable = () => status.activity() === "unavailable"
 
     /** An outage is not over until something was published. */
@@ -43,6 +44,8 @@ export const make = (sink: Sink["Type"]) =>
 
     const settled = (report: DrainReport.DrainReport, now: number) =>
       Effect.gen(function* () {
+        if (isUnavailable())
+          yield* Effect.logInfo(`Publishing again after ${Math.round((now - unavailableSince) / 1000)} s`)
         yield* status.update(
           (before) => ({
             ...DrainReport.add(before, report),
@@ -60,6 +63,7 @@ export const make = (sink: Sink["Type"]) =>
         const at = yield* Clock.currentTimeMillis
         const error = describe(cause)
         const isKnown = isUnavailable()
+        if (!isKnown) unavailableSince = at
         yield* status.update(
           ({ failures }) => ({ failures: failures + 1, lastError: { at, ...error } }),
           () => "unavailable"

@@ -6,7 +6,11 @@ import { given, messageOf } from "../support/settings.js"
 describe("DatabaseSettings", () => {
   it.effect("reads the environment", () =>
     Effect.gen(function* () {
-      assert.deepStrictEqual(yield* given({})(DatabaseSettings.database), { url: undefined, schema: "public" })
+      assert.deepStrictEqual(yield* given({})(DatabaseSettings.database), {
+        url: undefined,
+        directUrl: undefined,
+        schema: "public"
+      })
       const { schema, url } = yield* given({
         DATABASE_URL: "postgres://u:p%23@h:5433/d?sslmode=disable",
         DATABASE_SCHEMA: "outbox"

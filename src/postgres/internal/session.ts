@@ -104,36 +104,36 @@ export const makePool = (
     // An idle connection that breaks is replaced when it is needed.
     pool.on("error", () => {})
 
-    const connect = Effect.async<Connection, OutboxError>((resume) => {
-      let wanted = true
-      pool.connect((cause, client) => {
-        if (client === undefined) {
-          resume(Effect.fail(toOutboxError("connect to the database")(cause)))
-        } else if (wanted) {
-          const connection: Connection = { client, broken: false, onError: () => void (connection.broken = true) }
-          client.on("error", connection.onError)
-          resume(Effect.succeed(connection))
-        } else {
-          client.release()
-        }
-      })
-      return Effect.sync(() => {
-        wanted = false
-      })
-    })
-    const release = ({ broken, client, onError }: Connection) =>
-      Effect.sync(() => {
-        client.release(broken)
-        client.off("error", onError)
-      })
+    const release = ({ broken, client, onError }: Connection) => {
+      client.release(broken)
+      client.off("error", onError)
+    }
 
-    return Effect.uninterruptibleMask((restore) =>
-      restore(connect).pipe(
-        Effect.tap((connection) => Effect.addFinalizer(() => release(connection))),
-        Effect.map((connection) => ({
-          ...queries(connection.client, connection.onError),
-          isBroken: () => connection.broken
-        }))
+    return Effect.gen(function* () {
+      // The scope owns the connection from the moment that the pool hands it over: an interruption between that and the
+      // next step of the fiber would lose it, and with it a place in the pool.
+      let wanted = true
+      let handed: Connection | undefined
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          wanted = false
+          if (handed !== undefined) release(handed)
+        })
       )
-    )
+      const connection = yield* Effect.async<Connection, OutboxError>((resume) => {
+        pool.connect((cause, client) => {
+          if (client === undefined) {
+            resume(Effect.fail(toOutboxError("connect to the database")(cause)))
+          } else if (wanted) {
+            const connection: Connection = { client, broken: false, onError: () => void (connection.broken = true) }
+            client.on("error", connection.onError)
+            handed = connection
+            resume(Effect.succeed(connection))
+          } else {
+            client.release()
+          }
+        })
+      })
+      return { ...queries(connection.client, connection.onError), isBroken: () => connection.broken }
+    })
   })

@@ -34,6 +34,14 @@ export class Outbox extends Context.Tag("controlpublish/Outbox")<
     /**
      * Appends an event to the ambient transaction and answers its id. The event is in the feed exactly if that
      * transaction commits, after those events of its key whose transactions committed before.
+     *
+     * An interrupted append, as by a timeout around it, waits up to 2 seconds for its statement to end. Then nothing is
+     * appended, and the transaction goes on. A statement that still waits by then, say for another transaction of the
+     * key, is canceled, which fails the transaction: its commit is an `OutboxError` of `Outbox.withTransaction`, and a
+     * defect of `sql.withTransaction`. To go on in any case, append in a nested transaction and put the timeout around
+     * that.
+     *
+     * Fails with `NotInTransaction` also in a transaction of another database.
      */
     readonly append: (event: ControlEvent.Input, options?: AppendOptions) => Effect.Effect<EventId, AppendError>
 
@@ -47,8 +55,9 @@ export class Outbox extends Context.Tag("controlpublish/Outbox")<
     ) => Effect.Effect<ReadonlyArray<EventId>, AppendError>
 
     /**
-     * Runs an effect in a transaction of the outbox's database, as `sql.withTransaction` does, but a commit that fails
-     * is an `OutboxError`. Inside a transaction it is a savepoint.
+     * Runs an effect in a transaction of the outbox's database, as `sql.withTransaction` does. Fails with an
+     * `OutboxError` if the commit fails, also if a statement failed earlier and the server rolled back instead. Inside a
+     * transaction it is a savepoint.
      */
     readonly withTransaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | OutboxError, R>
 

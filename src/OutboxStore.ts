@@ -61,19 +61,28 @@ export class OutboxStore extends Context.Tag("controlpublish/OutboxStore")<
 >() {}
 
 /**
- * An append outside a transaction: the change and its event would not stand or fall together.
+ * An append outside a transaction of the outbox's database: the change and its event would not commit together. The
+ * transaction can be another client's, as long as that client's connections lead to the same database.
  *
  * @since 1.0.0
  * @category errors
  */
 export class NotInTransaction extends Schema.TaggedError<NotInTransaction>("controlpublish/NotInTransaction")(
   "NotInTransaction",
-  {}
+  {
+    /** Why the transaction around the append does not count. Absent if there is none. */
+    reason: Schema.optionalWith(Schema.Literal("OtherDatabase"), { exact: true }),
+    /** The database of the transaction, for `OtherDatabase`. */
+    database: Schema.optionalWith(Schema.String, { exact: true })
+  }
 ) {
   /**
    * @since 1.0.0
    */
   override get message(): string {
+    if (this.reason === "OtherDatabase") {
+      return `Outbox.append was called in a transaction of another database (${this.database}): begin the transaction with a client of the outbox's database`
+    }
     return "Outbox.append was called outside a transaction: wrap the change and the append in one, e.g. sql.withTransaction"
   }
 }
@@ -107,6 +116,13 @@ export class OutboxError extends Schema.TaggedError<OutboxError>("controlpublish
   message: Schema.String,
   /** Whether the same transaction can succeed when it is tried again (a deadlock, a lost connection). */
   retryable: Schema.Boolean,
+  /**
+   * Set if the transaction around is the cause: it is in another database, it is read-only, or a statement in it failed
+   * earlier.
+   */
+  reason: Schema.optionalWith(Schema.Literal("OtherDatabase", "ReadOnlyTransaction", "FailedTransaction"), {
+    exact: true
+  }),
   cause: Schema.optionalWith(Schema.Defect, { exact: true })
 }) {}
 

@@ -1,3 +1,4 @@
+import * as Reactivity from "@effect/experimental/Reactivity"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Context, Effect, Layer, Logger, LogLevel, Redacted } from "effect"
@@ -68,6 +69,22 @@ describe("Costs", () => {
       assert.strictEqual(batches, 4)
       // One look before each batch of the only lane, and one that finds nothing.
       assert.deepStrictEqual(yield* meter.take, sum(times(4, batch), times(5, probe)))
+    }).pipe(Effect.scoped, Effect.provide(database))
+  )
+
+  it.live("of an append: its INSERT alone, however many transactions a connection has had", () =>
+    Effect.gen(function* () {
+      const outbox = yield* Outbox.Outbox
+      const meter = yield* postgresMeter(new URL(Redacted.value((yield* TestDatabase).url)))
+      const sql = yield* PgClient.make({ url: Redacted.make(meter.url.href), maxConnections: 1 }).pipe(
+        Effect.provide(Reactivity.layer)
+      )
+      const append = sql.withTransaction(outbox.append({ type: "x" }))
+      // The server is asked once which database the connection leads to.
+      yield* append
+      yield* meter.take
+      for (let n = 0; n < 5; n++) yield* append
+      assert.deepStrictEqual(yield* meter.take, { statements: 15, roundTrips: 15 })
     }).pipe(Effect.scoped, Effect.provide(database))
   )
 

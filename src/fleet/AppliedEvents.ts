@@ -138,6 +138,13 @@ export class AppliedEventsError extends Schema.TaggedError<AppliedEventsError>("
     message: Schema.String,
     /** Whether the same transaction can succeed when it is tried again. */
     retryable: Schema.Boolean,
+    /**
+     * Set if the transaction around is the cause: it is in another database, it is read-only, or a statement in it failed
+     * earlier.
+     */
+    reason: Schema.optionalWith(Schema.Literal("OtherDatabase", "ReadOnlyTransaction", "FailedTransaction"), {
+      exact: true
+    }),
     cause: Schema.optionalWith(Schema.Defect, { exact: true })
   }
 ) {}

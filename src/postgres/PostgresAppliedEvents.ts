@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { failureOf } from "./internal/failure.js"
+import * as Statement from "./internal/statement.js"
 import { quote } from "./internal/names.js"
 import { withTransaction } from "./internal/transaction.js"
 import { AppliedEvents, AppliedEventsError, MarksPruned, type Aside, type Delivery } from "../fleet/AppliedEvents.js"
@@ -123,8 +124,7 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
     const text = statements(options.schema ?? "public")
     const inTransaction = withTransaction(sql, toError)
 
-    const run = <Row extends object>(doing: string, statement: string, values: ReadonlyArray<unknown> = []) =>
-      Effect.mapError(sql.unsafe<Row>(statement, values), (error) => toError(doing)(error.cause))
+    const run = Statement.make(sql, toError)
 
     /** Answers which events had no mark. */
     const mark = (events: ReadonlyArray<Delivery>, setAside: string | null) =>
@@ -151,15 +151,12 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
                 null
               )
               const outcomes: Array<"applied" | "skipped"> = []
-              const anyFresh = fresh.size > 0
               for (const [{ eventId }, effect] of events) {
                 // One that comes twice is fresh the first time.
                 const isFresh = fresh.delete(eventId)
                 if (isFresh) yield* effect
                 outcomes.push(isFresh ? "applied" : "skipped")
               }
-              // To COMMIT after a failed statement PostgreSQL answers with a rollback, and no error.
-              if (anyFresh) yield* run("keep what was applied: a statement failed and its handler went on", "SELECT 1")
               return outcomes
             })
           )

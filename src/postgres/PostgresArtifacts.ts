@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import type { OutboxError } from "../OutboxStore.js"
 import { toOutboxError } from "./internal/failure.js"
 import { quote } from "./internal/names.js"
+import * as Statement from "./internal/statement.js"
 
 /**
  * What rows of the outbox refer to, published ones included, in the database of the `SqlClient`. It reads the whole
@@ -24,16 +25,13 @@ export const inOutbox =
       const table = `${quote(options.schema ?? "public")}.control_events_outbox`
       // Whoever inserts without this package need not fill the column.
       const reference = `coalesce(artifact_ref, payload_json ->> 'artifact_ref')`
-      return client
-        .withoutTransforms()
-        .unsafe<{ readonly reference: string }>(
+      const run = Statement.make(client.withoutTransforms(), toOutboxError)
+      return Effect.map(
+        run<{ readonly reference: string }>(
+          "look for references to artifacts",
           `SELECT DISTINCT ${reference} AS reference FROM ${table} WHERE ${reference} = ANY ($1::text[])`,
           [artifactRefs]
-        )
-        .pipe(
-          Effect.mapBoth({
-            onFailure: (error) => toOutboxError("look for references to artifacts")(error.cause),
-            onSuccess: (rows) => rows.map(({ reference }) => reference)
-          })
-        )
+        ),
+        (rows) => rows.map(({ reference }) => reference)
+      )
     })

@@ -11,6 +11,7 @@ import type { Position } from "../fleet/Source.js"
 import type { OutboxError } from "../OutboxStore.js"
 import { toOutboxError } from "./internal/failure.js"
 import { quote } from "./internal/names.js"
+import * as Statement from "./internal/statement.js"
 
 /**
  * @since 1.0.0
@@ -36,18 +37,15 @@ export interface Options {
 export const take = (options: Options): Effect.Effect<Snapshot, OutboxError, SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (client) => {
     const table = `${quote(options.schema ?? "public")}.control_events_outbox`
-    return client
-      .withoutTransforms()
-      .unsafe<{ readonly position: number; readonly pending: ReadonlyArray<EventId> }>(
+    const run = Statement.make(client.withoutTransforms(), toOutboxError)
+    return Effect.map(
+      run<{ readonly position: number; readonly pending: ReadonlyArray<EventId> }>(
+        "read the position of a snapshot",
         `SELECT greatest(max(published_control_version), $1::bigint)::float8 AS position,
           coalesce(array_agg(event_id) FILTER (WHERE published_control_version IS NULL), '{}') AS pending
         FROM ${table}`,
         [options.newest]
-      )
-      .pipe(
-        Effect.mapBoth({
-          onFailure: (error) => toOutboxError("read the position of a snapshot")(error.cause),
-          onSuccess: ([row]) => ({ position: row?.position ?? 0, pending: row?.pending ?? [] })
-        })
-      )
+      ),
+      ([row]) => ({ position: row?.position ?? 0, pending: row?.pending ?? [] })
+    )
   })

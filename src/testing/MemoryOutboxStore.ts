@@ -19,10 +19,10 @@ import {
   NotInTransaction,
   OutboxError,
   OutboxStore,
-  type AfterParked,
-  type NewRow
+  type AfterParked
 } from "../OutboxStore.js"
 import { WakeUp } from "../WakeUp.js"
+import { MemoryTransaction, type Transaction } from "./internal/memoryTransaction.js"
 
 /**
  * What tests see and do beside the ports.
@@ -83,16 +83,6 @@ export interface MemoryRow {
   readonly version: number | undefined
   readonly publishedAt: number | undefined
 }
-
-interface Transaction {
-  readonly buffer: Array<NewRow>
-  readonly savepoints: Map<number, number>
-}
-
-class MemoryTransaction extends Context.Tag("controlpublish/testing/MemoryTransaction")<
-  MemoryTransaction,
-  readonly [transaction: Transaction, depth: number]
->() {}
 
 const laneOf = (orderingKey: string): Lane.Lane => {
   let hash = 0
@@ -160,7 +150,7 @@ const make = Effect.sync(() => {
   const inMemory = makeWithTransaction<MemoryTransaction, Transaction>({
     transactionTag: MemoryTransaction,
     spanAttributes: [],
-    acquireConnection: Effect.sync(() => [undefined, { buffer: [], savepoints: new Map() }] as const),
+    acquireConnection: Effect.sync(() => [undefined, { owner: rows, buffer: [], savepoints: new Map() }] as const),
     begin: () => Effect.void,
     savepoint: (transaction, id) => Effect.sync(() => transaction.savepoints.set(id, transaction.buffer.length)),
     rollback: (transaction) => Effect.sync(() => truncate(transaction, 0)),
@@ -210,11 +200,14 @@ const make = Effect.sync(() => {
       Effect.flatMap(
         Effect.serviceOption(MemoryTransaction),
         (transaction): Effect.Effect<void, NotInTransaction | DuplicateEventId | OutboxError> => {
-          if (Option.isNone(transaction)) return new NotInTransaction()
+          if (Option.isNone(transaction)) return new NotInTransaction({})
           if (broken !== undefined) return broken
+          const [{ buffer, owner }] = transaction.value
+          if (owner !== rows) {
+            return new NotInTransaction({ reason: "OtherDatabase", database: "another store in memory" })
+          }
           const reason = Bounds.firstRefused(newRows)
           if (reason !== undefined) return new OutboxError({ message: reason, retryable: false })
-          const [{ buffer }] = transaction.value
           const length = buffer.length
           for (const row of newRows) {
             const eventId = row.event.event_id

@@ -1,6 +1,7 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import { SqlClient } from "@effect/sql"
-import { Deferred, Effect, Either, Fiber, Layer } from "effect"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { Context, Deferred, Effect, Either, Fiber, Layer } from "effect"
 import { ControlVersion, EventId } from "../../src/index.js"
 import { AppliedEvents } from "../../src/fleet/index.js"
 import { FleetMigrations, PostgresAppliedEvents } from "../../src/postgres/index.js"
@@ -193,6 +194,23 @@ const laws = (
       yield* applied.start({ feed: "feed", position: first }, Effect.void)
     }))
 
+  test("seek to another feed at a position above 0, and not below it after that", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* applied.start({ feed: `C-${first}`, position: 0 }, Effect.void)
+      yield* applied.applyOnce(delivery(`c1-${first}`, 9, `C-${first}`), Effect.void)
+      yield* applied.seek({ feed: `D-${first}`, position: 5 })
+      assert.deepStrictEqual(yield* applied.cursor, { feed: `D-${first}`, position: 5 })
+      yield* applied.applyOnce(delivery(`d6-${first}`, 6, `D-${first}`), Effect.void)
+      // The node has what it passed, without marks for it.
+      const error = yield* Effect.flip(applied.seek({ feed: `D-${first}`, position: 4 }))
+      assert.deepInclude({ ...error }, { _tag: "MarksPruned", position: 4, markedAfter: 5 })
+      yield* applied.seek({ feed: `D-${first}`, position: 5 })
+      assert.strictEqual(yield* applied.applyOnce(delivery(`d6-${first}`, 6, `D-${first}`), Effect.void), "skipped")
+      assert.strictEqual(yield* applied.applyOnce(delivery(`c1-${first}`, 7, `D-${first}`), Effect.void), "skipped")
+      yield* applied.start({ feed: "feed", position: first }, Effect.void)
+    }))
+
   test("prune marks that are far and long behind, and no others", (first) =>
     Effect.gen(function* () {
       const applied = yield* AppliedEvents.AppliedEvents
@@ -265,12 +283,55 @@ layer(postgres, { excludeTestServices: true, timeout: "60 seconds" })("AppliedEv
       const error = yield* Effect.flip(applied.applyOnce(delivery("w-1", first), Effect.ignore(broken)))
       assert.strictEqual(error._tag, "AppliedEventsError")
       assert.isFalse(error.retryable)
-      assert.include(error.message, "a statement failed and its handler went on")
+      assert.strictEqual(error.reason, "FailedTransaction")
       assert.isFalse(yield* applied.isApplied(EventId.make("w-1")))
       const inSavepoint = Effect.ignore(sql.withTransaction(broken))
       assert.strictEqual(yield* applied.applyOnce(delivery("w-1", first), inSavepoint), "applied")
       assert.isTrue(yield* applied.isApplied(EventId.make("w-1")))
     })
+  )
+
+  it.effect("fails if the effect times out its own statement and goes on", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const applied = yield* AppliedEvents.AppliedEvents
+      first += 1_000
+      const slow = sql`SELECT pg_sleep(10)`.pipe(Effect.timeoutOption("100 millis"))
+      const error = yield* Effect.flip(applied.applyOnce(delivery("slow-1", first), slow))
+      assert.deepInclude({ ...error }, { _tag: "AppliedEventsError", reason: "FailedTransaction", retryable: false })
+      assert.isFalse(yield* applied.isApplied(EventId.make("slow-1")))
+      assert.notStrictEqual((yield* applied.cursor).position, first)
+    })
+  )
+
+  it.effect("touches nothing in a transaction of another database", () =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      const other = Context.get(yield* Layer.build(Layer.fresh(layerClient)), PgClient.PgClient)
+      // The tables are there as well: what runs there would succeed.
+      yield* FleetMigrations.run({ schema: "node" }).pipe(Effect.provideService(SqlClient.SqlClient, other))
+      first += 1_000
+      const event = delivery("foreign-1", first)
+      const before = yield* applied.cursor
+      const uses = {
+        cursor: applied.cursor,
+        isApplied: applied.isApplied(event.eventId),
+        applyOnce: applied.applyOnce(event, Effect.void),
+        applyAll: applied.applyAll([[event, Effect.void]]),
+        setAside: applied.setAside(event, "no"),
+        asides: applied.asides(),
+        start: applied.start({ feed: "feed", position: first }, Effect.void),
+        seek: applied.seek({ feed: "feed", position: first }),
+        prune: applied.prune({ keep: 0, olderThan: 0 })
+      }
+      for (const [name, use] of Object.entries(uses)) {
+        const error = yield* Effect.flip(other.withTransaction(use as Effect.Effect<unknown, unknown>))
+        assert.deepInclude({ ...(error as object) }, { _tag: "AppliedEventsError", reason: "OtherDatabase" }, name)
+      }
+      assert.deepStrictEqual(yield* applied.cursor, before)
+      assert.deepStrictEqual(yield* other`SELECT FROM node.applied_events`, [])
+      assert.deepStrictEqual(yield* other`SELECT feed FROM node.applied_position`, [{ feed: "" }])
+    }).pipe(Effect.scoped)
   )
 
   it.effect("keeps nothing of an effect that is interrupted", () =>

@@ -1,8 +1,6 @@
 import type { PgClient } from "@effect/sql-pg/PgClient"
-import * as SqlClient from "@effect/sql/SqlClient"
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import {
   DuplicateEventId,
   NotInTransaction,
@@ -10,7 +8,9 @@ import {
   type OutboxError,
   type OutboxStore
 } from "../../OutboxStore.js"
-import { toOutboxError } from "./failure.js"
+import * as Ambient from "./ambient.js"
+import { OtherDatabase, toOutboxError } from "./failure.js"
+import * as Finishing from "./finishing.js"
 import * as Guarded from "./guarded.js"
 import * as Names from "./names.js"
 
@@ -42,7 +42,9 @@ const statements = (names: Names.Names) => {
     // What most appends are. To plan and run the other one for a single row costs the server 0.2 ms more.
     insertOne: `${into} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ${unlessThere}`,
 
-    takeBack: `SELECT ${Guarded.takeBack(names)}($1::text[])`
+    takeBack: `SELECT ${Guarded.takeBack(names)}($1::text[])`,
+
+    fail: `DO $$ BEGIN RAISE EXCEPTION 'an append to the outbox was interrupted'; END $$`
   }
 }
 
@@ -81,9 +83,12 @@ const chunks = (rows: ReadonlyArray<NewRow>): ReadonlyArray<ReadonlyArray<NewRow
 /** Appends rows in the transaction of the application. */
 export const make = (sql: PgClient, names: Names.Names): OutboxStore["Type"]["append"] => {
   const text = statements(names)
+  const ambient = Ambient.make(sql)
 
   const run = <Row extends object>(doing: string, statement: string, values: ReadonlyArray<unknown>) =>
-    Effect.mapError(sql.unsafe<Row>(statement, values), (error) => toOutboxError(doing)(error.cause))
+    Effect.suspend(() => sql.unsafe<Row>(statement, values)).pipe(
+      Effect.mapError((error) => toOutboxError(doing)(error.cause))
+    )
 
   const insertChunk = (rows: ReadonlyArray<NewRow>) =>
     Effect.map(
@@ -93,27 +98,42 @@ export const make = (sql: PgClient, names: Names.Names): OutboxStore["Type"]["ap
       (inserted) => inserted.map((row) => row.event_id)
     )
 
-  const insert = (rows: Arr.NonEmptyReadonlyArray<NewRow>) =>
+  const takeBack = (eventIds: ReadonlyArray<string>) => run("take back an append", text.takeBack, [eventIds])
+
+  const insert = (rows: Arr.NonEmptyReadonlyArray<NewRow>, { isStopped }: Finishing.Signal) =>
     Effect.gen(function* () {
       const keys = new Set(rows.map((row) => row.orderingKey))
       // Taken in one order, before any of them is taken by the trigger: two batches cannot wait for each other.
       if (keys.size > 1) yield* run("lock the ordering keys", text.orderLocks, [Array.from(keys)])
       const inserted: Array<string> = []
       for (const chunk of chunks(rows)) {
+        if (isStopped()) break
         const ids = yield* insertChunk(chunk)
         for (const id of ids) inserted.push(id)
         if (ids.length === chunk.length) continue
-        yield* run("take back an append", text.takeBack, [inserted])
+        yield* takeBack(inserted)
         const fresh = new Set(ids)
         const duplicate = chunk.find(({ event }) => !fresh.delete(event.event_id))
         return yield* new DuplicateEventId({ eventId: duplicate!.event.event_id })
       }
+      return inserted
     })
 
+  // Of several statements a cut one would leave those before it to the commit, and the cut one would fail the
+  // transaction behind the back of a program that goes on.
+  const finish = Finishing.make({
+    undo: (inserted: ReadonlyArray<string>) => (inserted.length === 0 ? Effect.void : takeBack(inserted)),
+    // It is sent for its error. No answer means that the connection is gone, and the transaction with it.
+    fail: Effect.ignore(run("fail the transaction", text.fail, []))
+  })
+
   return (rows) =>
-    Effect.flatMap(
-      Effect.serviceOption(SqlClient.TransactionConnection),
-      (transaction): Effect.Effect<void, NotInTransaction | DuplicateEventId | OutboxError> =>
-        Option.isNone(transaction) ? new NotInTransaction() : insert(rows)
-    )
+    Effect.matchEffect(ambient, {
+      onFailure: (error): Effect.Effect<never, NotInTransaction | OutboxError> =>
+        error instanceof OtherDatabase
+          ? new NotInTransaction({ reason: "OtherDatabase", database: error.database })
+          : toOutboxError("look which database the transaction is in")(error.cause),
+      onSuccess: (connection): Effect.Effect<void, NotInTransaction | DuplicateEventId | OutboxError> =>
+        connection === undefined ? new NotInTransaction({}) : Effect.asVoid(finish((signal) => insert(rows, signal)))
+    })
 }

@@ -1,20 +1,66 @@
 import { OutboxError } from "../../OutboxStore.js"
 
+/** A transaction in another database than the client's. */
+export class OtherDatabase extends Error {
+  override readonly name = "OtherDatabase"
+  readonly database: string
+  constructor(database: string) {
+    super(`the transaction around it is in another database (${database})`)
+    this.database = database
+  }
+}
+
+/** A COMMIT that the server answered with a rollback. */
+export class LostCommit extends Error {
+  override readonly name = "LostCommit"
+  /** What the server answers to any other statement of such a transaction. */
+  readonly code = "25P02"
+  constructor() {
+    super("the server rolled the transaction back, as a statement in it failed or was interrupted")
+  }
+}
+
 // Transactions that fail with these can succeed when they are tried again: class 40 is rollbacks by the server
 // (deadlock, serialization), 08 and 57P are lost connections and shutdowns, 53 is a lack of resources, 55P03 a lock.
 const isRetryable = (cause: unknown): boolean =>
   cause instanceof Error &&
+  !(cause instanceof OtherDatabase) &&
   (!("code" in cause) || typeof cause.code !== "string" || /^(40|08|53|57P|55P03|E)/.test(cause.code))
 
-const codeOf = (cause: unknown): string =>
-  cause instanceof Error && "code" in cause && typeof cause.code === "string" ? ` (${cause.code})` : ""
+const codeOf = (cause: unknown): string | undefined =>
+  cause instanceof Error && "code" in cause && typeof cause.code === "string" ? cause.code : undefined
+
+/** What the transaction's state has to do with a failure, and what to do. */
+const stateOf = (cause: unknown) => {
+  if (cause instanceof OtherDatabase) {
+    return { reason: "OtherDatabase", advice: "Begin the transaction with a client of the same database" } as const
+  }
+  switch (codeOf(cause)) {
+    case "25006":
+      return { reason: "ReadOnlyTransaction", advice: "Use a transaction that can write, on the primary" } as const
+    case "25P02":
+      return {
+        reason: "FailedTransaction",
+        advice:
+          "An earlier statement failed or was interrupted: let its error fail the transaction, or run what may fail in a nested transaction"
+      } as const
+    default:
+      return undefined
+  }
+}
 
 /** What to say of an error of the driver's. */
-export const failureOf = (doing: string, cause: unknown) => ({
-  message: `Could not ${doing}: ${cause instanceof Error && cause.message !== "" ? cause.message : String(cause)}${codeOf(cause)}`,
-  retryable: isRetryable(cause),
-  cause
-})
+export const failureOf = (doing: string, cause: unknown) => {
+  const code = codeOf(cause)
+  const what = cause instanceof Error && cause.message !== "" ? cause.message : String(cause)
+  const state = stateOf(cause)
+  return {
+    message: `Could not ${doing}: ${what}${code === undefined ? "" : ` (${code})`}${state === undefined ? "" : `. ${state.advice}`}`,
+    retryable: isRetryable(cause),
+    ...(state === undefined ? {} : { reason: state.reason }),
+    cause
+  }
+}
 
 /** An `OutboxError` for what the driver reported. */
 export const toOutboxError =

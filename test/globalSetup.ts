@@ -25,7 +25,7 @@ export default async function setup(project: TestProject) {
   const directory = await mkdtemp(join(tmpdir(), "controlpublish-test-"))
   const scope = await Effect.runPromise(Scope.make())
   const postgres = await Effect.runPromise(EmbeddedPostgres.start({ directory }).pipe(Scope.extend(scope)))
-  project.provide("databaseUrl", Redacted.value(postgres.url))
+  project.provide("databaseUrl", Redacted.value(postgres.superuserUrl))
   return async () => {
     await Effect.runPromise(Scope.close(scope, Exit.void))
     await rm(directory, { recursive: true, force: true })

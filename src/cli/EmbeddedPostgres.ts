@@ -7,8 +7,9 @@
  *
  * In the directory:
  *
- * - `postgres`: the data. Delete it together with `password` to start afresh.
- * - `password`: of the superuser `controlpublish`, readable by its owner only.
+ * - `postgres`: the data, or a link to it. Delete it together with `password` and `superuser` to start afresh.
+ * - `password`: of the role `controlpublish`, which owns the database, readable by its owner only.
+ * - `superuser`: the password of the superuser `postgres`, readable by its owner only.
  * - `postgres.log`: what the server printed.
  * - `users`: the leases, a file for each process that uses the server.
  * - `lock`: the queue of those that are about to start or stop it.
@@ -30,6 +31,7 @@ import * as Path from "node:path"
 import { Client, DatabaseError } from "pg"
 import * as PostgresBinaries from "./internal/postgresBinaries.js"
 import * as PostgresData from "./internal/postgresData.js"
+import * as PostgresRoles from "./internal/postgresRoles.js"
 import * as Processes from "./internal/processes.js"
 
 /**
@@ -52,8 +54,10 @@ export class EmbeddedPostgresError extends Schema.TaggedError<EmbeddedPostgresEr
  * @category models
  */
 export interface EmbeddedPostgres {
-  /** Of the database `controlpublish`, with the superuser's password in it. */
+  /** Of the database `controlpublish` for its owner, who is no superuser, with the password in it. */
   readonly url: Redacted.Redacted
+  /** The same for the superuser, for what the application may not do, such as creating databases. */
+  readonly superuserUrl: Redacted.Redacted
   /** Absolute, without symbolic links. */
   readonly directory: string
   /** On 127.0.0.1. Another one after each start. */
@@ -139,11 +143,12 @@ const run = Effect.fnUntraced(function* (place: PostgresData.Place, report: (sta
   const binaries = yield* Effect.cached(
     attempt("Cannot start PostgreSQL", async () => {
       const found = await PostgresBinaries.locate()
-      return { ...found, account: await PostgresBinaries.accountFor(found, place.directory, place.data) }
+      return PostgresBinaries.accountFor(found, place.directory, place.data)
     })
   )
+  yield* attempt("Cannot read the data", () => PostgresData.recover(place))
   if (!(yield* attempt("Cannot read the data", () => PostgresData.isInitialised(place)))) {
-    const { account, ...found } = yield* binaries
+    const { account, binaries: found } = yield* binaries
     yield* attempt("Cannot create the database", (signal) => PostgresData.initialise(place, found, account, signal))
   }
   const password = yield* attempt("Cannot read the password", () => Fs.readFile(place.password, "utf8"))
@@ -151,13 +156,16 @@ const run = Effect.fnUntraced(function* (place: PostgresData.Place, report: (sta
   return yield* Effect.gen(function* () {
     const server =
       (yield* findServer(place)) ??
-      (yield* Effect.flatMap(binaries, ({ account, postgres }) => launch(place, postgres, account)))
+      (yield* Effect.flatMap(binaries, ({ account, binaries: { postgres } }) => launch(place, postgres, account)))
     if (!server.ready) return yield* new NotYet({ message: "it is starting or stopping" })
-    // The server speaks no TLS: PGSSLMODE must not ask for it.
-    const { owner } = PostgresData
-    const url = `postgres://${owner}:${password}@127.0.0.1:${server.port}/${owner}?sslmode=disable`
+    const { port } = server
+    const url = PostgresRoles.urlOf(port, PostgresData.owner, password)
     yield* connect(url)
-    return { url: Redacted.make(url), directory: place.directory, port: server.port }
+    const superPassword = yield* attempt("Cannot give the application a role of its own", () =>
+      PostgresRoles.superuserPassword(place, port, password)
+    )
+    const superuserUrl = PostgresRoles.urlOf(port, PostgresData.superuser, superPassword)
+    return { url: Redacted.make(url), superuserUrl: Redacted.make(superuserUrl), directory: place.directory, port }
   }).pipe(
     Effect.tapErrorTag("NotYet", ({ message }) => Effect.sync(() => report(message))),
     Effect.retry({ while: (error) => error._tag === "NotYet", schedule: poll }),
@@ -219,6 +227,7 @@ const spawnServer = async (
   account: PostgresBinaries.Account
 ): Promise<Spawned> => {
   await PostgresData.removeStalePidFile(place)
+  await PostgresData.settle(place, account)
   const settings = {
     listen_addresses: "127.0.0.1",
     port: await freePort(),
@@ -227,12 +236,16 @@ const spawnServer = async (
     max_connections: 100
   }
   const args = Object.entries(settings).flatMap(([key, value]) => ["-c", `${key}=${value}`])
-  const [file = postgres, ...rest] = [...account.prefix, postgres, "-D", place.data, ...args]
+  const data = await Fs.realpath(place.data)
   const log = await Fs.open(place.log, "a+", 0o600)
   const { size } = await log.stat()
   if (account.owner !== undefined) await log.chown(account.owner.uid, account.owner.gid)
   // In a session of its own, where a Ctrl-C in the terminal of this process does not reach it.
-  const child = spawn(file, rest, { ...account.options, detached: true, stdio: ["ignore", log.fd, log.fd] })
+  const child = spawn(postgres, ["-D", data, ...args], {
+    ...account.options,
+    detached: true,
+    stdio: ["ignore", log.fd, log.fd]
+  })
   child.unref()
   const ended = new Promise<string>((resolve) => {
     child.once("error", (error) => resolve(error.message))

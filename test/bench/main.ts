@@ -57,7 +57,8 @@ const run = async () => {
     const databaseUrl =
       process.env.BENCH_DATABASE_URL ??
       Redacted.value(
-        (await Effect.runPromise(Scope.extend(EmbeddedPostgres.start({ directory: join(directory, "pg") }), scope))).url
+        (await Effect.runPromise(Scope.extend(EmbeddedPostgres.start({ directory: join(directory, "pg") }), scope)))
+          .superuserUrl
       )
     let names = 0
     const bench: Bench = {

@@ -132,11 +132,10 @@ describe("EmbeddedPostgres", { timeout: 60_000 }, () => {
         const first = yield* using(directory, (url) =>
           Effect.gen(function* () {
             yield* query(url, "CREATE TABLE kept AS SELECT 'ä' AS value")
-            const settings = `SELECT current_user, current_setting('listen_addresses'), current_setting('fsync'),
-              current_setting('unix_socket_directories'), pg_encoding_to_char(encoding), datlocprovider, datlocale
+            const settings = `SELECT current_user, current_setting('listen_addresses'), current_setting('fsync'), pg_encoding_to_char(encoding), datlocprovider, datlocale
               FROM pg_database WHERE datname = current_database()`
             assert.deepStrictEqual(yield* query(url, settings), [
-              ["controlpublish", "127.0.0.1", "on", "", "UTF8", "b", "C.UTF-8"]
+              ["controlpublish", "127.0.0.1", "on", "UTF8", "b", "C.UTF-8"]
             ])
             const wrong = yield* Effect.exit(query(url.replace(/:[^:]+@/, ":wrong@"), "SELECT 1"))
             assert.isTrue(Exit.isFailure(wrong), "any password is accepted")
@@ -269,7 +268,7 @@ describe("EmbeddedPostgres", { timeout: 60_000 }, () => {
         yield* using(directory, (url) => query(url, "SELECT 1"))
         const files = yield* Effect.promise(() => Fs.readdir(directory, { recursive: true }))
         const left = files.filter((file) => !file.startsWith("postgres/"))
-        assert.deepStrictEqual(left.sort(), ["lock", "password", "postgres", "postgres.log", "users"])
+        assert.deepStrictEqual(left.sort(), ["lock", "password", "postgres", "postgres.log", "superuser", "users"])
       })
     )
   )
@@ -356,7 +355,139 @@ describe("EmbeddedPostgres", { timeout: 60_000 }, () => {
         assert.isTrue(yield* Effect.promise(() => isGone(pid)))
         // Started once more, now that the data is there.
         yield* Effect.flatMap(child(directory, clone), ({ leave }) => leave)
+        if (isRoot) {
+          // Data that an earlier version has left where only a capability led moves along, also from halfway.
+          const data = Path.join(directory, "postgres")
+          const home = yield* Effect.promise(() => Fs.realpath(data))
+          yield* Effect.addFinalizer(() =>
+            Effect.promise(() => Fs.rm(Path.dirname(home), { recursive: true, force: true, maxRetries: 20 }))
+          )
+          yield* Effect.flatMap(child(directory, clone), ({ leave, url }) =>
+            Effect.zipRight(query(url, "CREATE TABLE kept AS SELECT 1 AS value"), leave)
+          )
+          yield* Effect.promise(async () => {
+            await Fs.rm(data)
+            await Fs.rename(home, `${data}.moved`)
+          })
+          const moved = yield* child(directory, clone)
+          assert.deepStrictEqual(yield* query(moved.url, "SELECT value FROM kept"), [[1]])
+          assert.isTrue(yield* Effect.promise(async () => (await Fs.lstat(data)).isSymbolicLink()))
+          yield* moved.leave
+        }
       })
     }, 0o700)
+  )
+
+  it.live("knows no secret of the process that started it", () =>
+    inDirectory((directory) =>
+      Effect.gen(function* () {
+        process.env.ADMIN_TOKEN = "planted-admin-token"
+        process.env.NATS_PASSWORD = "planted-nats-password"
+        yield* Effect.addFinalizer(() =>
+          Effect.sync(() => {
+            delete process.env.ADMIN_TOKEN
+            delete process.env.NATS_PASSWORD
+          })
+        )
+        yield* EmbeddedPostgres.start({ directory })
+        const pid = yield* server(directory)
+        const environ = yield* Effect.promise(() => Fs.readFile(`/proc/${pid}/environ`, "utf8"))
+        assert.include(environ, "LC_ALL=C")
+        assert.notInclude(environ, "planted")
+      })
+    )
+  )
+
+  it.live("gives the application a role that is no superuser, and owns its database", () =>
+    inDirectory((directory) =>
+      Effect.gen(function* () {
+        const { superuserUrl, url } = yield* EmbeddedPostgres.start({ directory })
+        const role =
+          "SELECT current_user::text, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
+        assert.deepStrictEqual(yield* query(Redacted.value(url), role), [["controlpublish", false, false, false]])
+        assert.deepStrictEqual(yield* query(Redacted.value(superuserUrl), role), [["postgres", true, true, true]])
+        const sockets = yield* query(Redacted.value(superuserUrl), "SHOW unix_socket_directories")
+        assert.deepStrictEqual(sockets, [[""]])
+        yield* query(Redacted.value(url), "CREATE SCHEMA its_own")
+        const program = "COPY (SELECT 1) TO PROGRAM 'true'"
+        const refused = yield* Effect.flip(
+          Effect.tryPromise({ try: () => Effect.runPromise(query(Redacted.value(url), program)), catch: String })
+        )
+        assert.match(refused, /permission denied/)
+        const { mode } = yield* Effect.promise(() => Fs.stat(Path.join(directory, "superuser")))
+        assert.strictEqual(mode & 0o777, 0o600)
+      })
+    )
+  )
+
+  it.live("takes the superuser's rights from the application of a directory of before", () =>
+    inDirectory((directory) =>
+      Effect.gen(function* () {
+        const password = yield* using(directory, (url) => Effect.succeed(new URL(url).password))
+        // As versions before made it: the application's role is the superuser that initdb made, and owns all.
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const { superuserUrl } = yield* EmbeddedPostgres.start({ directory })
+            const root = Redacted.value(superuserUrl)
+            yield* query(root, "CREATE ROLE other LOGIN SUPERUSER PASSWORD 'other'")
+            yield* query(root, "ALTER DATABASE controlpublish OWNER TO postgres")
+            yield* query(root, "DROP ROLE controlpublish")
+            const other = new URL(root)
+            other.username = "other"
+            other.password = "other"
+            yield* query(other.href, "ALTER ROLE postgres RENAME TO controlpublish")
+            yield* query(other.href, `ALTER ROLE controlpublish PASSWORD '${password}'`)
+            const before = new URL(root)
+            before.username = "controlpublish"
+            before.password = password
+            yield* query(before.href, "DROP ROLE other")
+            yield* query(before.href, "CREATE TABLE kept (id bigserial PRIMARY KEY, value int)")
+            yield* query(before.href, "CREATE SCHEMA ours")
+            yield* query(before.href, "CREATE FUNCTION ours.two() RETURNS int LANGUAGE sql AS 'SELECT 2'")
+            yield* Effect.promise(() => Fs.rm(Path.join(directory, "superuser")))
+          })
+        )
+        for (const start of ["first", "second"]) {
+          yield* using(directory, (url) =>
+            Effect.gen(function* () {
+              assert.strictEqual(new URL(url).password, password, start)
+              yield* query(url, "INSERT INTO kept (value) VALUES (1)")
+              yield* query(url, "ALTER TABLE kept ALTER value SET DEFAULT 1")
+              yield* query(url, "CREATE OR REPLACE FUNCTION ours.two() RETURNS int LANGUAGE sql AS 'SELECT 2'")
+              assert.deepStrictEqual(yield* query(url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"), [
+                [false]
+              ])
+            })
+          )
+        }
+      })
+    )
+  )
+
+  it.live.runIf(isRoot)("started by root runs without capabilities, and reads nothing of root's", () =>
+    inDirectory(
+      (directory) =>
+        Effect.gen(function* () {
+          yield* Effect.addFinalizer(() =>
+            Effect.promise(async () => {
+              const home = await Fs.realpath(Path.join(directory, "postgres"))
+              await Fs.rm(Path.dirname(home), { recursive: true, force: true, maxRetries: 20 })
+            })
+          )
+          const { superuserUrl } = yield* EmbeddedPostgres.start({ directory })
+          const pid = yield* server(directory)
+          const status = yield* Effect.promise(() => Fs.readFile(`/proc/${pid}/status`, "utf8"))
+          for (const set of ["CapEff", "CapPrm", "CapAmb"]) assert.match(status, new RegExp(`^${set}:\\s0+$`, "m"))
+          assert.match(status, /^Groups:\s*$/m)
+          const root = Redacted.value(superuserUrl)
+          yield* query(root, "CREATE TABLE taken (line text)")
+          const copied = yield* Effect.exit(
+            Effect.tryPromise(() => Effect.runPromise(query(root, "COPY taken FROM PROGRAM 'cat /etc/shadow'")))
+          )
+          assert.isTrue(Exit.isFailure(copied))
+          assert.deepStrictEqual(yield* query(root, "SELECT count(*)::int FROM taken"), [[0]])
+        }),
+      0o700
+    )
   )
 })

@@ -73,7 +73,7 @@ const temporaryDirectory = Effect.acquireRelease(
 const start = (directory: string, nodes: number) =>
   Effect.gen(function* () {
     const server = yield* EmbeddedPostgres.start({ directory: join(directory, "postgres") })
-    const serverUrl = Redacted.value(server.url)
+    const serverUrl = Redacted.value(server.superuserUrl)
     const root = yield* Database.database(serverUrl)
     const created = (name: string) =>
       Effect.gen(function* () {

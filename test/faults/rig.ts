@@ -100,7 +100,7 @@ export const openRig = async (
     for (let attempt = 0; ; attempt++) {
       try {
         const starting = EmbeddedPostgres.start({ directory: join(directory, "pg") }).pipe(Scope.extend(scope))
-        return new URL(Redacted.value((await Effect.runPromise(starting)).url))
+        return new URL(Redacted.value((await Effect.runPromise(starting)).superuserUrl))
       } catch (error) {
         // The processes of a server that was killed take a moment to end.
         if (attempt > 20) throw error

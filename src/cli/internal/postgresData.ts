@@ -2,17 +2,24 @@
 import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
+import { codeOf } from "../../internal/errorCode.js"
 import { type Account, type Binaries, run } from "./postgresBinaries.js"
 import { isAlive, readIfPresent } from "./processes.js"
 
-/** The name of the superuser, and of the database. */
+/** The role of the application, which owns the database of the same name. It is no superuser. */
 export const owner = "controlpublish"
+
+/** The superuser: the server's own, for whoever needs more than the application. */
+export const superuser = "postgres"
 
 /** The files of a directory. */
 export interface Place {
   readonly directory: string
   readonly data: string
+  /** The password of the application's role. */
   readonly password: string
+  /** The password of the superuser. */
+  readonly superuser: string
   readonly log: string
   readonly users: string
   readonly lock: string
@@ -37,6 +44,7 @@ export const prepare = async (path: string): Promise<Place> => {
     directory,
     data: at("postgres"),
     password: at("password"),
+    superuser: at("superuser"),
     log: at("postgres.log"),
     users: at("users"),
     lock: at("lock")
@@ -46,6 +54,57 @@ export const prepare = async (path: string): Promise<Place> => {
 /** Whether the data is there. */
 export const isInitialised = async (place: Place): Promise<boolean> =>
   (await readIfPresent(Path.join(place.data, "PG_VERSION"))) !== undefined
+
+const makePassword = (): string => randomBytes(24).toString("base64url")
+
+const writeSecret = async (file: string, secret: string): Promise<void> => {
+  await Fs.rm(file, { force: true })
+  await Fs.writeFile(file, secret, { mode: 0o600, flag: "wx" })
+}
+
+/** Puts the data where the server finds it: in the directory, or in the home of its user with a link to there. */
+const moveInto = async (place: Place, data: string, { home }: Account): Promise<void> => {
+  if (home === undefined) return Fs.rename(data, place.data)
+  const target = Path.join(home, "postgres")
+  // What an earlier start in a directory of this name has left: nothing leads there any more.
+  await Fs.rm(target, { recursive: true, force: true })
+  await Fs.rename(data, target)
+  await Fs.rm(place.data, { force: true })
+  await Fs.symlink(target, place.data)
+}
+
+const original = (place: Place): string => `${place.data}.moved`
+
+/** Puts data back whose move was broken off. */
+export const recover = async (place: Place): Promise<void> => {
+  const isThere = await Fs.lstat(place.data).then(
+    () => true,
+    () => false
+  )
+  if (!isThere) {
+    await Fs.rename(original(place), place.data).catch((error: unknown) => {
+      if (codeOf(error) !== "ENOENT") throw error
+    })
+  }
+}
+
+/**
+ * To be done before a start as this account: data that lies where the user cannot enter, as versions before have left it,
+ * moves to the user's home.
+ */
+export const settle = async (place: Place, account: Account): Promise<void> => {
+  if (account.home === undefined) return
+  const data = await Fs.realpath(place.data)
+  if (data.startsWith(`${account.home}${Path.sep}`)) return
+  const aside = await Fs.mkdtemp(Path.join(account.home, "moving-"))
+  const copy = Path.join(aside, "data")
+  // Across file systems, with owners and modes. The original goes when the copy is whole.
+  await run({ ...account, options: { cwd: "/" } }, "cp", ["-a", data, copy])
+  await Fs.rename(place.data, original(place))
+  await moveInto(place, copy, account)
+  await Fs.rm(original(place), { recursive: true, force: true })
+  await Fs.rm(aside, { recursive: true, force: true })
+}
 
 /** Makes the data aside and moves it into place at the very end, so that what is in place is whole. */
 export const initialise = async (
@@ -59,24 +118,27 @@ export const initialise = async (
   for (const file of await Fs.readdir(place.directory)) {
     if (file.startsWith(prefix)) await remove(Path.join(place.directory, file))
   }
-  const aside = await Fs.mkdtemp(Path.join(place.directory, prefix))
+  const home = account.home ?? place.directory
+  const aside = await Fs.mkdtemp(Path.join(home, prefix))
   try {
     const data = Path.join(aside, "data")
     const passwordFile = Path.join(aside, "password")
-    const password = randomBytes(24).toString("base64url")
-    await Fs.writeFile(passwordFile, password, { mode: 0o600 })
+    const password = makePassword()
+    const superPassword = makePassword()
+    await Fs.writeFile(passwordFile, superPassword, { mode: 0o600 })
     if (account.owner !== undefined) {
       for (const file of [aside, passwordFile]) await Fs.chown(file, account.owner.uid, account.owner.gid)
     }
     const locale = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-    const access = [`--username=${owner}`, `--pwfile=${passwordFile}`, "--auth=scram-sha-256"]
+    const access = [`--username=${superuser}`, `--pwfile=${passwordFile}`, "--auth=scram-sha-256"]
     await run(account, initdb, [`--pgdata=${data}`, ...locale, ...access], { signal })
     // Without a server: there is no createdb among the binaries, and nothing to stop afterwards.
     const single = ["--single", "-D", data, "-c", "exit_on_error=true", "postgres"]
-    await run(account, postgres, single, { signal, input: `CREATE DATABASE ${owner}\n` })
-    await Fs.rm(place.password, { force: true })
-    await Fs.writeFile(place.password, password, { mode: 0o600, flag: "wx" })
-    await Fs.rename(data, place.data)
+    const input = `CREATE ROLE ${owner} LOGIN PASSWORD '${password}'\nCREATE DATABASE ${owner} OWNER ${owner}\n`
+    await run(account, postgres, single, { signal, input })
+    await writeSecret(place.superuser, superPassword)
+    await writeSecret(place.password, password)
+    await moveInto(place, data, account)
   } finally {
     await remove(aside).catch(() => {})
   }

@@ -2,11 +2,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { rm } from "node:fs/promises"
 import type { TestProject } from "vitest/node"
 import * as EmbeddedPostgres from "../src/cli/EmbeddedPostgres.js"
+import { openDirectory } from "./support/openDirectory.js"
 
 declare module "vitest" {
   export interface ProvidedContext {
@@ -22,7 +21,7 @@ export default async function setup(project: TestProject) {
     project.provide("databaseUrl", given)
     return
   }
-  const directory = await mkdtemp(join(tmpdir(), "controlpublish-test-"))
+  const directory = await openDirectory("controlpublish-test-")
   const scope = await Effect.runPromise(Scope.make())
   const postgres = await Effect.runPromise(EmbeddedPostgres.start({ directory }).pipe(Scope.extend(scope)))
   project.provide("databaseUrl", Redacted.value(postgres.superuserUrl))

@@ -16,8 +16,9 @@ export default defineConfig({
     isolate: false,
     setupFiles: ["test/support/freshMethods.ts"],
     reporters: ["default", "./test/support/closingLine.ts"],
-    testTimeout: 30_000,
-    hookTimeout: 120_000,
+    // Guards against tests that hang; waits within tests have deadlines of their own.
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
     // Suites start real servers and processes on a machine that may be small.
     maxWorkers: 4,
     minWorkers: 1

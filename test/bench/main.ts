@@ -6,8 +6,8 @@
  */
 import { Effect, Exit, Redacted, Scope } from "effect"
 import { execFileSync } from "node:child_process"
-import { mkdtemp, rm, writeFile } from "node:fs/promises"
-import { cpus, tmpdir } from "node:os"
+import { rm, writeFile } from "node:fs/promises"
+import { cpus } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import * as EmbeddedPostgres from "../../src/cli/EmbeddedPostgres.js"
@@ -16,6 +16,7 @@ import { withClient } from "./support/outbox.js"
 import { killAll } from "./support/processes.js"
 import { median, type Bench, type Line } from "./support/row.js"
 import { rows } from "./rows/index.js"
+import { openDirectory } from "../support/openDirectory.js"
 
 const { values } = parseArgs({
   options: {
@@ -50,7 +51,7 @@ const run = async () => {
   if (unknown.length > 0) {
     throw new Error(`--only: no row ${unknown.join(", ")}; there are ${rows.map((row) => row.name).join(", ")}`)
   }
-  const directory = await mkdtemp(join(tmpdir(), "controlpublish-bench-"))
+  const directory = await openDirectory("controlpublish-bench-")
   const scope = await Effect.runPromise(Scope.make())
   const nats = await startNats()
   try {

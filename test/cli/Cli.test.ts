@@ -167,7 +167,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const { run, schema } = yield* command
         const missing = yield* run(["status", "--json"])
         assert.strictEqual(missing.code, 0, missing.stderr)
-        assert.deepInclude(JSON.parse(missing.stdout), { schema, migration: { current: 0, latest: 2 }, backlog: null })
+        assert.deepInclude(JSON.parse(missing.stdout), { schema, migration: { current: 0, latest: 3 }, backlog: null })
         const first = yield* run(["migrate"])
         assert.strictEqual(first.code, 0, first.stderr)
         assert.match(first.stdout, new RegExp(`Migrated the schema "${schema}": 1 \\(initial\\), 2 \\(operating\\)\\.`))

@@ -10,8 +10,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Console, Effect, Exit, Fiber, FiberSet, Layer, Logger, LogLevel, Redacted, Schedule } from "effect"
 import type { Scope } from "effect"
 import logUpdate from "log-update"
-import { mkdtemp, readFile, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
+import { readFile, rm } from "node:fs/promises"
 import { basename, join, resolve } from "node:path"
 import { emitKeypressEvents } from "node:readline"
 import { parseArgs } from "node:util"
@@ -22,6 +21,7 @@ import { DemoError } from "./error.js"
 import * as Feed from "./feed.js"
 import * as Program from "./program.js"
 import * as View from "./view.js"
+import { openDirectory } from "../support/openDirectory.js"
 
 const { values } = parseArgs({
   options: {
@@ -66,7 +66,7 @@ interface Fleet {
 }
 
 const temporaryDirectory = Effect.acquireRelease(
-  Effect.promise(() => mkdtemp(join(tmpdir(), "controlpublish-demo-"))),
+  Effect.promise(() => openDirectory("controlpublish-demo-")),
   (directory) => Effect.promise(() => rm(directory, { recursive: true, force: true, maxRetries: 20 }))
 )
 

@@ -4,9 +4,8 @@ import { build, type Plugin } from "esbuild"
 import { Effect, Exit, Redacted, Scope } from "effect"
 import { spawn, type ChildProcess } from "node:child_process"
 import { once } from "node:events"
-import { mkdtemp, readFile, rm } from "node:fs/promises"
+import { readFile, rm } from "node:fs/promises"
 import { createWriteStream } from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import * as Pg from "pg"
@@ -16,6 +15,7 @@ import { openValve } from "../support/valve.js"
 import { breaks } from "./breaks.js"
 import type { History, Message, Row, Transaction } from "./history.js"
 import { serves, writers, type Plan, type Server } from "./plan.js"
+import { openDirectory } from "../support/openDirectory.js"
 
 // npm runs scripts, and vitest tests, in the project's directory.
 const root = process.cwd()
@@ -90,7 +90,7 @@ export const openRig = async (
   plan: Plan,
   options: { readonly break?: string | undefined; readonly log: (line: string) => void }
 ) => {
-  const directory = await mkdtemp(join(tmpdir(), "controlpublish-faults-"))
+  const directory = await openDirectory("controlpublish-faults-")
   const service = await bundle("src/cli/bin.ts", options.break)
   const writer = await bundle("test/faults/writer.ts")
 

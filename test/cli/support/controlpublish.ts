@@ -7,6 +7,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import ts from "typescript"
+import { openDirectory } from "../../support/openDirectory.js"
 
 const root = fileURLToPath(new URL("../../..", import.meta.url))
 
@@ -53,7 +54,7 @@ export const layerProgram = Layer.scoped(Program, build)
  * had to kill leaves running.
  */
 export const workingDirectory = Effect.acquireRelease(
-  Effect.promise(async () => Fs.realpath(await Fs.mkdtemp(Path.join(Os.tmpdir(), "controlpublish-service-")))),
+  Effect.promise(() => openDirectory("controlpublish-service-")),
   (directory) =>
     Effect.promise(async () => {
       const pidFile = Path.join(directory, ".controlpublish", "postgres", "postmaster.pid")

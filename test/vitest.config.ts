@@ -12,9 +12,6 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/globalSetup.ts"],
-    // Loading effect anew for each file takes a third of the whole run.
-    isolate: false,
-    setupFiles: ["test/support/freshMethods.ts"],
     reporters: ["default", "./test/support/closingLine.ts"],
     // Guards against tests that hang; waits within tests have deadlines of their own.
     testTimeout: 120_000,

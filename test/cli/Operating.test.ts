@@ -181,18 +181,18 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const migrations = `"upgrading".controlpublish_migrations`
         yield* query(`DELETE FROM ${migrations} WHERE migration_id > 1`)
         const older =
-          /the schema "upgrading" has migration 1, and this version needs 2: run "controlpublish migrate" first/
+          /the schema "upgrading" has migration 1, and this version needs 3: run "controlpublish migrate" first/
         for (const args of [["events"], ["append", "--type", "x"]]) fails(yield* run(args), 1, older)
-        assert.match((yield* run(["status"])).stdout, /^migration 1, this version needs 2/m)
+        assert.match((yield* run(["status"])).stdout, /^migration 1, this version needs 3/m)
         yield* query(`INSERT INTO ${migrations} (migration_id, name) VALUES (1000, 'breaking')`)
-        const newer = /has migration 1000, and this version, which knows 2, cannot work with it: use a later version/
+        const newer = /has migration 1000, and this version, which knows 3, cannot work with it: use a later version/
         for (const args of [["events"], ["append", "--type", "x"], ["migrate"], ["serve", "--sink", "file"]]) {
           fails(yield* run(args, { FEED_SINK_FILE_DIR: "/tmp/controlpublish-never", ADMIN_PORT: "0" }), 1, newer)
         }
-        yield* query(`UPDATE ${migrations} SET migration_id = 3 WHERE migration_id = 1000`)
+        yield* query(`UPDATE ${migrations} SET migration_id = 4 WHERE migration_id = 1000`)
         const { code, stderr } = yield* run(["append", "--type", "x"])
         assert.strictEqual(code, 0, stderr)
-        assert.match(stderr, /has migration 3, made by a later version; this one knows 2, and can work with it/)
+        assert.match(stderr, /has migration 4, made by a later version; this one knows 3, and can work with it/)
       })
     )
   }

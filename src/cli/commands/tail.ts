@@ -14,7 +14,7 @@ import * as ControlEvent from "../../ControlEvent.js"
 import { Source, type FeedEvent } from "../../fleet/Source.js"
 import { failure, usage } from "../internal/CliError.js"
 import * as SourceOf from "../internal/source.js"
-import { oneLine } from "../internal/text.js"
+import { escaped, oneLine } from "../internal/text.js"
 import * as FeedSettings from "../FeedSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
@@ -29,7 +29,7 @@ const withVersion = ({ text, version }: FeedEvent): Readonly<Record<string, unkn
     : { control_version: version, invalid: text }
 }
 
-const toJson = (event: FeedEvent): string => JSON.stringify(withVersion(event))
+const toJson = (event: FeedEvent): string => escaped(JSON.stringify(withVersion(event)))
 
 const toLine = (event: FeedEvent): string => {
   const fields = withVersion(event)

@@ -50,7 +50,7 @@ const parse = (text: string): Effect.Effect<Rows, CannotApply> =>
 const columnsOf = ({ pk, rows }: Rows): Effect.Effect<ReadonlyArray<string>, CannotApply> => {
   const columns = Object.keys(rows[0] ?? {})
   const other = rows.findIndex(
-    (row) => Object.keys(row).length !== columns.length || columns.some((column) => !(column in row))
+    (row) => Object.keys(row).length !== columns.length || columns.some((column) => !Object.hasOwn(row, column))
   )
   const missing = pk.find((column) => !columns.includes(column))
   if (other > 0) return invalid(`"rows.${other}" has other columns than "rows.0"`)

@@ -82,6 +82,21 @@ layer(layerClient, { excludeTestServices: true })("an artifact of rows", (it) =>
     )
   )
 
+  it.effect("loses no column that has a name of JavaScript's own", () =>
+    withTable('id text PRIMARY KEY, "__proto__" text, "constructor" text', (sql) =>
+      Effect.gen(function* () {
+        const upsert = (...rows: ReadonlyArray<string>) =>
+          applyText(`{"db":"public","table":"tenants","op":"upsert","pk":["id"],"rows":[${rows.join(",")}]}`)
+        yield* upsert('{"id":"a","__proto__":"p","constructor":"c"}')
+        assert.deepStrictEqual(yield* rowsOf(sql), ['{"id": "a", "__proto__": "p", "constructor": "c"}'])
+        const { reason } = yield* Effect.flip(
+          upsert('{"id":"b","constructor":"c"}', '{"id":"d","__proto__":"p"}')
+        ).pipe(Effect.filterOrDieMessage((error) => error._tag === "CannotApply", "refused for another reason"))
+        assert.match(reason, /"rows.1" has other columns than "rows.0"$/)
+      })
+    )
+  )
+
   it.effect("quotes every name", () =>
     withTable("id int", (sql) =>
       Effect.gen(function* () {

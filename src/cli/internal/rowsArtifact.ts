@@ -9,13 +9,20 @@ import * as Names from "../../postgres/internal/names.js"
 import { failure, type CliError } from "./CliError.js"
 import { messageOf, quote } from "./text.js"
 
+// Not a record, which would be a copy: a column named __proto__ would be lost on the way.
+const Row = Schema.Unknown.pipe(
+  Schema.filter(
+    (row): row is Readonly<Record<string, unknown>> => typeof row === "object" && row !== null && !Array.isArray(row)
+  )
+)
+
 const Rows = Schema.Struct({
   /** The PostgreSQL schema. */
   db: Schema.NonEmptyString,
   table: Schema.NonEmptyString,
   op: Schema.Literal("upsert", "delete"),
   pk: Schema.NonEmptyArray(Schema.NonEmptyString),
-  rows: Schema.Array(Schema.Record({ key: Schema.String, value: Schema.Unknown }))
+  rows: Schema.Array(Row)
 })
 
 type Rows = typeof Rows.Type

@@ -5,6 +5,28 @@ import { Dialog } from "./Dialog.js"
 import { StateBadge } from "./Events.js"
 import { useLoaded } from "./live.js"
 import * as Words from "./words.js"
+import { cut, indented } from "../../internal/indented.js"
+
+/** A page with more text than this would not answer any more. */
+const Payload = ({ event }: { readonly event: EventDetail }) => {
+  if (event.payloadOmitted !== undefined) {
+    return <p class="dim">Not shown: it has {Words.plural(event.payloadOmitted, "byte")}.</p>
+  }
+  const beginning = cut(event.payload)
+  return (
+    <>
+      {beginning !== undefined && (
+        <p class="dim">
+          Cut: these are the first of {Words.plural(event.payload.length, "character")}. The command show --raw prints
+          all of them.
+        </p>
+      )}
+      <pre tabIndex={0} aria-labelledby="payload">
+        {beginning ?? indented(event.payload)}
+      </pre>
+    </>
+  )
+}
 
 /** The trace id in a traceparent: version, trace id, span id, flags. */
 const traceIdOf = (traceparent: string): string => traceparent.split("-")[1] ?? traceparent
@@ -82,9 +104,7 @@ const Detail = ({ event, now }: { readonly event: EventDetail; readonly now: num
           </button>
         )}
       </header>
-      <pre tabIndex={0} aria-labelledby="payload">
-        {Words.indented(event.payload)}
-      </pre>
+      <Payload event={event} />
     </section>
   </>
 )

@@ -79,33 +79,3 @@ export const states: Record<EventState, { readonly sign: string; readonly name: 
   pending: { sign: "…", name: "Pending", meaning: "The pump has not published it yet." },
   published: { sign: "✓", name: "Published", meaning: "It is in the feed." }
 }
-
-const token = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g
-
-/**
- * JSON with line breaks. Numbers and strings stay as they are written, which a parser would not leave them: a version may
- * have more digits than a number of this language. What is not JSON stays as it is.
- */
-export const indented = (json: string): string => {
-  try {
-    JSON.parse(json)
-  } catch {
-    return json
-  }
-  let depth = 0
-  let text = ""
-  const line = (): string => `\n${"  ".repeat(depth)}`
-  const tokens = json.match(token) ?? []
-  tokens.forEach((part, index) => {
-    const before = tokens[index - 1]
-    if (part === "}" || part === "]") {
-      depth--
-      text += before === "{" || before === "[" ? part : line() + part
-      return
-    }
-    if (before === "{" || before === "[" || before === ",") text += line()
-    text += part === ":" ? ": " : part
-    if (part === "{" || part === "[") depth++
-  })
-  return text
-}

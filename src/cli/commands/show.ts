@@ -5,11 +5,13 @@
  */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
+import * as Options from "@effect/cli/Options"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { EventNotFound, OutboxAdmin, type EventDetail } from "../../OutboxAdmin.js"
+import { cut, indented } from "../../internal/indented.js"
+import { failure } from "../internal/CliError.js"
 import * as Operating from "../internal/operating.js"
 import * as Table from "../internal/table.js"
 import { oneLine } from "../internal/text.js"
@@ -17,12 +19,13 @@ import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
 /** For people: a payload that is JSON is laid out, and nothing in it can move the cursor. */
-const showPayload = (payload: string): string =>
-  Either.try(() => JSON.stringify(JSON.parse(payload), null, 2)).pipe(
-    Either.getOrElse(() => payload),
-    (text) => text.split("\n").map((line) => `  ${/^ */.exec(line)![0]}${oneLine(line)}`),
-    (lines) => lines.join("\n")
-  )
+const showPayload = (payload: string): string => {
+  const beginning = cut(payload)
+  const lines = (beginning ?? indented(payload)).split("\n").map((line) => `  ${/^ */.exec(line)![0]}${oneLine(line)}`)
+  return beginning === undefined
+    ? lines.join("\n")
+    : [...lines, `cut: these are the first of ${payload.length} characters, --raw prints all of them`].join("\n")
+}
 
 const show = (event: EventDetail): string => {
   const at = (millis: number | undefined) => (millis === undefined ? undefined : Operating.time(millis))
@@ -74,9 +77,10 @@ export const command = Command.make(
   {
     settings: SettingFlags.make(DatabaseSettings.group),
     json: Operating.json,
+    raw: Options.boolean("raw").pipe(Options.withDescription("Print the payload alone, as the feed carries it")),
     id: Args.text({ name: "id" }).pipe(Args.withDescription("The event's id"))
   },
-  ({ id, json, settings }) =>
+  ({ id, json, raw, settings }) =>
     Effect.gen(function* () {
       const event = yield* Operating.operate(
         Effect.flatMap(OutboxAdmin, (admin) =>
@@ -86,6 +90,10 @@ export const command = Command.make(
           )
         )
       )
+      if (raw && event.payloadOmitted !== undefined) {
+        return yield* failure(`the payload of ${id} is beyond the outbox's limit: it has ${event.payloadOmitted} bytes`)
+      }
+      if (raw) return yield* Console.log(event.payload)
       yield* Console.log(json ? Operating.printJson(event) : show(event))
     }).pipe(SettingFlags.provide(settings))
 ).pipe(Command.withDescription("Show one event with its payload and its last failed attempts."))

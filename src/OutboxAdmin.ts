@@ -52,8 +52,8 @@ export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
      */
     readonly discard: (eventId: string, by: By) => Effect.Effect<void, EventNotFound | WrongState | OutboxError>
 
-    /** Writes to the audit what was done elsewhere, as to a pump. */
-    readonly record: (action: AuditAction, by: By) => Effect.Effect<void, OutboxError>
+    /** Writes to the audit what was done elsewhere, as to a pump, and to how many events. */
+    readonly record: (action: AuditAction, by: By, affected?: number) => Effect.Effect<void, OutboxError>
 
     /** What was done by hand, newest first. */
     readonly audit: (page: PageOptions) => Effect.Effect<AuditPage, InvalidCursor | OutboxError>

@@ -94,15 +94,35 @@ const makeWith = (
 
     const oneRun = yield* Effect.makeSemaphore(1)
     const batch = Effect.uninterruptible(admin.prune(keep, { limit: batchSize }))
-    const run = Effect.gen(function* () {
+    const runWith = (onRemoved: (removed: number) => void) =>
+      Effect.gen(function* () {
+        for (;;) {
+          const { more, removed } = yield* batch
+          onRemoved(removed)
+          if (!more) return
+          yield* Effect.sleep(pause)
+        }
+      }).pipe(oneRun.withPermits(1))
+
+    const run = Effect.suspend(() => {
       let total = 0
-      for (;;) {
-        const { more, removed } = yield* batch
-        total += removed
-        if (!more) return total
-        yield* Effect.sleep(pause)
-      }
-    }).pipe(oneRun.withPermits(1))
+      return Effect.map(
+        runWith((removed) => (total += removed)),
+        () => total
+      )
+    })
+
+    // A run that ends early has removed something, too: the audit has the count in any case.
+    const runNow = (by: By) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.gen(function* () {
+          let total = 0
+          const exit = yield* Effect.exit(restore(runWith((removed) => (total += removed))))
+          yield* admin.record("prune", by, total)
+          yield* exit
+          return total
+        })
+      )
 
     let failing = false
     const scheduled = run.pipe(
@@ -128,7 +148,7 @@ const makeWith = (
     }
     return Retention.of({
       description,
-      runNow: (by) => Effect.zipRight(admin.record("prune", by), run)
+      runNow
     })
   })
 

@@ -133,7 +133,7 @@ const statements = (names: Names.Names) => {
       FROM done LEFT JOIN announced ON true
       RETURNING id`,
 
-    record: `INSERT INTO ${audit} (at, action, actor, reason) VALUES (${instant("$1")}, $2, $3, $4)`,
+    record: `INSERT INTO ${audit} (at, action, actor, reason, affected) VALUES (${instant("$1")}, $2, $3, $4, $5)`,
 
     // $1 cursor, $2 limit
     audit: `
@@ -329,9 +329,11 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
           )
         ),
 
-      record: (action, by) =>
+      record: (action, by, affected) =>
         Effect.flatMap(Clock.currentTimeMillis, (now) =>
-          Effect.asVoid(write((session) => session.query(text.record, [now, action, by.actor, by.reason])))
+          Effect.asVoid(
+            write((session) => session.query(text.record, [now, action, by.actor, by.reason, affected ?? null]))
+          )
         ),
 
       audit: (page) =>

@@ -215,7 +215,8 @@ const make = Effect.gen(function* () {
         write({ action: "discard", ...by, eventId })
       ),
 
-    record: (action, by) => Effect.zipRight(store.check, write({ action, ...by })),
+    record: (action, by, affected) =>
+      Effect.zipRight(store.check, write({ action, ...by, ...(affected === undefined ? {} : { affected }) })),
 
     audit: (options) =>
       Effect.gen(function* () {

@@ -16,7 +16,7 @@ import * as SettingFlags from "../SettingFlags.js"
 /** What it was done to. */
 const objectOf = ({ affected, eventId, filter }: AuditEntry): string => {
   if (eventId !== undefined) return eventId
-  if (filter === undefined) return ""
+  if (filter === undefined) return affected === undefined ? "" : count(affected, "published event")
   const which = Object.keys(filter).length === 0 ? "" : ` ${JSON.stringify(filter)}`
   return `${count(affected ?? 0, "parked event")}${which}`
 }

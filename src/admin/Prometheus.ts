@@ -26,6 +26,9 @@ const loadSerializer = async () => {
 
 let loading: ReturnType<typeof loadSerializer> | undefined
 
+/** Effect counts its fibers, without a word of description, and for nobody who operates an outbox. */
+const isOfEffect = (name: string): boolean => name.startsWith("effect_fiber")
+
 /** What the producer collects, without units: the names have them, and its `1` would be wrong for most. */
 const collect = async (producer: MetricProducer) => {
   const { resourceMetrics } = await producer.collect()
@@ -33,7 +36,16 @@ const collect = async (producer: MetricProducer) => {
     ...resourceMetrics,
     scopeMetrics: resourceMetrics.scopeMetrics.map(({ metrics, scope }) => ({
       scope,
-      metrics: metrics.map((metric) => ({ ...metric, descriptor: { ...metric.descriptor, unit: "" } }))
+      metrics: metrics
+        .filter(({ descriptor }) => !isOfEffect(descriptor.name))
+        .map((metric) => ({
+          ...metric,
+          descriptor: {
+            ...metric.descriptor,
+            description: metric.descriptor.description || "A metric of the application, which does not describe it",
+            unit: ""
+          }
+        }))
     }))
   }
 }

@@ -153,7 +153,10 @@ describe("Prometheus", () => {
       yield* Metric.increment(
         Metric.tagged(Metric.counter("other_events", { incremental: true }), "path", 'C:\\ "new"\nline')
       )
-      assert.include(yield* Prometheus.render, 'other_events_total{path="C:\\\\ \\"new\\"\\nline"} 1\n')
+      const text = yield* Prometheus.render
+      assert.include(text, 'other_events_total{path="C:\\\\ \\"new\\"\\nline"} 1\n')
+      // Each series is described, and those of Effect's fibers are none of an outbox.
+      assert.notMatch(text, /description missing|effect_fiber/)
     })
   )
 

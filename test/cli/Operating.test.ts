@@ -98,7 +98,10 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const cases: ReadonlyArray<readonly [ReadonlyArray<string>, number, RegExp]> = [
           [["show", "none"], 3, /The outbox holds no event with the id "none"/],
           [["park", "none", "--reason", "x"], 3, /holds no event/],
-          [["redrive", "e1", "none"], 3, /holds no event/],
+          [["redrive", "e1", "none"], 3, /Nothing was redriven\. "none": .*holds no event/],
+          [["redrive", "none", "e4", "e1"], 3, /"none": .*; "e4": The event is published/],
+          // None of these did anything to the one that could be redriven.
+          [["park", "e1", "--reason", "x"], 4, /"e1": The event is parked/],
           [["park", "e4", "--reason", "x"], 4, /"e4": The event is published: only one that is pending can be parked/],
           [["discard", "e4", "--reason", "x"], 4, /only one that is not published can be discarded/],
           [["redrive", "e8"], 4, /only one that is parked can be redriven/],
@@ -158,6 +161,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         assert.isTrue(entries.every(({ actor }) => actor === `cli ${userInfo().username}@${hostname()}`))
         const audited = yield* run(["audit", "--limit", "4"])
         assert.match(audited.stdout, /redrive {2}1 parked event +cli /)
+        assert.match(audited.stdout, /prune {4}\d+ published events? +cli /)
         assert.match(audited.stdout, /\nMore: --cursor \d+\n$/)
       })
     )

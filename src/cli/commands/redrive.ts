@@ -11,29 +11,57 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Struct from "effect/Struct"
 import { EventNotFound, OutboxAdmin, WrongState, type By, type EventFilter } from "../../OutboxAdmin.js"
-import { usage } from "../internal/CliError.js"
+import { notFound, usage, wrongState } from "../internal/CliError.js"
 import * as Operating from "../internal/operating.js"
 import { count, quote } from "../internal/text.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
-/** One after another: the first one that cannot be redriven ends it, and is told of. */
-const redriveEach = (ids: ReadonlyArray<string>, by: By) =>
-  Effect.flatMap(OutboxAdmin, (admin) =>
-    Effect.forEach(ids, (eventId) =>
-      Effect.gen(function* () {
-        if ((yield* admin.redrive({ eventId }, by)) > 0) return
-        const event = yield* admin.event(eventId)
-        if (Option.isNone(event)) return yield* new EventNotFound({ eventId })
-        const { state } = event.value
-        return yield* new WrongState({
-          eventId,
-          state,
-          message: `The event is ${state}: only one that is parked can be redriven`
-        })
-      })
-    )
-  ).pipe(Effect.as(ids.length))
+/** Why an event cannot be redriven. Nothing where it can. */
+const obstacle = (eventId: string) =>
+  Effect.map(
+    Effect.flatMap(OutboxAdmin, (admin) => admin.event(eventId)),
+    Option.match({
+      onNone: () => new EventNotFound({ eventId }),
+      onSome: ({ state }) =>
+        state === "parked"
+          ? undefined
+          : new WrongState({
+              eventId,
+              state,
+              message: `The event is ${state}: only one that is parked can be redriven`
+            })
+    })
+  )
+
+/** All of them or none, as far as that is known before: ids are looked up before the first one is redriven. */
+const redriveEach = (given: ReadonlyArray<string>, by: By) =>
+  Effect.gen(function* () {
+    const admin = yield* OutboxAdmin
+    const ids = Array.from(new Set(given))
+    const obstacles = (yield* Effect.forEach(ids, obstacle)).filter((found) => found !== undefined)
+    const [first] = obstacles
+    if (first !== undefined && ids.length === 1) return yield* first
+    if (first !== undefined) {
+      const each = obstacles.map((error) => `${quote(error.eventId)}: ${error.message}`).join("; ")
+      const fail = obstacles.some(({ _tag }) => _tag === "EventNotFound") ? notFound : wrongState
+      return yield* fail(`Nothing was redriven. ${each}`, first)
+    }
+    let affected = 0
+    for (const eventId of ids) {
+      const redriven = yield* admin.redrive({ eventId }, by)
+      // Somebody else was faster.
+      if (redriven === 0) {
+        const error = yield* obstacle(eventId)
+        return yield* wrongState(
+          `Redrove ${count(affected, "event")} before ${quote(eventId)}: ${error?.message ?? "it was parked again"}`,
+          error
+        )
+      }
+      affected += redriven
+    }
+    return affected
+  })
 
 const redriveAll = (filter: EventFilter, by: By) => Effect.flatMap(OutboxAdmin, (admin) => admin.redrive(filter, by))
 

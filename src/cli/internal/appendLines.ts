@@ -6,6 +6,7 @@ import * as ControlEvent from "../../ControlEvent.js"
 import type { Outbox } from "../../Outbox.js"
 import type { OutboxError } from "../../OutboxStore.js"
 import { failure, type CliError } from "./CliError.js"
+import * as ExactJson from "./exactJson.js"
 import * as Ndjson from "./ndjson.js"
 import { count, quote } from "./text.js"
 
@@ -121,6 +122,8 @@ export const run = (options: Options): Effect.Effect<Summary, CliError> =>
         if (Either.isLeft(text)) return yield* stopAt(number, `the line ${text.left}`)
         if (text.right.trim() === "") return
         const event = yield* Effect.mapError(parse(text.right), (error) => stopAt(number, reasonOf(error), error))
+        const changed = ExactJson.whyChanged(text.right)
+        if (changed !== undefined) return yield* stopAt(number, `the event ${changed}`)
         const earlier = lineOf.get(event.event_id)
         if (earlier !== undefined) {
           return yield* stopAt(number, `the event_id ${quote(event.event_id)} is that of line ${earlier}`)

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as ControlEvent from "../../ControlEvent.js"
 import { failure, usage, type CliError } from "./CliError.js"
+import * as ExactJson from "./exactJson.js"
 import { oneLine, quote } from "./text.js"
 
 const text = (name: string, help: string) => Options.text(name).pipe(Options.withDescription(help), Options.optional)
@@ -75,6 +76,8 @@ export const toEvent = (flags: Flags): Effect.Effect<ControlEvent.ControlEvent, 
     }
     for (const text of flags.field) {
       const [name, value] = yield* parseField(text)
+      const changed = ExactJson.whyChanged(text.slice(name.length + 1))
+      if (changed !== undefined) return yield* usage(`--field: the value of ${quote(name)} ${changed}`)
       if (entries.has(name)) return yield* usage(`--field: the field ${quote(name)} is given twice`)
       entries.set(name, value)
     }

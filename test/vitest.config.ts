@@ -14,8 +14,8 @@ export default defineConfig({
     globalSetup: ["test/globalSetup.ts"],
     reporters: ["default", "./test/support/closingLine.ts"],
     // Guards against tests that hang; waits within tests have deadlines of their own.
-    testTimeout: 120_000,
-    hookTimeout: 180_000,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     // Suites start real servers and processes on a machine that may be small.
     maxWorkers: 4,
     minWorkers: 1

@@ -225,13 +225,13 @@ describe("The outbox against a model", () => {
     "publishes exactly what was committed, in order per key, whatever happened meanwhile",
     [FastCheck.array(command, { maxLength: 60 })],
     ([commands]) => run(commands, "pass"),
-    { fastCheck: { numRuns: 120 }, timeout: 120_000 }
+    { fastCheck: { numRuns: 120 }, timeout: 300_000 }
   )
 
   it.effect.prop(
     "keeps the order also behind parked events where they are waited for",
     [FastCheck.array(command, { maxLength: 60 })],
     ([commands]) => run(commands, "wait"),
-    { fastCheck: { numRuns: 60 }, timeout: 120_000 }
+    { fastCheck: { numRuns: 60 }, timeout: 300_000 }
   )
 })

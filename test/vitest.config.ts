@@ -17,7 +17,7 @@ export default defineConfig({
     testTimeout: 300_000,
     hookTimeout: 300_000,
     // Suites start real servers and processes on a machine that may be small.
-    maxWorkers: 4,
+    maxWorkers: 3,
     minWorkers: 1
   }
 })

@@ -405,7 +405,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
         assert.strictEqual((yield* serve.stop("SIGTERM")).code, 0)
         yield* sees(page, "Connection lost.")
       }).pipe(Effect.provide(Layer.merge(Controlpublish.layerProgram, layerDatabase))),
-    60_000
+    300_000
   )
 
   describe("States", () => {
@@ -569,7 +569,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
             assert.isFalse(yield* isWide(page), look)
           }
         }),
-      120_000
+      300_000
     )
   })
 })

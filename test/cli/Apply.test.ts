@@ -107,7 +107,7 @@ const node = (kind: keyof typeof feeds) =>
     }
   })
 
-layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 60_000 })(
+layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 300_000 })(
   "controlpublish apply",
   (it) => {
     for (const kind of ["file", "jetstream"] as const) {

@@ -50,7 +50,7 @@ const ndjson = (count: number) =>
 
 vi.setConfig({ testTimeout: 60_000 })
 
-layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 60_000 })(
+layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 300_000 })(
   "controlpublish",
   (it) => {
     it.scoped("refuses a setting that cannot be with one line that names it, what was given and what is valid", () =>

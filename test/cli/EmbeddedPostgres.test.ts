@@ -125,7 +125,7 @@ const child = (directory: string, folder = bundle): Effect.Effect<Child, never, 
     )
   )
 
-describe("EmbeddedPostgres", { timeout: 60_000 }, () => {
+describe("EmbeddedPostgres", { timeout: 300_000 }, () => {
   it.live("keeps the data from one start to the next", () =>
     inDirectory((directory) =>
       Effect.gen(function* () {

@@ -50,7 +50,7 @@ describe("The help of a command", () => {
   })
 })
 
-it.layer(Controlpublish.layerProgram, { timeout: "60 seconds" })("--help", (it) => {
+it.layer(Controlpublish.layerProgram, { timeout: 300_000 })("--help", (it) => {
   it.effect("lists the commands, one line each and without escapes, where it is read by a program", () =>
     Effect.gen(function* () {
       const asked = yield* Controlpublish.run(yield* Controlpublish.Program, ["--help"], {})

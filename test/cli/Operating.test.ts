@@ -51,7 +51,7 @@ const isHarmless = (text: string) => assert.notMatch(text, /[\u0000-\u0009\u000b
 
 const idsOf = (page: unknown) => (page as { events: ReadonlyArray<{ eventId: string }> }).events.map((e) => e.eventId)
 
-layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 60_000 })(
+layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 300_000 })(
   "controlpublish, operating",
   (it) => {
     it.scoped("lists and shows events, for people and for scripts", () =>

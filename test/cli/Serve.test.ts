@@ -81,7 +81,7 @@ const ndjson = (from: number, to: number) =>
 
 vi.setConfig({ testTimeout: 60_000 })
 
-layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 60_000 })(
+layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 300_000 })(
   "controlpublish serve",
   (it) => {
     it.scoped("says that nothing will be published by nop, and opens no database", () =>

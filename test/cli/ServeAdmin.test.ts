@@ -58,7 +58,7 @@ const plantedUrl = Effect.gen(function* () {
   return planted.href
 })
 
-layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 60_000 })(
+layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 300_000 })(
   "controlpublish serve with its admin API",
   (it) => {
     it.scoped("shows and mends the outbox, and lets nothing slow the pump", () =>

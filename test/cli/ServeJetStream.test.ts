@@ -83,7 +83,7 @@ const withManager = <A>(
     }
   })
 
-layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 60_000 })(
+layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 300_000 })(
   "controlpublish serve to JetStream",
   (it) => {
     it.scoped.skipIf(!Nats.available())("publishes in order, records the sequences, and shows no secret", () =>

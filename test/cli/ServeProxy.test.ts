@@ -78,7 +78,7 @@ const nginx = (to: number, location = "") =>
     return send
   })
 
-layer(Controlpublish.layerProgram, { excludeTestServices: true, timeout: 60_000 })("serve", (it) => {
+layer(Controlpublish.layerProgram, { excludeTestServices: true, timeout: 300_000 })("serve", (it) => {
   describe.runIf(hasNginx)("behind nginx on the same machine", () => {
     it.scoped("lets nobody read without a token, with the defaults of nginx", () =>
       Effect.gen(function* () {

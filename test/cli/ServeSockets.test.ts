@@ -110,7 +110,7 @@ const ask = (port: number, path: string) =>
     request.on("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED" ? "refused" : "reset"))
   })
 
-layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 60_000 })(
+layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 300_000 })(
   "The port of serve",
   (it) => {
     it.scoped("is reset while an upgrade is asked for, and the service goes on", () =>

@@ -29,7 +29,7 @@ const ids = (stdout: string) =>
 
 const idsOf = (from: number, to: number) => events(from, to).map(({ event_id }) => event_id)
 
-layer(Controlpublish.layerProgram, { excludeTestServices: true, timeout: 60_000 })("controlpublish tail", (it) => {
+layer(Controlpublish.layerProgram, { excludeTestServices: true, timeout: 300_000 })("controlpublish tail", (it) => {
   const command = Effect.gen(function* () {
     const program = yield* Controlpublish.Program
     const cwd = yield* Controlpublish.workingDirectory

@@ -72,7 +72,7 @@ const get = (url: string, init: RequestInit = {}) =>
     return { headers: response.headers, status: response.status, text: await response.text() }
   })
 
-layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 60_000 })(
+layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServices: true, timeout: 300_000 })(
   "telemetry of the service",
   (it) => {
     it.scoped("has append and publish in one trace, by the standard variables", () =>

@@ -33,7 +33,7 @@ const run = (...args: ReadonlyArray<string>) =>
 
 const same = "the same as the admin's"
 
-layer(Controlpublish.layerProgram, { excludeTestServices: true, timeout: 60_000 })("the demo", (it) => {
+layer(Controlpublish.layerProgram, { excludeTestServices: true, timeout: 300_000 })("the demo", (it) => {
   it.effect("ends with nodes like the admin, whatever was killed", () =>
     Effect.gen(function* () {
       const { code, nodes, stdout } = yield* run("--seconds", "4")

@@ -249,7 +249,7 @@ const postgres = PostgresAppliedEvents.layer({ schema: "node" }).pipe(
   Layer.provideMerge(layerClient)
 )
 
-layer(postgres, { excludeTestServices: true, timeout: "60 seconds" })("AppliedEvents in PostgreSQL", (it) => {
+layer(postgres, { excludeTestServices: true, timeout: 300_000 })("AppliedEvents in PostgreSQL", (it) => {
   let first = 0
   laws((name, run) => {
     it.effect(name, () => {

@@ -67,7 +67,7 @@ const node = (
 
 const ids = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => `e${from + n}`)
 
-layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServices: true, timeout: "60 seconds" })(
+layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServices: true, timeout: 300_000 })(
   "Applier on PostgreSQL",
   (it) => {
     it.scoped("applies many events in one transaction where many are there", () =>

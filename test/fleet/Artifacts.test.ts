@@ -317,7 +317,7 @@ describe("Artifacts", () => {
     Layer.provideMerge(Outbox.layer, layerOutbox("public"))
   ).pipe(Layer.provideMerge(layerClient))
 
-  layer(postgres, { excludeTestServices: true, timeout: "60 seconds" })("with PostgreSQL", (it) => {
+  layer(postgres, { excludeTestServices: true, timeout: 300_000 })("with PostgreSQL", (it) => {
     it.effect("commit with the change, and are found in the outbox, also by rows that SQL inserted", () =>
       Effect.gen(function* () {
         const sql = yield* SqlClient.SqlClient

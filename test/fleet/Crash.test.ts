@@ -121,7 +121,7 @@ describe("Appliers that crash", () => {
         assert.strictEqual(yield* kill(again, "SIGTERM"), 0)
         yield* check
       }).pipe(Effect.provide(node)),
-    120_000
+    300_000
   )
 
   it.scopedLive(
@@ -149,6 +149,6 @@ describe("Appliers that crash", () => {
         const done = (yield* sql<{ n: number }>`SELECT n FROM counter`)[0]!.n
         assert.deepStrictEqual(state, { log: done, counted: done, marks: done })
       }).pipe(Effect.provide(node)),
-    60_000
+    300_000
   )
 })

@@ -129,7 +129,7 @@ const linesOf = (options: JetStreamSink.Options) =>
 const sleep = (millis: number) => Effect.promise(() => new Promise((resolve) => setTimeout(resolve, millis)))
 
 describe.skipIf(!Nats.available())("JetStreamSink", () => {
-  layer(Layer.scoped(Broker, makeBroker()), { excludeTestServices: true, timeout: "60 seconds" })((it) => {
+  layer(Layer.scoped(Broker, makeBroker()), { excludeTestServices: true, timeout: 300_000 })((it) => {
     for (const deduplication of ["lookup", "subject"] as const) {
       describe(`the laws of sinks, with deduplication by ${deduplication}`, () => {
         for (const law of SinkConformance.sinkConformance) {
@@ -707,7 +707,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
     })
   })
 
-  layer(Layer.empty, { excludeTestServices: true, timeout: "60 seconds" })("with credentials", (it) => {
+  layer(Layer.empty, { excludeTestServices: true, timeout: 300_000 })("with credentials", (it) => {
     const tls = new URL("../support/tls/", import.meta.url).pathname
 
     const publishes = (options: JetStreamSink.Options) =>

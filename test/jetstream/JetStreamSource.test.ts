@@ -62,7 +62,7 @@ const follow = (source: Source.Source["Type"], after = 0) =>
   })
 
 describe.skipIf(!Nats.available())("JetStreamSource", () => {
-  layer(layerBroker, { excludeTestServices: true, timeout: "30 seconds" })((it) => {
+  layer(layerBroker, { excludeTestServices: true, timeout: 300_000 })((it) => {
     it.scoped("says that there is no such stream", () =>
       Effect.gen(function* () {
         const { server } = yield* Broker
@@ -185,7 +185,7 @@ describe.skipIf(!Nats.available())("JetStreamSource", () => {
           const error = yield* reader.error
           assert.deepInclude({ ...error }, { _tag: "SourceError", reason: "unavailable" })
         }),
-      60_000
+      300_000
     )
 
     it.scoped("carries the trace context", () =>
@@ -202,7 +202,7 @@ describe.skipIf(!Nats.available())("JetStreamSource", () => {
     )
   })
 
-  layer(Layer.scoped(Broker, makeBroker()), { excludeTestServices: true, timeout: "30 seconds" })(
+  layer(Layer.scoped(Broker, makeBroker()), { excludeTestServices: true, timeout: 300_000 })(
     "when the server goes away",
     (it) => {
       it.scoped("fails, and reads on where it was once the server is back", () =>
@@ -245,7 +245,7 @@ describe.skipIf(!Nats.available())("JetStreamSource", () => {
       config: () => `accounts { A: { jetstream: enabled, users: [ { user: a, password: b } ] } }\nno_auth_user: a`
     })
   )
-  layer(withToken, { excludeTestServices: true, timeout: "30 seconds" })("with credentials", (it) => {
+  layer(withToken, { excludeTestServices: true, timeout: 300_000 })("with credentials", (it) => {
     it.scoped("says that they are refused", () =>
       Effect.gen(function* () {
         const { server } = yield* Broker

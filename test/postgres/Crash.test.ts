@@ -75,7 +75,7 @@ describe("Pumps that crash", () => {
       }).pipe(
         Effect.provide(Outbox.layer.pipe(Layer.provideMerge(layerOutbox("public")), Layer.provideMerge(layerClient)))
       ),
-    60_000
+    300_000
   )
 
   it.scopedLive("and pumps that are stopped exit with 0, every event in the feed recorded", () =>

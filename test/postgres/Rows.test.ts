@@ -300,7 +300,7 @@ describe("Rows that were there before the bounds", () => {
         const [kept] = yield* sql<{ text: string }>`SELECT discarded::text AS text FROM control_events_audit`
         assert.isBelow(kept!.text.length, 1_000)
       }).pipe(Effect.provide(layerClient)),
-    60_000
+    300_000
   )
 })
 

@@ -265,7 +265,7 @@ describe("An interrupted append", () => {
         const cutRows = (yield* drawn) - 12_000
         assert.isTrue(cutRows > 0 && cutRows < 12_000, `${cutRows} rows were inserted before the interruption`)
       }).pipe(Effect.provide(layer)),
-    60_000
+    300_000
   )
 
   it.scopedLive(
@@ -292,7 +292,7 @@ describe("An interrupted append", () => {
         assert.isAtLeast(yield* drawn, 5_000)
         assert.strictEqual(yield* count, 0)
       }).pipe(Effect.provide(layer)),
-    60_000
+    300_000
   )
 
   it.scopedLive(

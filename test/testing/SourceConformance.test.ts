@@ -21,7 +21,7 @@ const { missingHooks, sourceConformance } = SourceConformance
 const suite = <Feed>(name: string, harness: SourceConformance.Harness<Feed>) =>
   describe(name, () => {
     for (const law of sourceConformance) {
-      it.live.skipIf(missingHooks(law, harness).length > 0)(law.name, () => law.run(harness), 60_000)
+      it.live.skipIf(missingHooks(law, harness).length > 0)(law.name, () => law.run(harness), 300_000)
     }
   })
 
@@ -254,7 +254,7 @@ describe("a source that breaks a law", () => {
           assert.strictEqual(failure.law, name)
           assert.match(failure.message, /^Expected /)
         }),
-      60_000
+      300_000
     )
   }
 

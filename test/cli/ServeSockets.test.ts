@@ -247,7 +247,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
             const answer = yield* Effect.timeoutFail(get(path), {
               // Hundreds of requests at once take the process a moment; silence takes nothing.
               duration: text === "" ? "1 second" : "5 seconds",
-              onTimeout: () => new Error(`${path} beside ${text.slice(0, 50)}`)
+              onTimeout: () => `no answer of ${path} beside ${text.slice(0, 50)}`
             })
             assert.strictEqual(answer.status, 200, `${path} beside ${text}`)
           }

@@ -65,7 +65,7 @@ BEGIN
   IF octet_length(NEW.payload_json::text) > ${maxPayloadBytes(names)} THEN
     RAISE EXCEPTION '${Bounds.payloadReason("%", "%")}', octet_length(NEW.payload_json::text), ${maxPayloadBytes(names)}
       USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA, COLUMN = 'payload_json',
-        HINT = 'Keep what is large in an artifact, or have the owner of the outbox run: controlpublish migrate --max-payload-bytes';
+        HINT = 'Keep what is large in an artifact, or have the owner of the outbox replace the function control_events_outbox_max_payload_bytes()';
   END IF;${finite("created_at")}
 
   -- What is the pump's to write is reset, unless the role may update it anyway, as for a restore.

@@ -12,17 +12,19 @@ import {
 /** The rooms of `src`. What a room may import, beside itself; docs/architecture.md says why. */
 const rooms: Readonly<Record<string, Room>> = {
   core: { rooms: [], packages: /^(effect|uuid)(\/|$)/ },
+  // What Node.js has to be asked for in more than one room.
+  node: { rooms: [], packages: /^(effect(\/|$)|node:)/ },
   fleet: { rooms: ["core"], packages: /^(effect(\/|$)|node:crypto$)/ },
   postgres: { rooms: ["core", "fleet"], packages: /^(effect|@effect\/sql|@effect\/sql-pg|pg|node:crypto)(\/|$)/ },
-  file: { rooms: ["core", "fleet"], packages: /^(effect(\/|$)|node:)/ },
-  jetstream: { rooms: ["core", "fleet"], packages: /^(effect(\/|$)|@nats-io\/|node:)/ },
+  file: { rooms: ["core", "fleet", "node"], packages: /^(effect(\/|$)|node:)/ },
+  jetstream: { rooms: ["core", "fleet", "node"], packages: /^(effect(\/|$)|@nats-io\/|node:)/ },
   testing: { rooms: ["core", "fleet"], packages: /^(effect|@effect\/vitest|@effect\/sql)(\/|$)/ },
   admin: {
-    rooms: ["core", "fleet"],
+    rooms: ["core", "fleet", "node"],
     packages:
       /^(effect|@effect\/platform|@effect\/platform-node|@effect\/opentelemetry|@opentelemetry\/.*|eventsource-parser|preact|uplot|node:.*)(\/|$)/
   },
-  cli: { rooms: ["core", "fleet", "postgres", "file", "jetstream", "admin"] }
+  cli: { rooms: ["core", "node", "fleet", "postgres", "file", "jetstream", "admin"] }
 }
 
 /** What breaks a rule today. Each entry names the module that has to change; the list only shrinks. */

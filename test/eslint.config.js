@@ -43,7 +43,7 @@ export default tseslint.config(
   inward(
     ["src/*.ts", "src/internal/**"],
     [
-      "^\\.{1,2}/(postgres|file|jetstream|fleet|admin|cli|testing)/",
+      "^\\.{1,2}/(postgres|file|jetstream|fleet|admin|cli|testing|node)/",
       "^@effect/(sql|sql-pg|platform|platform-node|cli)",
       "^pg$",
       "^node:"
@@ -51,8 +51,9 @@ export default tseslint.config(
   ),
   inward(
     ["src/fleet/**"],
-    ["/(postgres|file|jetstream|admin|cli|testing)/", "^@effect/(sql|sql-pg|platform|platform-node|cli)", "^pg$"]
+    ["/(postgres|file|jetstream|admin|cli|testing|node)/", "^@effect/(sql|sql-pg|platform|platform-node|cli)", "^pg$"]
   ),
+  inward(["src/node/**"], ["/(postgres|file|jetstream|fleet|admin|cli|testing)/", "^@effect/", "^pg$"]),
   inward(["src/postgres/**"], ["/(file|jetstream|admin|cli|testing)/"]),
   inward(["src/file/**"], ["/(postgres|jetstream|admin|cli|testing)/"]),
   inward(["src/jetstream/**"], ["/(postgres|file|admin|cli|testing)/"]),

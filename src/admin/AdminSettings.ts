@@ -7,8 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { quote } from "../internal/printable.js"
+import * as RegularFile from "../node/regularFile.js"
 import * as Setting from "../Setting.js"
-import { readFile } from "node:fs/promises"
 import { createSecureContext, type SecureContextOptions } from "node:tls"
 import * as Addresses from "./internal/addresses.js"
 import type { Tls } from "./internal/listener.js"
@@ -180,7 +180,7 @@ const textOf = (setting: Setting.Setting<string>): Effect.Effect<string | undefi
     path === undefined
       ? Effect.succeed(undefined)
       : Effect.tryPromise({
-          try: () => readFile(path, "utf8"),
+          try: () => RegularFile.readSetting(path),
           catch: (cause) => Setting.invalid(setting, `cannot read ${quote(path)}: ${messageOf(cause)}`)
         })
   )

@@ -8,7 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { createHash, timingSafeEqual } from "node:crypto"
-import { readFile, stat } from "node:fs/promises"
+import { stat } from "node:fs/promises"
+import * as RegularFile from "../node/regularFile.js"
 
 /**
  * `read` may look at everything, `operate` may change things too.
@@ -46,9 +47,6 @@ export type Tokens = Effect.Effect<ReadonlyArray<Entry>>
  * @category constants
  */
 export const minLength = 16
-
-/** The largest file of tokens, in bytes. */
-const maxSize = 1024 * 1024
 
 /** Milliseconds between two looks at the file. */
 const period = 1_000
@@ -130,11 +128,7 @@ export const parse = (text: string): Either.Either<ReadonlyArray<Entry>, string>
 
 const load = (path: string): Effect.Effect<ReadonlyArray<Entry>, string> =>
   Effect.tryPromise({
-    try: async () => {
-      const { size } = await stat(path)
-      if (size > maxSize) throw new Error(`it has ${size} bytes, the maximum is ${maxSize}`)
-      return readFile(path, "utf8")
-    },
+    try: () => RegularFile.readSetting(path),
     catch: (cause) => (cause instanceof Error ? cause.message : String(cause))
   }).pipe(Effect.flatMap(parse))
 

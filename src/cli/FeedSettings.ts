@@ -5,31 +5,33 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import type * as FileArtifactStore from "../file/FileArtifactStore.js"
 import * as FileSettings from "../file/FileSettings.js"
+import type * as FileSink from "../file/FileSink.js"
+import type * as FileSource from "../file/FileSource.js"
 import { quote } from "../internal/printable.js"
 import * as JetStreamSettings from "../jetstream/JetStreamSettings.js"
 import type * as JetStreamSink from "../jetstream/JetStreamSink.js"
 import type * as JetStreamSource from "../jetstream/JetStreamSource.js"
 import * as Setting from "../Setting.js"
 
-interface Directory {
-  readonly _tag: "file"
-  /** Where the feed is kept. */
-  readonly directory: string
-}
-
 /**
  * @since 1.0.0
  * @category models
  */
-export type SinkConfig = { readonly _tag: "nop" } | Directory | ({ readonly _tag: "jetstream" } & JetStreamSink.Options)
+export type SinkConfig =
+  | { readonly _tag: "nop" }
+  | ({ readonly _tag: "file" } & FileSink.Options)
+  | ({ readonly _tag: "jetstream" } & JetStreamSink.Options)
 
 /**
  * @since 1.0.0
  * @category models
  */
 export type SourceConfig =
-  { readonly _tag: "nop" } | Directory | ({ readonly _tag: "jetstream" } & JetStreamSource.Options)
+  | { readonly _tag: "nop" }
+  | ({ readonly _tag: "file" } & FileSource.Options)
+  | ({ readonly _tag: "jetstream" } & JetStreamSource.Options)
 
 /**
  * What `apply` may do.
@@ -38,7 +40,7 @@ export type SourceConfig =
  * @category models
  */
 export interface Apply {
-  readonly artifactDirectory: string
+  readonly artifacts: FileArtifactStore.Options
   /** The tables that artifacts may change, as `schema.table`. */
   readonly tables: ReadonlySet<string>
   readonly cannotApply: "halt" | "setAside"
@@ -161,7 +163,7 @@ export const sink: Effect.Effect<SinkConfig, Setting.InvalidSetting> = Effect.ge
     case "nop":
       return { _tag }
     case "file":
-      return { _tag, directory: yield* FileSettings.sink }
+      return { _tag, ...(yield* FileSettings.sink) }
     case "jetstream":
       return { _tag, ...(yield* JetStreamSettings.sink) }
   }
@@ -179,7 +181,7 @@ export const source: Effect.Effect<SourceConfig, Setting.InvalidSetting> = Effec
     case "nop":
       return { _tag }
     case "file":
-      return { _tag, directory: yield* FileSettings.source }
+      return { _tag, ...(yield* FileSettings.source) }
     case "jetstream":
       return { _tag, ...(yield* JetStreamSettings.source) }
   }
@@ -192,7 +194,7 @@ export const source: Effect.Effect<SourceConfig, Setting.InvalidSetting> = Effec
  * @category reading
  */
 export const apply: Effect.Effect<Apply, Setting.InvalidSetting> = Effect.all({
-  artifactDirectory: FileSettings.artifacts,
+  artifacts: FileSettings.artifacts,
   tables: Setting.read(tables),
   cannotApply: Setting.read(cannotApply)
 })

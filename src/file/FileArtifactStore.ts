@@ -11,12 +11,12 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import { randomUUID } from "node:crypto"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
+import { modesOf, type Access } from "./internal/access.js"
 import * as Files from "./internal/files.js"
 import { ArtifactError, ArtifactStore, missing, verify, type Artifact } from "../fleet/ArtifactStore.js"
-import { checksumOf, referenceOf } from "../fleet/internal/checksum.js"
+import { referenceOf } from "../fleet/internal/checksum.js"
 
 /**
  * @since 1.0.0
@@ -25,7 +25,22 @@ import { checksumOf, referenceOf } from "../fleet/internal/checksum.js"
 export interface Options {
   /** Relative to the working directory. Made by the first `put` where it is missing. */
   readonly directory: string
+  /**
+   * Who may read what is put: the user that puts it, its group as well, or every user of the machine. Default `owner`, as
+   * for `FileSink`.
+   */
+  readonly access?: Access | undefined
+  /** The largest artifact in bytes: an artifact is read into memory as a whole. Default 256 MiB. */
+  readonly maxBytes?: number | undefined
 }
+
+/**
+ * The largest artifact in bytes where nothing else is said.
+ *
+ * @since 1.0.0
+ * @category defaults
+ */
+export const defaultMaxBytes: number = 256 * 1024 * 1024
 
 /** Nobody writes an artifact for longer, in milliseconds: what is older and unfinished is of a process that died. */
 const abandonedAfter = 24 * 60 * 60 * 1_000
@@ -50,6 +65,20 @@ const escapes = (artifactRef: string) =>
     message: `The reference ${JSON.stringify(artifactRef)} leads out of the artifacts' directory, or to none of its artifacts`
   })
 
+const noArtifact = (artifactRef: string, why: string) =>
+  new ArtifactError({
+    artifactRef,
+    reason: "corrupt",
+    message: `The artifact ${JSON.stringify(artifactRef)} cannot be read: ${why}`
+  })
+
+const tooLarge = (artifactRef: string, bytes: number, maxBytes: number) =>
+  new ArtifactError({
+    artifactRef,
+    reason: "invalid",
+    message: `The artifact has ${bytes} bytes and the maximum is ${maxBytes}: raise maxBytes here, and ARTIFACT_MAX_BYTES at the nodes`
+  })
+
 /**
  * @since 1.0.0
  * @category constructors
@@ -57,6 +86,8 @@ const escapes = (artifactRef: string) =>
 export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
   Effect.gen(function* () {
     const directory = Path.resolve(options.directory)
+    const modes = modesOf(options.access)
+    const maxBytes = options.maxBytes ?? defaultMaxBytes
 
     const unavailable =
       (doing: string, artifactRef = "") =>
@@ -68,16 +99,16 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
           cause: error.cause
         })
 
-    const modifiedAt = (path: string): Effect.Effect<number, Files.FileError> =>
-      Effect.map(
-        Files.attempt(() => Fs.stat(path)),
-        ({ mtimeMs }) => mtimeMs
+    /** Nothing where there is no regular file. */
+    const modifiedAt = (path: string): Effect.Effect<number | undefined, Files.FileError> =>
+      Effect.map(Files.ifPresent(Files.attempt(() => Fs.lstat(path))), (found) =>
+        found?.isFile() === true ? found.mtimeMs : undefined
       )
 
     const touch = (path: string): Effect.Effect<void, Files.FileError> =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => Files.attempt(() => Fs.utimes(path, now / 1_000, now / 1_000)))
+      Effect.flatMap(Clock.currentTimeMillis, (now) => Files.attempt(() => Fs.lutimes(path, now / 1_000, now / 1_000)))
 
-    const temporary = (prefix = "") => Files.temporaryPath(directory, `${prefix}${randomUUID()}`)
+    const temporary = (prefix = "") => Files.temporaryPath(directory, prefix)
 
     const bringBack = (away: string, path: string): Effect.Effect<void, Files.FileError> =>
       Files.attempt(() => Fs.link(away, path)).pipe(
@@ -97,22 +128,41 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
           yield* bringBack(path, Path.join(directory, root, range, rest))
           continue
         }
-        const at = yield* Files.ifPresent(modifiedAt(path))
+        const at = yield* modifiedAt(path)
         if (at !== undefined && at < now - abandonedAfter) yield* Files.remove(path)
       }
     }).pipe(Effect.catchAll((error) => Effect.logWarning(`Unfinished artifacts stay in ${directory}`, error)))
 
     const tidy = yield* Effect.cached(removeAbandoned)
 
+    /** A directory of ours may have been replaced by a link to somewhere else. */
+    const ensureWithin = (path: string): Effect.Effect<void, Files.FileError> =>
+      Effect.gen(function* () {
+        const base = yield* Files.attempt(() => Fs.realpath(directory))
+        const found = yield* Files.attempt(() => Fs.realpath(path))
+        if (!found.startsWith(base + Path.sep)) {
+          const message = `${path} is a link that leads out of the directory`
+          return yield* new Files.FileError({ code: "ELOOP", message, cause: undefined })
+        }
+      })
+
     const write = (path: string, bytes: Uint8Array): Effect.Effect<void, Files.FileError> => {
       const unfinished = temporary()
-      return Files.makeDirectory(Path.dirname(path)).pipe(
-        Effect.zipRight(Files.write(unfinished, bytes)),
+      return Files.makeDirectory(Path.dirname(path), modes.directory).pipe(
+        Effect.zipRight(ensureWithin(Path.dirname(path))),
+        Effect.zipRight(Files.create(unfinished, bytes, modes.file)),
         Effect.zipRight(touch(unfinished)),
         Effect.zipRight(Files.rename(unfinished, path)),
         Effect.onError(() => Effect.ignoreLogged(Files.remove(unfinished)))
       )
     }
+
+    /** Whether the file holds the bytes, and not a link, a pipe or something larger. */
+    const holds = (path: string, bytes: Uint8Array): Effect.Effect<boolean, Files.FileError> =>
+      Files.ifPresent(Files.readContents(path, bytes.length)).pipe(
+        Effect.map((found) => found !== undefined && found.bytes.equals(bytes)),
+        Effect.catchIf(Files.isNoFile, () => Effect.succeed(false))
+      )
 
     /** Where the file of a reference really is, links followed. */
     const locate = (artifactRef: string): Effect.Effect<string, ArtifactError | Files.FileError> =>
@@ -126,15 +176,12 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
     return ArtifactStore.of({
       put: (bytes) =>
         Effect.gen(function* () {
-          yield* tidy
           const reference = referenceOf(bytes)
+          if (bytes.length > maxBytes) return yield* tooLarge(reference.artifact_ref, bytes.length, maxBytes)
+          yield* tidy
           const path = Path.join(directory, reference.artifact_ref)
-          const found = yield* Files.ifPresent(Files.readBytes(path))
           // One that was damaged is mended, and one that a sweep takes away at this moment is written anew.
-          const touched =
-            found === undefined || checksumOf(found) !== reference.checksum
-              ? undefined
-              : yield* Files.ifPresent(Effect.as(touch(path), true))
+          const touched = (yield* holds(path, bytes)) ? yield* Files.ifPresent(Effect.as(touch(path), true)) : undefined
           if (touched !== true) yield* write(path, bytes)
           // Also where it is there already: who put it may have died before this.
           yield* Files.syncDirectory(Path.dirname(path))
@@ -143,15 +190,16 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
 
       get: (reference) =>
         locate(reference.artifact_ref).pipe(
-          Effect.flatMap(Files.readBytes),
+          Effect.flatMap((path) => Files.readContents(path, maxBytes)),
           Effect.catchTag("FileError", (error) => {
             const { artifact_ref } = reference
             if (error.code === "ENOENT" || error.code === "ENOTDIR") return missing(artifact_ref)
-            return error.code === "EISDIR"
-              ? escapes(artifact_ref)
+            if (error.code === "EISDIR") return escapes(artifact_ref)
+            return Files.isNoFile(error)
+              ? noArtifact(artifact_ref, error.message)
               : unavailable(`read the artifact ${JSON.stringify(artifact_ref)}`, artifact_ref)(error)
           }),
-          Effect.flatMap((bytes) => verify(bytes, reference))
+          Effect.flatMap(({ bytes }) => verify(bytes, reference))
         ),
 
       list: Stream.fromIterableEffect(
@@ -164,9 +212,8 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
         ),
         Stream.flattenIterables,
         Stream.mapEffect((artifactRef) =>
-          Effect.map(
-            Files.ifPresent(modifiedAt(Path.join(directory, artifactRef))),
-            (putAt): ReadonlyArray<Artifact> => (putAt === undefined ? [] : [{ artifactRef, putAt }])
+          Effect.map(modifiedAt(Path.join(directory, artifactRef)), (putAt): ReadonlyArray<Artifact> =>
+            putAt === undefined ? [] : [{ artifactRef, putAt }]
           )
         ),
         Stream.flattenIterables,
@@ -178,11 +225,11 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
         Effect.gen(function* () {
           if (!isWithin(artifactRef)) return yield* escapes(artifactRef)
           const path = Path.join(directory, artifactRef)
-          const putAt = yield* Files.ifPresent(modifiedAt(path))
+          const putAt = yield* modifiedAt(path)
           if (putAt === undefined || putAt > notPutAfter) return false
           const away = temporary(`taken-${artifactRef.replaceAll("/", "-").slice(0, 100)}-`)
           if ((yield* Files.ifPresent(Effect.as(Files.rename(path, away), true))) === undefined) return false
-          const takenAt = yield* Files.ifPresent(modifiedAt(away))
+          const takenAt = yield* modifiedAt(away)
           if (takenAt === undefined) return false
           if (takenAt > notPutAfter) {
             yield* bringBack(away, path)

@@ -3,8 +3,11 @@
  *
  * @since 1.0.0
  */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Setting from "../Setting.js"
+import * as FileArtifactStore from "./FileArtifactStore.js"
+import type * as FileSink from "./FileSink.js"
+import type * as FileSource from "./FileSource.js"
 
 const sinkDirectory = Setting.make({
   env: "FEED_SINK_FILE_DIR",
@@ -12,6 +15,14 @@ const sinkDirectory = Setting.make({
   description: "The directory in which the file sink keeps the feed, one process at a time",
   default: "feed",
   parse: Setting.text
+})
+
+const sinkAccess = Setting.make({
+  env: "FEED_SINK_FILE_ACCESS",
+  flag: "sink-file-access",
+  description: "Who may read the feed that the file sink keeps: owner, group or all",
+  default: "owner" as const,
+  parse: Setting.oneOf("owner", "group", "all")
 })
 
 const sourceDirectory = Setting.make({
@@ -30,11 +41,19 @@ const artifactDirectory = Setting.make({
   parse: Setting.text
 })
 
+const artifactMaxBytes = Setting.make({
+  env: "ARTIFACT_MAX_BYTES",
+  flag: "artifact-max-bytes",
+  description: "The largest artifact in bytes; one at a time is read into memory as a whole",
+  default: FileArtifactStore.defaultMaxBytes,
+  parse: Setting.integer({ min: 1, max: 2_147_483_647 })
+})
+
 /**
  * @since 1.0.0
  * @category declarations
  */
-export const sinkGroup: Setting.Group = { title: "File sink", settings: [sinkDirectory] }
+export const sinkGroup: Setting.Group = { title: "File sink", settings: [sinkDirectory, sinkAccess] }
 
 /**
  * @since 1.0.0
@@ -46,28 +65,36 @@ export const sourceGroup: Setting.Group = { title: "File source", settings: [sou
  * @since 1.0.0
  * @category declarations
  */
-export const artifactGroup: Setting.Group = { title: "Artifacts", settings: [artifactDirectory] }
+export const artifactGroup: Setting.Group = { title: "Artifacts", settings: [artifactDirectory, artifactMaxBytes] }
 
 /**
- * Reads the directory of the file sink.
+ * Reads the settings of the file sink.
  *
  * @since 1.0.0
  * @category reading
  */
-export const sink: Effect.Effect<string, Setting.InvalidSetting> = Setting.read(sinkDirectory)
+export const sink: Effect.Effect<FileSink.Options, Setting.InvalidSetting> = Effect.all({
+  directory: Setting.read(sinkDirectory),
+  access: Setting.read(sinkAccess)
+})
 
 /**
- * Reads the directory of the file source.
+ * Reads the settings of the file source.
  *
  * @since 1.0.0
  * @category reading
  */
-export const source: Effect.Effect<string, Setting.InvalidSetting> = Setting.read(sourceDirectory)
+export const source: Effect.Effect<FileSource.Options, Setting.InvalidSetting> = Effect.all({
+  directory: Setting.read(sourceDirectory)
+})
 
 /**
- * Reads the directory of the artifacts.
+ * Reads the settings of the artifacts.
  *
  * @since 1.0.0
  * @category reading
  */
-export const artifacts: Effect.Effect<string, Setting.InvalidSetting> = Setting.read(artifactDirectory)
+export const artifacts: Effect.Effect<FileArtifactStore.Options, Setting.InvalidSetting> = Effect.all({
+  directory: Setting.read(artifactDirectory),
+  maxBytes: Setting.read(artifactMaxBytes)
+})

@@ -4,8 +4,10 @@
  * In the directory:
  *
  * - `<encoded event id>.json`: an event with its control version. It appears as a whole, and stays as it is.
+ * - `.feed-id`: the identity of the feed, made with it. A feed that is made anew has another one.
  * - `.next-version`: where the versions go on after a restart. Without it every event file is read once.
  * - `.lock`: the process that publishes into the directory. There is only one.
+ * - `.placing`: the order in which the events of a batch appear, for the next start after a power loss.
  * - `.tmp-…`: events that are being written. What a crash leaves of them is removed at the next start.
  *
  * Event files appear in the order of their versions. Readers ignore names that start with a dot. Files may be removed
@@ -35,7 +37,8 @@ import {
   type Outcome
 } from "../Sink.js"
 import * as FeedDirectory from "./internal/feedDirectory.js"
-import { fileName } from "./internal/fileName.js"
+import type { Access } from "./internal/access.js"
+import { fileName, maxEventBytes } from "./internal/fileName.js"
 import * as Files from "./internal/files.js"
 import * as VersionFile from "./internal/versionFile.js"
 
@@ -54,18 +57,29 @@ export class FileSinkError extends Schema.TaggedError<FileSinkError>("controlpub
 }) {}
 
 /**
+ * @since 1.0.0
+ * @category models
+ */
+export interface Options {
+  /** Relative to the working directory. */
+  readonly directory: string
+  /**
+   * Who may read the feed: the user that publishes, its group as well, or every user of the machine. Files and missing
+   * directories are made with modes 0600 and 0700, 0640 and 0750, or 0644 and 0755. Default `owner`.
+   */
+  readonly access?: Access | undefined
+}
+
+/**
  * Opens a directory, which is made when missing, for as long as the scope.
  *
  * @since 1.0.0
  * @category constructors
  */
-export const make = (options: {
-  /** Relative to the working directory. */
-  readonly directory: string
-}): Effect.Effect<Sink["Type"], FileSinkError, Scope.Scope> =>
+export const make = (options: Options): Effect.Effect<Sink["Type"], FileSinkError, Scope.Scope> =>
   Effect.gen(function* () {
     const path = Path.resolve(options.directory)
-    const directory = yield* FeedDirectory.open(path).pipe(
+    const directory = yield* FeedDirectory.open(path, options.access).pipe(
       Effect.mapError((error) =>
         error._tag === "DirectoryLocked"
           ? new FileSinkError({ reason: "locked", directory: path, message: error.message })
@@ -95,10 +109,7 @@ export const make = (options: {
  * @since 1.0.0
  * @category layers
  */
-export const layer = (options: {
-  /** Relative to the working directory. */
-  readonly directory: string
-}): Layer.Layer<Sink, FileSinkError> => Layer.scoped(Sink, make(options))
+export const layer = (options: Options): Layer.Layer<Sink, FileSinkError> => Layer.scoped(Sink, make(options))
 
 // -----------------------------------------------------------------------------
 // internal
@@ -145,7 +156,8 @@ interface Draft {
   placed: boolean
 }
 
-const publishBatch = Effect.fnUntraced(function* ({ path, reserve }: FeedDirectory.FeedDirectory, batch: Batch) {
+const publishBatch = Effect.fnUntraced(function* (directory: FeedDirectory.FeedDirectory, batch: Batch) {
+  const { mode, path, reserve } = directory
   const recorded = yield* Effect.forEach(batch.events, (event) => lookUp(path, event), { concurrency })
   const absent = new Map<EventId, OutboundEvent>()
   batch.events.forEach((event, index) => {
@@ -154,10 +166,11 @@ const publishBatch = Effect.fnUntraced(function* ({ path, reserve }: FeedDirecto
   const first = yield* reserve(absent.size)
   const drafts = Array.from(absent.values(), (event, index): Draft => {
     const version = ControlVersion.make(first + index)
-    return { event, version, temporary: Files.temporaryPath(path, version), placed: false }
+    return { event, version, temporary: Files.temporaryPath(path), placed: false }
   })
-  return yield* Effect.forEach(drafts, write, { concurrency, discard: true }).pipe(
-    Effect.zipRight(Effect.suspend(() => place(path, batch, recorded, drafts))),
+  return yield* Effect.forEach(drafts, write(mode), { concurrency, discard: true }).pipe(
+    Effect.zipRight(directory.begin(hasOrder(batch) ? drafts.map(stepOf) : [])),
+    Effect.zipRight(Effect.suspend(() => place(directory, batch, recorded, drafts))),
     Effect.ensuring(discard(drafts))
   )
 })
@@ -171,7 +184,7 @@ const lookUp = (path: string, { eventId }: OutboundEvent): Effect.Effect<Outcome
       message: `Restore this file, or move it away to publish the event again: ${file} ${what}`,
       ...(cause === undefined ? {} : { cause })
     })
-  return Files.ifPresent(Files.read(file)).pipe(
+  return Files.ifPresent(Files.read(file, maxEventBytes)).pipe(
     Effect.map((text) => {
       if (text === undefined) return undefined
       const { control_version, event_id } = VersionFile.parse(text)
@@ -181,18 +194,26 @@ const lookUp = (path: string, { eventId }: OutboundEvent): Effect.Effect<Outcome
     }),
     // The directory itself can be searched: it was a moment ago.
     Effect.catchIf(
-      ({ code }) => ["EISDIR", "ELOOP", "ENAMETOOLONG", "EACCES", "EPERM"].includes(code),
+      (error) => Files.isNoFile(error) || ["ENAMETOOLONG", "EACCES", "EPERM"].includes(error.code),
       (error) => Effect.succeed(failed(`cannot be read: ${error.message}`, error))
     )
   )
 }
 
-const write = ({ event, temporary, version }: Draft): Effect.Effect<void, Files.FileError> =>
-  Files.write(temporary, ControlEvent.withControlVersion(event.payload, version))
+const write =
+  (mode: number) =>
+  ({ event, temporary, version }: Draft): Effect.Effect<void, Files.FileError> =>
+    Files.create(temporary, ControlEvent.withControlVersion(event.payload, version), mode)
+
+const stepOf = ({ event, temporary }: Draft) => [Path.basename(temporary), fileName(event.eventId)] as const
+
+/** Whether a key has several events in the batch, whose order a power loss must keep. */
+const hasOrder = ({ events }: Batch): boolean =>
+  new Set(events.map(({ orderingKey }) => orderingKey)).size < events.length
 
 /** Makes the drafts appear one after another, in the order of the batch. */
 const place = Effect.fnUntraced(function* (
-  path: string,
+  { path, settle }: FeedDirectory.FeedDirectory,
   batch: Batch,
   recorded: ReadonlyArray<Outcome | undefined>,
   drafts: ReadonlyArray<Draft>
@@ -216,7 +237,7 @@ const place = Effect.fnUntraced(function* (
     yield* Effect.logWarning("A batch was published in part", failure)
   }
   // Also for duplicates: the batch that placed them may have been interrupted before this.
-  if (outcomes.some((outcome) => outcome._tag === "Published")) yield* Files.syncDirectory(path)
+  if (outcomes.some((outcome) => outcome._tag === "Published")) yield* settle
   return outcomes
 })
 

@@ -6,10 +6,12 @@
  * hole is passed: pumps that crash leave holes, and files that nobody wants any more may be removed. A file whose
  * version was passed is a `gap`, and the node has to be started again from before it.
  *
+ * The feed's identity is the id in `.feed-id`, which the sink makes with the feed. A feed without one has the identity
+ * `""`, and cannot be told from another one that takes its place.
+ *
  * @since 1.0.0
  */
 import * as Chunk from "effect/Chunk"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -19,6 +21,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import type { ControlVersion } from "../ControlVersion.js"
 import * as Files from "./internal/files.js"
+import { maxEventBytes } from "./internal/fileName.js"
 import * as FeedIndex from "./internal/feedIndex.js"
 import { beyond, Source, SourceError, type FeedEvent, type Position } from "../fleet/Source.js"
 
@@ -36,12 +39,23 @@ export interface Options {
 /** How often the directory is looked at where nothing told of a change, in milliseconds. */
 const pollPeriod = 1_000
 
-/** Events that are read at a time. */
+/** Events that are read at a time, and the bytes of their files beyond which no other one is added. */
 const chunkSize = 256
+const chunkBytes = 16 * 1024 * 1024
 
 const concurrency = 16
 
 const gap = (message: string) => new SourceError({ source: "file", reason: "gap", message })
+
+const replaced = (path: string, before: string, now: string) =>
+  new SourceError({
+    source: "file",
+    reason: "replaced",
+    message:
+      now === ""
+        ? `The feed in ${path} was ${before} and has no identity any more: restore its .feed-id, or start anew from a snapshot`
+        : `The feed in ${path} is ${now} and was ${before}: its versions begin again. Start anew from a snapshot, or from 0 where the feed holds everything`
+  })
 
 /** Opens a latch whenever something changes in the directory. Where that cannot be watched, it is polled. */
 const watch = (path: string, changed: Effect.Latch): Effect.Effect<void, never, Scope.Scope> =>
@@ -69,28 +83,40 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
     const settle = Duration.toMillis(options.settle ?? "2 seconds")
     const index = yield* FeedIndex.make(path)
 
-    const read = ({ name, version }: FeedIndex.Entry): Effect.Effect<FeedEvent, SourceError> =>
-      Files.ifPresent(Files.read(Path.join(path, name))).pipe(
-        Effect.catchTag("FileError", (error) => FeedIndex.unreadable(path, error)),
-        Effect.flatMap((text) =>
-          text === undefined
-            ? gap(`The file ${Path.join(path, name)} of version ${version} was removed before this node had read it`)
-            : Effect.succeed({ version: version as ControlVersion, text, traceparent: undefined })
+    /** Nothing where the file is another one than was listed. */
+    const read = (entry: FeedIndex.Entry): Effect.Effect<FeedEvent | undefined, SourceError> =>
+      Files.ifPresent(Files.readContents(Path.join(path, entry.name), maxEventBytes)).pipe(
+        Effect.catchTag("FileError", (error) => FeedIndex.unreadableFile(path, entry.name, error)),
+        Effect.map((found) =>
+          found === undefined || FeedIndex.stampOf(found.stats) !== entry.stamp
+            ? undefined
+            : { version: entry.version as ControlVersion, text: found.bytes.toString("utf8"), traceparent: undefined }
         )
       )
+
+    /**
+     * Whether a hole before an entry may be passed: by the clock of the file system alone where that has gone on for long
+     * enough, by that of this machine alone otherwise. The two may differ by hours.
+     */
+    const hasWaited = ({ placed, seen }: FeedIndex.Entry, now: number) =>
+      index.latestChange() - placed >= settle || now - seen >= settle
 
     /** The entries after a position that may be read now, and when the next one may be where it waits. */
     const readable = (position: Position, now: number) => {
       const entries: Array<FeedIndex.Entry> = []
       let last = position
+      let bytes = 0
       for (;;) {
         const next = index.after(last)
         if (next === undefined) return { entries, waitsUntil: undefined }
         if (next.version > last + 1) {
           if (next.version > index.complete()) return { entries, waitsUntil: undefined }
-          if (now < next.since + settle) return { entries, waitsUntil: next.since + settle }
+          if (!hasWaited(next, now)) return { entries, waitsUntil: next.seen + settle }
         }
-        if (entries.length === chunkSize) return { entries, waitsUntil: undefined }
+        bytes += next.size
+        if (entries.length === chunkSize || (entries.length > 0 && bytes > chunkBytes)) {
+          return { entries, waitsUntil: undefined }
+        }
         entries.push(next)
         last = next.version
       }
@@ -108,7 +134,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
     /** Waits until there may be something new, and lists the directory where there is. */
     const change = (changed: Effect.Latch, until: number | undefined) =>
       Effect.gen(function* () {
-        const now = yield* Clock.currentTimeMillis
+        const now = yield* FeedIndex.now
         const told = yield* changed.await.pipe(
           Effect.as(true),
           Effect.timeoutTo({
@@ -118,37 +144,79 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
           })
         )
         if (!told && !(yield* index.hasChanged)) return
-        yield* Effect.sleep(Math.max(index.notBefore() - (yield* Clock.currentTimeMillis), 0))
+        yield* Effect.sleep(Math.max(index.notBefore() - (yield* FeedIndex.now), 0))
         yield* changed.close
         yield* index.refresh
       })
 
-    /** The next events after a position, at least one. */
-    const next = (changed: Effect.Latch, position: Position): Effect.Effect<ReadonlyArray<FeedEvent>, SourceError> =>
-      Effect.gen(function* () {
-        for (;;) {
-          yield* checkLate
-          const { entries, waitsUntil } = readable(position, yield* Clock.currentTimeMillis)
-          if (entries.length > 0) {
-            const events = yield* Effect.forEach(entries, read, { concurrency })
-            index.pass(events[events.length - 1]!.version)
-            return events
-          }
-          // What the last listing showed first is complete in the next one.
-          if (index.complete() < index.newest()) yield* index.refresh
-          else yield* change(changed, waitsUntil)
+    /** Reads entries up to one that is not there as it was listed. */
+    const readAll = (entries: ReadonlyArray<FeedIndex.Entry>) =>
+      Effect.map(Effect.forEach(entries, read, { concurrency }), (found) => {
+        const end = found.indexOf(undefined)
+        return {
+          events: (end < 0 ? found : found.slice(0, end)).filter((event) => event !== undefined),
+          changed: end < 0 ? undefined : entries[end]
         }
       })
 
-    const events = (after: Position) =>
+    /** Fails if an entry that was to be read next has gone. */
+    const checkGone = (entry: FeedIndex.Entry) =>
+      index.after(entry.version - 1)?.name === entry.name
+        ? Effect.void
+        : gap(
+            `The file ${Path.join(path, entry.name)} of version ${entry.version} was removed before this node had read it`
+          )
+
+    interface Reader {
+      readonly changed: Effect.Latch
+      /** The feed that is read, `""` until it has an identity. */
+      feed: string
+    }
+
+    const checkFeed = (reader: Reader): Effect.Effect<void, SourceError> =>
+      Effect.suspend(() => {
+        const identity = index.identity()
+        if (reader.feed === "") reader.feed = identity
+        return reader.feed === identity ? Effect.void : replaced(path, reader.feed, identity)
+      })
+
+    /** The next events after a position, at least one. */
+    const next = (reader: Reader, position: Position): Effect.Effect<ReadonlyArray<FeedEvent>, SourceError> =>
       Effect.gen(function* () {
-        const changed = yield* Effect.makeLatch(false)
-        yield* watch(path, changed)
+        for (;;) {
+          yield* checkFeed(reader)
+          yield* checkLate
+          const { entries, waitsUntil } = readable(position, yield* FeedIndex.now)
+          if (entries.length > 0) {
+            const { changed, events } = yield* readAll(entries)
+            if (events.length > 0) {
+              index.pass(events[events.length - 1]!.version)
+              return events
+            }
+            if (changed === undefined) continue
+            index.forget(changed)
+            yield* index.refresh
+            yield* checkFeed(reader)
+            yield* checkGone(changed)
+          } else if (index.complete() < index.newest()) {
+            // What the last listing showed first is complete in the next one.
+            yield* index.refresh
+          } else {
+            yield* change(reader.changed, waitsUntil)
+          }
+        }
+      })
+
+    const events = (after: Position, feed: string) =>
+      Effect.gen(function* () {
+        const reader: Reader = { changed: yield* Effect.makeLatch(false), feed }
+        yield* watch(path, reader.changed)
         yield* index.refresh
+        yield* checkFeed(reader)
         index.begin(after)
         if (index.newest() < after) return yield* beyond("file", after, index.newest())
         return Stream.unfoldChunkEffect(after, (position) =>
-          Effect.map(next(changed, position), (events) => {
+          Effect.map(next(reader, position), (events) => {
             const last = events[events.length - 1]!.version
             return [Chunk.unsafeFromArray(events), last] as const
           }).pipe(Effect.asSome)
@@ -160,9 +228,9 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
       inert: false,
       look: Effect.map(index.refresh, () => {
         const newest = index.newest()
-        return { identity: "", newest, oldest: index.after(0)?.version ?? newest + 1 }
+        return { identity: index.identity(), newest, oldest: index.after(0)?.version ?? newest + 1 }
       }),
-      events: (after) => Stream.unwrapScoped(events(after)),
+      events: (after, feed = "") => Stream.unwrapScoped(events(after, feed)),
       acknowledge: () => Effect.void
     })
   })

@@ -36,8 +36,11 @@ export class Source extends Context.Tag("controlpublish/Source")<
     readonly inert: boolean
     /** The feed as it is now. */
     readonly look: Effect.Effect<Feed, SourceError>
-    /** The events after a position, and then those to come. */
-    readonly events: (after: Position) => Stream.Stream<FeedEvent, SourceError>
+    /**
+     * The events after a position, and then those to come. Where `feed` is given, fails with `replaced` if the feed has
+     * another identity by now: whoever looked first must not read on in a feed that took its place.
+     */
+    readonly events: (after: Position, feed?: Feed["identity"]) => Stream.Stream<FeedEvent, SourceError>
     /**
      * Says that everything up to the version is applied. The position is the node's to keep, so a source may ignore
      * this, and nothing is lost with an acknowledgement.

@@ -9,12 +9,15 @@ describe("FeedSettings", () => {
       assert.deepStrictEqual(yield* given({})(FeedSettings.sink), { _tag: "nop" })
       assert.deepStrictEqual(yield* given({ FEED_SINK: "file", FEED_SINK_FILE_DIR: "" })(FeedSettings.sink), {
         _tag: "file",
-        directory: "feed"
+        directory: "feed",
+        access: "owner"
       })
-      assert.deepStrictEqual(yield* given({ FEED_SINK: "file", FEED_SINK_FILE_DIR: "there" })(FeedSettings.sink), {
-        _tag: "file",
-        directory: "there"
-      })
+      const other = given({ FEED_SINK: "file", FEED_SINK_FILE_DIR: "there", FEED_SINK_FILE_ACCESS: "group" })
+      assert.deepStrictEqual(yield* other(FeedSettings.sink), { _tag: "file", directory: "there", access: "group" })
+      assert.match(
+        yield* messageOf(FeedSettings.sink, { FEED_SINK: "file", FEED_SINK_FILE_ACCESS: "0644" }),
+        /^FEED_SINK_FILE_ACCESS \(--sink-file-access\): got "0644", valid is one of owner, group, all$/
+      )
     })
   )
 
@@ -23,7 +26,7 @@ describe("FeedSettings", () => {
       const nothing = given({})
       assert.deepStrictEqual(yield* nothing(FeedSettings.source), { _tag: "nop" })
       assert.deepStrictEqual(yield* nothing(FeedSettings.apply), {
-        artifactDirectory: "artifacts",
+        artifacts: { directory: "artifacts", maxBytes: 268_435_456 },
         tables: new Set<string>(),
         cannotApply: "halt"
       })
@@ -36,11 +39,12 @@ describe("FeedSettings", () => {
         FEED_SOURCE_FILE_DIR: "there",
         APPLY_TABLES: "public.a , other.b",
         APPLY_CANNOT_APPLY: "set-aside",
-        ARTIFACT_DIR: "kept"
+        ARTIFACT_DIR: "kept",
+        ARTIFACT_MAX_BYTES: "1000"
       })
       assert.deepStrictEqual(yield* both(FeedSettings.source), { _tag: "file", directory: "there" })
       assert.deepStrictEqual(yield* both(FeedSettings.apply), {
-        artifactDirectory: "kept",
+        artifacts: { directory: "kept", maxBytes: 1000 },
         tables: new Set(["public.a", "other.b"]),
         cannotApply: "setAside"
       })

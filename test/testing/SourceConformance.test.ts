@@ -70,6 +70,10 @@ suite(
     ),
     layer: (directory) => FileSource.layer({ directory }),
     append: publish,
+    replace: (directory) =>
+      Effect.promise(async () => {
+        for (const name of await Fs.readdir(directory)) await Fs.rm(Path.join(directory, name), { recursive: true })
+      }),
     spoil: (directory) => Effect.promise(() => Fs.writeFile(Path.join(directory, "spoilt.json"), `{"event_id":"spo`))
   })
 )

@@ -52,12 +52,12 @@ const apply = (
   from: Option.Option<number>
 ) => {
   const { schema } = database
-  const artifactDirectory = Path.resolve(settings.artifactDirectory)
+  const artifactDirectory = Path.resolve(settings.artifacts.directory)
   const node = PostgresAppliedEvents.layer({ schema }).pipe(
     Layer.provide(FleetMigrations.layer({ schema })),
     Layer.provideMerge(Database.layer(database)),
     Layer.provideMerge(SourceOf.layer(source)),
-    Layer.provideMerge(FileArtifactStore.layer({ directory: artifactDirectory }))
+    Layer.provideMerge(FileArtifactStore.layer(settings.artifacts))
   )
   const applier = Applier.layer(RowsArtifact.handlers(settings.tables), { cannotApply: settings.cannotApply })
   const layer = applier.pipe(Layer.provide(Layer.effectDiscard(start(from))), Layer.provide(node))

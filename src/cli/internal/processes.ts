@@ -10,6 +10,7 @@ import { randomUUID } from "node:crypto"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { codeOf } from "../../internal/errorCode.js"
+import * as LivingProcess from "../../node/livingProcess.js"
 
 /** The text of a file, `undefined` when there is no such file (or, in `/proc`, no such process any more). */
 export const readIfPresent = (file: string): Promise<string | undefined> =>
@@ -18,27 +19,13 @@ export const readIfPresent = (file: string): Promise<string | undefined> =>
     throw error
   })
 
-/** Sends a signal, 0 for none, and answers whether there is such a process. */
-export const signal = (pid: number, name: NodeJS.Signals | 0): boolean => {
-  try {
-    return process.kill(pid, name)
-  } catch (error) {
-    return codeOf(error) === "EPERM"
-  }
-}
+export { signal } from "../../node/livingProcess.js"
 
-/**
- * What tells a living process from an earlier one with the same pid: on Linux the boot and the time since then, `"0"`
- * where that cannot be known. `undefined` when no such process runs (a zombie does not run).
- */
+/** What tells a living process from an earlier one with its pid. `undefined` where no such process runs. */
 const birthOf = async (pid: number): Promise<string | undefined> => {
-  const stat = await readIfPresent(`/proc/${pid}/stat`)
-  if (stat === undefined) return signal(pid, 0) ? "0" : undefined
-  // The second field, the command, is in parentheses and may hold anything; the third is the state.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
-  if (fields[0] === "Z" || fields[0] === "X") return undefined
-  const boot = await readIfPresent("/proc/sys/kernel/random/boot_id")
-  return `${fields[22 - 3]}-${boot?.slice(0, 8)}`
+  const started = await LivingProcess.startOf(pid)
+  if (started === undefined || started === LivingProcess.untold) return started
+  return `${started}-${(await LivingProcess.boot()).slice(0, 8)}`
 }
 
 /** Whether the process runs. */
@@ -57,7 +44,7 @@ export const claims = async (directory: string): Promise<ReadonlyArray<string>> 
   for (const name of await Fs.readdir(directory)) {
     const [pid, birth] = name.split(".")
     const now = await birthOf(Number(pid))
-    if (now === birth || now === "0") living.push(name)
+    if (now === birth || now === LivingProcess.untold) living.push(name)
     else await Fs.rm(Path.join(directory, name), { force: true })
   }
   return living

@@ -14,6 +14,7 @@ import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { setTimeout } from "node:timers/promises"
+import * as LivingProcess from "../../node/livingProcess.js"
 import * as Files from "./files.js"
 
 /** Somebody else holds the lock. */
@@ -42,9 +43,6 @@ interface Identity {
   readonly host: string
 }
 
-/** What the system does not tell, which is anything but the pid on systems other than Linux. */
-const untold = "0"
-
 const encode = ({ boot, host, namespace, pid, started }: Identity): string =>
   [pid, started, boot, namespace, randomUUID().slice(0, 8), host].join(".")
 
@@ -55,44 +53,22 @@ const decode = (name: string): Identity | undefined => {
     : { pid: Number(match[1]), started: match[2]!, boot: match[3]!, namespace: match[4]!, host: match[5]! }
 }
 
-const exists = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== "ESRCH"
-  }
-}
-
-const readOr = (path: string, instead: string): Promise<string> => Fs.readFile(path, "utf8").catch(() => instead)
-
-/** When a process started, `undefined` where no such process runs (a zombie does not run). */
-const startOf = async (pid: number): Promise<string | undefined> => {
-  const stat = await readOr(`/proc/${pid}/stat`, "")
-  // Processes of others can be hidden there.
-  if (stat === "") return exists(pid) ? untold : undefined
-  // The second field, the command, is in parentheses and may hold anything; the third is the state.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
-  return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[22 - 3]
-}
-
 const identity: Effect.Effect<Identity> = Effect.promise(async () => ({
   pid: process.pid,
-  started: (await startOf(process.pid)) ?? untold,
-  boot: (await readOr("/proc/sys/kernel/random/boot_id", untold)).trim(),
-  namespace: /\d+/.exec(await Fs.readlink("/proc/self/ns/pid").catch(() => untold))?.[0] ?? untold,
+  started: (await LivingProcess.startOf(process.pid)) ?? LivingProcess.untold,
+  boot: await LivingProcess.boot(),
+  namespace: await LivingProcess.namespace(),
   host: encodeURIComponent(Os.hostname())
 }))
-
-const differ = (one: string, other: string): boolean => one !== other && one !== untold && other !== untold
 
 type State = "runs" | "dead" | "unknown"
 
 const judge = async (other: Identity | undefined, self: Identity): Promise<State> => {
   if (other?.host !== self.host) return "unknown"
-  if (differ(other.boot, self.boot)) return "dead"
+  if (LivingProcess.differ(other.boot, self.boot)) return "dead"
   if (other.namespace !== self.namespace) return "unknown"
-  const started = await startOf(other.pid)
-  return started === undefined || differ(started, other.started) ? "dead" : "runs"
+  const started = await LivingProcess.startOf(other.pid)
+  return started === undefined || LivingProcess.differ(started, other.started) ? "dead" : "runs"
 }
 
 interface Other {
@@ -124,6 +100,16 @@ const findOther = async (directory: string, own: string, self: Identity): Promis
   return undefined
 }
 
+/** A link would have locks made and removed where it leads. */
+const ensureDirectory = (path: string): Effect.Effect<void, Files.FileError> =>
+  Effect.flatMap(
+    Files.attempt(() => Fs.lstat(path)),
+    (found) =>
+      found.isDirectory()
+        ? Effect.void
+        : new Files.FileError({ code: "ENOTDIR", message: `${path} is no directory: move it away`, cause: undefined })
+  )
+
 const attemptAcquire = (
   directory: string,
   self: Identity,
@@ -133,12 +119,12 @@ const attemptAcquire = (
     const locks = Path.join(directory, ".lock")
     // Not recursive: a directory that is gone stays gone.
     yield* Effect.catchIf(
-      Files.attempt(() => Fs.mkdir(locks)),
+      Files.attempt(() => Fs.mkdir(locks, 0o700)),
       (error) => error.code === "EEXIST",
-      () => Effect.void
+      () => ensureDirectory(locks)
     )
     const own = Path.join(locks, encode(self))
-    yield* Files.attempt(() => Fs.writeFile(own, "", { flag: "wx" }))
+    yield* Files.attempt(() => Fs.writeFile(own, "", { flag: "wx", mode: 0o600 }))
     const other = yield* Effect.onError(
       Files.attempt(() => findOther(directory, own, self)),
       () => Effect.ignoreLogged(Files.remove(own))

@@ -1,8 +1,11 @@
 /** A directory that this sink alone publishes into, and the versions it gives out there. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { modesOf, type Access } from "./access.js"
 import * as DirectoryLock from "./directoryLock.js"
+import * as FeedIdentity from "./feedIdentity.js"
 import * as Files from "./files.js"
+import * as Placement from "./placement.js"
 import * as VersionFile from "./versionFile.js"
 
 /** Versions are reserved so many at a time, and a crash leaves a gap of at most so many. */
@@ -20,21 +23,35 @@ export interface FeedDirectory {
   ) => Effect.Effect<A, E | Files.FileError | DirectoryLock.DirectoryLocked, R>
   /** The first of as many consecutive versions that nothing gets but the caller, whatever happens. */
   readonly reserve: (count: number) => Effect.Effect<number, Files.FileError>
+  /**
+   * To be run before files appear. Those of an earlier batch are on the disk then. With steps, a power loss from now on
+   * keeps their order.
+   */
+  readonly begin: (steps: ReadonlyArray<Placement.Step>) => Effect.Effect<void, Files.FileError>
+  /** Brings the files that have appeared to the disk. */
+  readonly settle: Effect.Effect<void, Files.FileError>
+  /** Of the files that appear. */
+  readonly mode: number
 }
 
 /** Opens a directory, which is made when missing, until the scope closes. */
 export const open = (
-  path: string
+  path: string,
+  access: Access | undefined
 ): Effect.Effect<FeedDirectory, Files.FileError | DirectoryLock.DirectoryLocked, Scope.Scope> =>
   Effect.gen(function* () {
     const gate = yield* Effect.makeSemaphore(1)
+    const modes = modesOf(access)
     let closed = false
     let lock: string | undefined
     let next = 1
     /** The version file says that versions from here on are free. */
     let reserved = 1
 
-    yield* Files.makeDirectory(path)
+    /** Files may have appeared that are not on the disk. */
+    let unsettled = false
+
+    yield* Files.makeDirectory(path, modes.directory)
     const device = yield* Files.device(path)
 
     const unlock = Effect.suspend(() => {
@@ -49,10 +66,23 @@ export const open = (
           lock = file
         })
       )
+      yield* recover(path)
       yield* Files.removeTemporaries(path)
+      // On the disk before the first version is.
+      const isNew = yield* FeedIdentity.ensure(path, modes.file)
+      unsettled = false
       next = Math.max(next, yield* VersionFile.read(path))
       reserved = next
+      if (isNew && next > 1) {
+        yield* Effect.logInfo(`The feed in ${path} had no identity and has one now`)
+      }
     }).pipe(Effect.onError(() => unlock))
+
+    const settle = Effect.gen(function* () {
+      yield* Files.syncDirectory(path)
+      yield* Placement.forget(path)
+      unsettled = false
+    })
 
     const isHeld = Effect.suspend(() => (lock === undefined ? Effect.succeed(false) : Files.exists(lock)))
 
@@ -69,7 +99,9 @@ export const open = (
     const close = Effect.gen(function* () {
       closed = true
       // Not in a directory that may be somebody else's by now.
-      if (next !== reserved && (yield* isHeld)) yield* VersionFile.write(path, next)
+      if (!(yield* isHeld)) return
+      if (unsettled) yield* settle
+      if (next !== reserved) yield* VersionFile.write(path, next)
     }).pipe(
       Effect.catchAll((error) => Effect.logWarning(`The next start in ${path} leaves a gap in the versions`, error)),
       Effect.zipRight(unlock),
@@ -91,8 +123,26 @@ export const open = (
           }
           next += count
           return next - count
-        })
+        }),
+      begin: (steps) =>
+        Effect.gen(function* () {
+          if (unsettled) yield* settle
+          if (steps.length > 0) yield* Placement.announce(path, steps)
+          unsettled = true
+        }),
+      settle,
+      mode: modes.file
     }
+  })
+
+/** Brings to the disk what an earlier holder has left, and finishes what it had begun. */
+const recover = (path: string): Effect.Effect<void, Files.FileError> =>
+  Effect.gen(function* () {
+    const placed = yield* Placement.recover(path)
+    // Of one that was killed.
+    yield* Files.syncDirectory(path)
+    if (placed > 0)
+      yield* Effect.logWarning(`A crash had broken off a batch in ${path}: ${placed} more events appeared`)
   })
 
 const unusable = (message: string) => new Files.FileError({ code: "", message, cause: undefined })

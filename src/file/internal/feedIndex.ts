@@ -1,10 +1,12 @@
 /** Which versions the files of a directory have: their names do not say, so each file is read once. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import type { Stats } from "node:fs"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import * as ControlVersion from "../../ControlVersion.js"
-import { isEventFile } from "./fileName.js"
+import * as FeedIdentity from "./feedIdentity.js"
+import { isEventFile, maxEventBytes } from "./fileName.js"
 import * as Files from "./files.js"
 import { SourceError } from "../../fleet/Source.js"
 
@@ -17,9 +19,21 @@ const share = 0.2
 export interface Entry {
   readonly name: string
   readonly version: number
-  /** When the file got its name, in milliseconds since the epoch. */
-  readonly since: number
+  /** In bytes. */
+  readonly size: number
+  /** Which file has the name: another one has another stamp. */
+  readonly stamp: string
+  /** When the file got its name, by the clock of the file system, in milliseconds. */
+  readonly placed: number
+  /** When it was seen first, in milliseconds of `now`. */
+  readonly seen: number
 }
+
+/** The stamp of a file. */
+export const stampOf = ({ ino, mtimeMs }: Stats): string => `${ino} ${mtimeMs}`
+
+/** Milliseconds of a clock that nobody sets. */
+export const now: Effect.Effect<number> = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos / 1_000n) / 1_000)
 
 export interface FeedIndex {
   /** Absolute. */
@@ -28,8 +42,14 @@ export interface FeedIndex {
   readonly refresh: Effect.Effect<void, SourceError>
   /** Whether something has changed in the directory since it was listed, by the time of its last change. */
   readonly hasChanged: Effect.Effect<boolean, SourceError>
-  /** When the directory may be listed again, in milliseconds since the epoch. */
+  /** When the directory may be listed again, in milliseconds of `now`. */
   readonly notBefore: () => number
+  /** The identity of the feed, `""` where it has none. */
+  readonly identity: () => string
+  /** An instant that has passed by the clock of the file system, in milliseconds: its latest change that was seen. */
+  readonly latestChange: () => number
+  /** Reads a file anew with the next listing. */
+  readonly forget: (entry: Entry) => void
   /** The entry after a version. */
   readonly after: (version: number) => Entry | undefined
   /** The highest version, 0 where there is none. */
@@ -51,9 +71,31 @@ const failure = (reason: SourceError["reason"], message: string, cause?: unknown
   new SourceError({ source: "file", reason, message, ...(cause === undefined ? {} : { cause }) })
 
 export const unreadable = (path: string, error: Files.FileError): SourceError =>
-  ["ENOENT", "ENOTDIR", "EACCES", "EPERM"].includes(error.code)
-    ? failure("misconfigured", `Cannot read the feed in the directory ${path}: ${error.message}`, error)
-    : failure("unavailable", `Cannot read the feed in the directory ${path}: ${error.message}`, error)
+  failure(
+    Files.isNoFile(error) ? "malformed" : (reasons[error.code] ?? "unavailable"),
+    `Cannot read the feed in the directory ${path}: ${error.message}`,
+    error
+  )
+
+const reasons: Readonly<Record<string, SourceError["reason"]>> = {
+  ENOENT: "misconfigured",
+  ENOTDIR: "misconfigured",
+  EACCES: "misconfigured",
+  EPERM: "misconfigured",
+  [FeedIdentity.malformed]: "malformed"
+}
+
+/** The error of an event's file that cannot be read. */
+export const unreadableFile = (path: string, name: string, error: Files.FileError): SourceError => {
+  if (Files.isNoFile(error)) return malformed(path, name, `cannot be an event: ${error.message}`)
+  return error.code === "EACCES" || error.code === "EPERM"
+    ? failure(
+        "misconfigured",
+        `Cannot read the file ${Path.join(path, name)}: ${error.message}; whoever publishes sets who may read (FEED_SINK_FILE_ACCESS)`,
+        error
+      )
+    : unreadable(path, error)
+}
 
 const malformed = (path: string, name: string, why: string) =>
   failure(
@@ -80,24 +122,29 @@ export const make = (path: string): Effect.Effect<FeedIndex> =>
     const byName = new Map<string, Entry>()
     /** Sorted by version. */
     let entries: Array<Entry> = []
+    let identity = ""
     let complete = 0
     let passed = 0
     let late: Entry | undefined
     let changedAt: string | undefined
+    let latestChange = 0
     let notBefore = 0
 
     const changes = Effect.map(
       Files.attempt(() => Fs.stat(path, { bigint: true })),
-      ({ ino, mtimeNs }) => `${ino} ${mtimeNs}`
+      ({ ctimeNs, ino, mtimeNs }) => ({ stamp: `${ino} ${mtimeNs}`, at: Number(ctimeNs / 1_000_000n) })
     )
 
-    const read = (name: string): Effect.Effect<Entry | undefined, SourceError | Files.FileError> =>
+    const read = (name: string): Effect.Effect<Entry | undefined, SourceError> =>
       Effect.gen(function* () {
-        const file = Path.join(path, name)
-        const text = yield* Files.ifPresent(Files.read(file))
-        const found = yield* Files.ifPresent(Files.attempt(() => Fs.stat(file)))
-        if (text === undefined || found === undefined) return undefined
-        return { name, version: yield* versionOf(path, name, text), since: found.ctimeMs }
+        const seen = yield* now
+        const found = yield* Files.ifPresent(Files.readContents(Path.join(path, name), maxEventBytes)).pipe(
+          Effect.catchTag("FileError", (error) => unreadableFile(path, name, error))
+        )
+        if (found === undefined) return undefined
+        const { bytes, stats } = found
+        const version = yield* versionOf(path, name, bytes.toString("utf8"))
+        return { name, version, size: stats.size, stamp: stampOf(stats), placed: stats.ctimeMs, seen }
       })
 
     const insert = (entry: Entry): Effect.Effect<void, SourceError> => {
@@ -108,40 +155,68 @@ export const make = (path: string): Effect.Effect<FeedIndex> =>
       }
       byName.set(entry.name, entry)
       entries.splice(at, 0, entry)
+      latestChange = Math.max(latestChange, entry.placed)
       if (entry.version <= passed && (late === undefined || entry.version < late.version)) late = entry
       return Effect.void
     }
 
-    const refresh = Effect.gen(function* () {
-      const from = yield* Clock.currentTimeMillis
+    const remove = (isGone: (entry: Entry) => boolean) => {
+      for (const entry of entries) if (isGone(entry)) byName.delete(entry.name)
+      entries = entries.filter((entry) => !isGone(entry))
+    }
+
+    /** Another feed may have files of the same names. */
+    const replace = (by: string) => {
+      remove(() => true)
+      identity = by
+      complete = passed = latestChange = 0
+      late = undefined
+    }
+
+    /** Answers whether the directory held one feed from the beginning to the end. */
+    const list = Effect.gen(function* () {
+      const before = yield* FeedIdentity.read(path)
+      if (before !== identity) replace(before)
+      const from = yield* now
       const change = yield* changes
       const newest = entries[entries.length - 1]?.version ?? 0
       const names = new Set(yield* Files.names(path, isEventFile))
       // What is gone was pruned.
-      if (entries.some(({ name }) => !names.has(name))) {
-        entries = entries.filter(({ name }) => names.has(name))
-        for (const name of byName.keys()) if (!names.has(name)) byName.delete(name)
-      }
+      if (entries.some(({ name }) => !names.has(name))) remove(({ name }) => !names.has(name))
       const fresh = Array.from(names).filter((name) => !byName.has(name))
       const found = yield* Effect.forEach(fresh, read, { concurrency })
+      if ((yield* FeedIdentity.read(path)) !== before) return false
       const inOrder = found.filter((entry) => entry !== undefined).sort((a, b) => a.version - b.version)
       for (const entry of inOrder) yield* insert(entry)
       complete = newest
-      changedAt = change
-      const now = yield* Clock.currentTimeMillis
-      notBefore = now + (now - from) * (1 / share - 1)
-    }).pipe(
+      changedAt = change.stamp
+      latestChange = Math.max(latestChange, change.at)
+      const until = yield* now
+      notBefore = until + (until - from) * (1 / share - 1)
+      return true
+    })
+
+    const refresh = list.pipe(
+      Effect.repeat({ while: (isOne) => !isOne, times: 9 }),
       Effect.catchTag("FileError", (error) => unreadable(path, error)),
+      Effect.flatMap((isOne) =>
+        isOne
+          ? Effect.void
+          : failure("unavailable", `Cannot read the feed in the directory ${path}: it is replaced all the time`)
+      ),
       one.withPermits(1)
     )
 
     return {
       path,
       refresh,
-      hasChanged: Effect.map(changes, (now) => now !== changedAt).pipe(
+      hasChanged: Effect.map(changes, ({ stamp }) => stamp !== changedAt).pipe(
         Effect.catchTag("FileError", (error) => unreadable(path, error))
       ),
       notBefore: () => notBefore,
+      identity: () => identity,
+      latestChange: () => latestChange,
+      forget: ({ name, stamp }) => remove((entry) => entry.name === name && entry.stamp === stamp),
       after: (version) => entries[lowerBound(entries, version + 1)],
       newest: () => entries[entries.length - 1]?.version ?? 0,
       complete: () => complete,

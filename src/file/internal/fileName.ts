@@ -1,4 +1,8 @@
 import { createHash } from "node:crypto"
+import { largestPayloadBytes } from "../../internal/bounds.js"
+
+/** The largest event's file in bytes: the largest payload that an outbox can be set to take, with its version. */
+export const maxEventBytes = largestPayloadBytes + 1024
 
 /** The longest encoded id in bytes: with room for the extension below the 255 that file systems take. */
 const maxLength = 200

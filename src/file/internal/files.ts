@@ -1,8 +1,11 @@
 /** What feeds and artifacts in directories need of a file system, each operation as an Effect. */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import { randomUUID } from "node:crypto"
+import type { Stats } from "node:fs"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
+import * as RegularFile from "../../node/regularFile.js"
 
 /** An operation of the operating system failed. The message is its own, without the path. */
 export class FileError extends Data.TaggedError("FileError")<{
@@ -36,14 +39,20 @@ export const ifPresent = <A>(self: Effect.Effect<A, FileError>): Effect.Effect<A
 /** What temporary files start with. */
 const temporary = ".tmp-"
 
-/** A temporary name in the directory, where a rename is atomic. Readers ignore it. */
-export const temporaryPath = (directory: string, name: string | number): string =>
-  Path.join(directory, `${temporary}${name}`)
+/** Whether a name is one of a temporary file. */
+export const isTemporary = (name: string): boolean => name.startsWith(temporary)
 
-/** Writes a file that is on the disk when this ends, but for its name. */
-export const write = (path: string, contents: string | Uint8Array): Effect.Effect<void, FileError> =>
+/** A new temporary name in the directory, where a rename is atomic. Readers ignore it, and nobody can guess it. */
+export const temporaryPath = (directory: string, prefix = ""): string =>
+  Path.join(directory, `${temporary}${prefix}${randomUUID()}`)
+
+/**
+ * Writes a new file that is on the disk when this ends, but for its name. Fails where something has the name, also a
+ * link.
+ */
+export const create = (path: string, contents: string | Uint8Array, mode: number): Effect.Effect<void, FileError> =>
   attempt(async () => {
-    const file = await Fs.open(path, "w")
+    const file = await RegularFile.create(path, mode)
     try {
       await file.writeFile(contents)
       await file.sync()
@@ -63,9 +72,43 @@ export const syncDirectory = (directory: string): Effect.Effect<void, FileError>
     }
   })
 
-export const read = (path: string): Effect.Effect<string, FileError> => attempt(() => Fs.readFile(path, "utf8"))
+/** A file as it was read. */
+export interface Contents {
+  readonly bytes: Buffer
+  readonly stats: Stats
+}
 
-export const readBytes = (path: string): Effect.Effect<Uint8Array, FileError> => attempt(() => Fs.readFile(path))
+/** Files beyond this size in bytes are read one at a time, however many are asked for. */
+const large = 1024 * 1024
+
+const oneLarge = Effect.unsafeMakeSemaphore(1)
+
+/** Reads a regular file of at most so many bytes. Whatever else is there, a link as well, fails at once. */
+export const readContents = (path: string, maxBytes: number): Effect.Effect<Contents, FileError> =>
+  Effect.acquireUseRelease(
+    attempt(() => RegularFile.open(path, { maxBytes, followLink: false })),
+    (file) => {
+      const { stats } = file
+      const bytes = attempt(() => RegularFile.contents(file))
+      return Effect.map(stats.size > large ? oneLarge.withPermits(1)(bytes) : bytes, (bytes) => ({ bytes, stats }))
+    },
+    ({ handle }) => Effect.ignoreLogged(attempt(() => handle.close()))
+  )
+
+/** `readContents` for text. */
+export const read = (path: string, maxBytes: number): Effect.Effect<string, FileError> =>
+  Effect.map(readContents(path, maxBytes), ({ bytes }) => bytes.toString("utf8"))
+
+/** `read` for a file of ours. What is there instead of it is named. */
+export const readOwn = (path: string, maxBytes: number): Effect.Effect<string, FileError> =>
+  Effect.mapError(read(path, maxBytes), (error) =>
+    isNoFile(error)
+      ? new FileError({ code: error.code, message: `${path}: ${error.message}: move it away`, cause: error.cause })
+      : error
+  )
+
+/** Whether the error says that something else, or too much, is in the place of a file. */
+export const isNoFile = ({ code }: FileError): boolean => ["EISDIR", "ELOOP", "ENOTREG", "EFBIG"].includes(code)
 
 export const exists = (path: string): Effect.Effect<boolean, FileError> =>
   Effect.map(ifPresent(attempt(() => Fs.stat(path))), (found) => found !== undefined)
@@ -79,12 +122,18 @@ export const device = (path: string): Effect.Effect<number, FileError> =>
 
 export const rename = (from: string, to: string): Effect.Effect<void, FileError> => attempt(() => Fs.rename(from, to))
 
-export const remove = (path: string): Effect.Effect<void, FileError> => attempt(() => Fs.rm(path, { force: true }))
+export const remove = (path: string): Effect.Effect<void, FileError> =>
+  Effect.asVoid(ifPresent(attempt(() => Fs.unlink(path))))
 
 /** Replaces a file as a whole: a crash leaves the old text or the new. */
-export const replace = (directory: string, name: string, text: string): Effect.Effect<void, FileError> => {
-  const path = temporaryPath(directory, name)
-  return write(path, text).pipe(
+export const replace = (
+  directory: string,
+  name: string,
+  text: string,
+  mode: number
+): Effect.Effect<void, FileError> => {
+  const path = temporaryPath(directory)
+  return create(path, text, mode).pipe(
     Effect.zipRight(rename(path, Path.join(directory, name))),
     Effect.onError(() => Effect.ignoreLogged(remove(path))),
     Effect.zipRight(syncDirectory(directory))
@@ -93,24 +142,33 @@ export const replace = (directory: string, name: string, text: string): Effect.E
 
 /**
  * Makes the directory with its parents, all of them on the disk when this ends. Not with the `recursive` of Node, which
- * goes on for ever where a parent is there and yet takes no directory, as under `/proc`.
+ * goes on for ever where a parent is there and yet takes no directory, as under `/proc`. The mode is that of what is made,
+ * whatever the umask of the process is.
  */
-export const makeDirectory = (directory: string): Effect.Effect<void, FileError> =>
-  Effect.flatMap(makeMissing(directory), (made) =>
+export const makeDirectory = (directory: string, mode: number): Effect.Effect<void, FileError> =>
+  Effect.flatMap(makeMissing(directory, mode), (made) =>
     Effect.forEach(made, (path) => syncDirectory(Path.dirname(path)), { discard: true })
   )
 
+const makeOne = async (directory: string, mode: number): Promise<void> => {
+  await Fs.mkdir(directory, mode)
+  if ((mode & 0o077) === 0) return
+  const found = await Fs.stat(directory)
+  // What the directory has inherited, as its group, stays.
+  if ((found.mode & mode) !== mode) await Fs.chmod(directory, (found.mode & 0o7777) | mode)
+}
+
 /** The directories that were missing and are made now, the innermost first. */
-const makeMissing = (directory: string): Effect.Effect<ReadonlyArray<string>, FileError> => {
+const makeMissing = (directory: string, mode: number): Effect.Effect<ReadonlyArray<string>, FileError> => {
   const parent = Path.dirname(directory)
   const make = Effect.as(
-    attempt(() => Fs.mkdir(directory)),
+    attempt(() => makeOne(directory, mode)),
     [directory]
   )
   return make.pipe(
     Effect.catchIf(
       ({ code }) => code === "ENOENT" && parent !== directory,
-      () => Effect.zipWith(makeMissing(parent), make, (outer, inner) => [...inner, ...outer])
+      () => Effect.zipWith(makeMissing(parent, mode), make, (outer, inner) => [...inner, ...outer])
     ),
     Effect.catchIf(
       ({ code }) => code === "EEXIST",
@@ -138,11 +196,17 @@ export const names = (
 
 /** The paths of the temporary files, of which a crash leaves some. */
 export const temporaries = (directory: string): Effect.Effect<ReadonlyArray<string>, FileError> =>
-  Effect.map(
-    names(directory, (name) => name.startsWith(temporary)),
-    (names) => names.map((name) => Path.join(directory, name))
-  )
+  Effect.map(names(directory, isTemporary), (names) => names.map((name) => Path.join(directory, name)))
 
-/** Removes the temporary files that a crash has left. */
+/**
+ * Removes the temporary files that a crash has left. What cannot be removed, as a directory of somebody else's, stays and
+ * is told of.
+ */
 export const removeTemporaries = (directory: string): Effect.Effect<void, FileError> =>
-  Effect.flatMap(temporaries(directory), Effect.forEach(remove, { discard: true }))
+  Effect.flatMap(
+    temporaries(directory),
+    Effect.forEach(
+      (path) => Effect.catchAll(remove(path), ({ message }) => Effect.logWarning(`${path} stays: ${message}`)),
+      { discard: true }
+    )
+  )

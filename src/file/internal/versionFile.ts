@@ -3,18 +3,20 @@ import * as Effect from "effect/Effect"
 import * as Path from "node:path"
 import * as ControlVersion from "../../ControlVersion.js"
 import * as Files from "./files.js"
-import { isEventFile } from "./fileName.js"
+import { isEventFile, maxEventBytes } from "./fileName.js"
 
 const name = ".next-version"
 
+const maxBytes = 1024
+
 /** Sees to it that versions from `next` on, and only those, are given out after a restart. */
 export const write = (directory: string, next: number): Effect.Effect<void, Files.FileError> =>
-  Files.replace(directory, name, `${next}\n`)
+  Files.replace(directory, name, `${next}\n`, 0o600)
 
 /** The first version that nothing has got, however the last holder of the directory ended. */
 export const read = (directory: string): Effect.Effect<number, Files.FileError> =>
   Effect.gen(function* () {
-    const text = yield* Files.ifPresent(Files.read(Path.join(directory, name)))
+    const text = yield* Files.ifPresent(Files.readOwn(Path.join(directory, name), maxBytes))
     const next = /^\d+$/.test(text?.trim() ?? "") ? Number(text) : undefined
     return ControlVersion.is(next) ? next : yield* scan(directory, text === undefined ? "is missing" : "is malformed")
   })
@@ -29,6 +31,10 @@ export const parse = (text: string): { readonly event_id?: unknown; readonly con
   }
 }
 
+/** The text of an event's file, nothing where something else has its name: no event of ours is in there. */
+const readEvent = (directory: string, file: string): Effect.Effect<string | undefined, Files.FileError> =>
+  Effect.catchIf(Files.read(Path.join(directory, file), maxEventBytes), Files.isNoFile, () => Effect.succeed(undefined))
+
 const scan = (directory: string, why: string): Effect.Effect<number, Files.FileError> =>
   Effect.gen(function* () {
     const files = yield* Files.names(directory, isEventFile)
@@ -37,8 +43,8 @@ const scan = (directory: string, why: string): Effect.Effect<number, Files.FileE
     yield* Effect.forEach(
       files,
       (file) =>
-        Effect.map(Files.read(Path.join(directory, file)), (text) => {
-          const version = parse(text).control_version
+        Effect.map(readEvent(directory, file), (text) => {
+          const version = text === undefined ? undefined : parse(text).control_version
           if (ControlVersion.is(version)) highest = Math.max(highest, version)
           else unreadable++
         }),

@@ -27,7 +27,7 @@ const replaced = (source: string, { feed, position }: Cursor, found: string) =>
   new SourceError({
     source,
     reason: "replaced",
-    message: `This node has applied up to control version ${position} of the feed ${feed}, and this is ${found}: its versions begin again. Start anew from a snapshot, or from 0 where the feed holds everything`
+    message: `This node has applied up to control version ${position} of the feed ${feed}, and this ${found === "" ? "has no identity: a copy must have that of its original. Bring it there, or start" : `is ${found}: its versions begin again. Start`} anew from a snapshot, or from 0 where the feed holds everything`
   })
 
 /**
@@ -95,7 +95,7 @@ export const pass = <R>(
     const { identity, last, position } = yield* lookAt(parts, until)
     if (position >= last) return Report.nothing
     // Read on while events are applied, so that what has arrived meanwhile can share a transaction.
-    const arriving = yield* parts.source.events(position).pipe(
+    const arriving = yield* parts.source.events(position, identity).pipe(
       Stream.takeUntil(({ version }) => version >= last),
       Mailbox.fromStream({ capacity: parts.largest })
     )

@@ -2,9 +2,9 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
-import { access, constants, readFile } from "node:fs/promises"
 import type * as JetStreamSink from "../JetStreamSink.js"
 import { messageOf, quote } from "../../internal/printable.js"
+import * as RegularFile from "../../node/regularFile.js"
 
 export interface Addresses {
   readonly servers: ReadonlyArray<string>
@@ -64,8 +64,10 @@ const cannotRead = (path: string) => (cause: unknown) => `cannot read ${quote(pa
 
 /** The contents of a file that is a secret. */
 export const readSecret = (path: string): Effect.Effect<Redacted.Redacted, string> =>
-  Effect.tryPromise({ try: () => readFile(path, "utf8"), catch: cannotRead(path) }).pipe(Effect.map(Redacted.make))
+  Effect.tryPromise({ try: () => RegularFile.readSetting(path), catch: cannotRead(path) }).pipe(
+    Effect.map(Redacted.make)
+  )
 
 /** The path of a file that can be read. */
 export const readable = (path: string): Effect.Effect<string, string> =>
-  Effect.tryPromise({ try: () => access(path, constants.R_OK), catch: cannotRead(path) }).pipe(Effect.as(path))
+  Effect.tryPromise({ try: () => RegularFile.readSetting(path), catch: cannotRead(path) }).pipe(Effect.as(path))

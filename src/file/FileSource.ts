@@ -159,9 +159,9 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
         }
       })
 
-    /** Fails if an entry that was to be read next has gone. */
+    /** Fails if an entry that was to be read next has gone. One that was published again comes again. */
     const checkGone = (entry: FeedIndex.Entry) =>
-      index.after(entry.version - 1)?.name === entry.name
+      index.has(entry.name)
         ? Effect.void
         : gap(
             `The file ${Path.join(path, entry.name)} of version ${entry.version} was removed before this node had read it`

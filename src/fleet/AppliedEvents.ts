@@ -69,6 +69,12 @@ export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
     readonly seek: (cursor: Cursor) => Effect.Effect<void, MarksPruned | AppliedEventsError>
 
     /**
+     * Gives the position, and its marks, the feed that they are in, if no feed is known of them, and does nothing
+     * otherwise. For nodes that read a feed before it had an identity.
+     */
+    readonly adopt: (feed: string) => Effect.Effect<void, AppliedEventsError>
+
+    /**
      * Removes marks of events that lie at least `keep` control versions before the cursor and were applied at least
      * `olderThan` ago, at most `limit` of them (default 10,000), and answers how many.
      */

@@ -81,6 +81,13 @@ const statements = (schema: string) => {
       WHERE marked_after <= $2 AND (marked_after = 0 OR feed = $1)
       RETURNING true`,
 
+    // $1 feed. The position first, as by everybody.
+    adopt: `
+      WITH adopted AS (
+        UPDATE ${position} SET feed = $1 WHERE feed = '' RETURNING true
+      )
+      UPDATE ${events} SET feed = $1 WHERE feed = '' AND EXISTS (SELECT FROM adopted)`,
+
     markedAfter: `SELECT marked_after::float8 AS "markedAfter" FROM ${position}`,
 
     // $1 keep, $2 the instant that pruned marks are older than, $3 limit. The position's version compares with the marks
@@ -204,6 +211,8 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
           const [row] = yield* run<{ readonly markedAfter: number }>("read the position", text.markedAfter)
           return yield* row === undefined ? noPosition : new MarksPruned({ position, markedAfter: row.markedAfter })
         }),
+
+      adopt: (feed) => Effect.asVoid(run("adopt the feed", text.adopt, [feed])),
 
       prune: ({ keep, limit = 10_000, olderThan }) =>
         Effect.gen(function* () {

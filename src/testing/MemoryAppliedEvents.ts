@@ -101,6 +101,14 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
           return Effect.void
         })
       ),
+    adopt: (feed) =>
+      one.withPermits(1)(
+        Effect.sync(() => {
+          if (cursor.feed !== "") return
+          cursor = { ...cursor, feed }
+          for (const [eventId, mark] of marks) if (mark.feed === "") marks.set(eventId, { ...mark, feed })
+        })
+      ),
     prune: ({ keep, limit = 10_000, olderThan }) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
         const before = now - Duration.toMillis(olderThan)

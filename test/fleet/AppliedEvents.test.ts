@@ -115,6 +115,27 @@ const laws = (
       assert.strictEqual((yield* applied.cursor).position, first)
     }))
 
+  test("give a position and its marks the feed that they are in, once", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* applied.start({ feed: "", position: first }, Effect.void)
+      for (const n of [1, 2]) yield* applied.applyOnce(delivery(`adopted-${first}-${n}`, first + n, ""), Effect.void)
+      yield* applied.adopt("feed")
+      yield* applied.adopt("other")
+      assert.deepStrictEqual(yield* applied.cursor, { feed: "feed", position: first + 2 })
+      assert.strictEqual(
+        yield* applied.applyOnce(delivery(`adopted-${first}-1`, first + 1), Effect.die("again")),
+        "skipped"
+      )
+      // They are pruned as those of any feed.
+      yield* applied.applyOnce(delivery(`adopted-${first}-3`, first + 3), Effect.void)
+      yield* Effect.sleep("5 millis")
+      const pruned = yield* applied.prune({ keep: 1, olderThan: 0 })
+      assert.isAtLeast(pruned, 2)
+      assert.isFalse(yield* applied.isApplied(EventId.make(`adopted-${first}-2`)))
+      yield* applied.start({ feed: "feed", position: first + 3 }, Effect.void)
+    }))
+
   test("start where a snapshot is, and apply again what it does not hold", (first) =>
     Effect.gen(function* () {
       const applied = yield* AppliedEvents.AppliedEvents

@@ -48,6 +48,8 @@ export interface FeedIndex {
   readonly identity: () => string
   /** An instant that has passed by the clock of the file system, in milliseconds: its latest change that was seen. */
   readonly latestChange: () => number
+  /** Whether a file of the name was there in the last listing. */
+  readonly has: (name: string) => boolean
   /** Reads a file anew with the next listing. */
   readonly forget: (entry: Entry) => void
   /** The entry after a version. */
@@ -216,6 +218,7 @@ export const make = (path: string): Effect.Effect<FeedIndex> =>
       notBefore: () => notBefore,
       identity: () => identity,
       latestChange: () => latestChange,
+      has: (name) => byName.has(name),
       forget: ({ name, stamp }) => remove((entry) => entry.name === name && entry.stamp === stamp),
       after: (version) => entries[lowerBound(entries, version + 1)],
       newest: () => entries[entries.length - 1]?.version ?? 0,

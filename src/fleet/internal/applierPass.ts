@@ -48,6 +48,8 @@ const lookAt = <R>({ applied, source, status, worker }: Parts<R>, until: (newest
       return yield* replaced(source.name, cursor, feed.identity)
     }
     if (feed.newest < cursor.position) return yield* beyond(source.name, cursor.position, feed.newest)
+    // Once: from now on a feed that takes the place of this one is told from it.
+    if (cursor.feed === "" && feed.identity !== "" && cursor.position > 0) yield* applied.adopt(feed.identity)
     yield* status.update(() => ({ position: cursor.position, newest: feed.newest }))
     if (cursor.position === feed.newest) yield* status.enter("idle")
     else yield* status.arrived(feed.newest, worker.isFailing())

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Fiber, Stream } from "effect"
+import { Cause, Clock, Effect, Fiber, Stream } from "effect"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs/promises"
 import * as Net from "node:net"
@@ -61,7 +61,7 @@ const unharmed = <A, E, R>(target: string, effect: Effect.Effect<A, E, R>) =>
     const memory = process.memoryUsage.rss()
     const result = yield* Effect.timeoutFail(effect, {
       duration: "10 seconds",
-      onTimeout: () => new Error("It hangs")
+      onTimeout: () => new Cause.TimeoutException("It hangs")
     })
     assert.isBelow(process.memoryUsage.rss() - memory, 300 * 1024 ** 2)
     assert.strictEqual(yield* Effect.promise(() => Fs.readFile(target, "utf8")), before)

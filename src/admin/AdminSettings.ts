@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import { quote } from "../internal/printable.js"
 import * as RegularFile from "../node/regularFile.js"
 import * as Setting from "../Setting.js"
@@ -75,18 +75,8 @@ const port = Setting.make({
 
 const token = Setting.make({
   env: "ADMIN_TOKEN",
-  description: `The token that the admin API asks for, ${Tokens.minLength} characters or more`,
+  description: `The token that the admin API asks for and that commands send, ${Tokens.minLength} characters or more`,
   parse: Tokens.check
-})
-
-/** Commands send what they are given: the service decides. */
-const clientToken = Setting.make({
-  env: "ADMIN_TOKEN",
-  description: "The token of the service that a command talks to",
-  parse: (text) =>
-    /^[\x21-\x7e]+$/.test(text)
-      ? Either.right(Redacted.make(text))
-      : Either.left("has invalid characters (not shown here), valid are letters, digits and signs of ASCII")
 })
 
 const tokensFile = Setting.make({
@@ -172,7 +162,7 @@ export const serverGroup: Setting.Group = {
  * @since 1.0.0
  * @category declarations
  */
-export const clientGroup: Setting.Group = { title: "Admin API client", settings: [url, clientToken] }
+export const clientGroup: Setting.Group = { title: "Admin API client", settings: [url, token] }
 
 /** The text of a file that a setting names. */
 const textOf = (setting: Setting.Setting<string>): Effect.Effect<string | undefined, Setting.InvalidSetting> =>
@@ -254,5 +244,5 @@ export const server: Effect.Effect<Listening | undefined, Setting.InvalidSetting
  */
 export const client: Effect.Effect<Client, Setting.InvalidSetting> = Effect.all({
   url: Setting.read(url),
-  token: Setting.read(clientToken)
+  token: Setting.read(token)
 })

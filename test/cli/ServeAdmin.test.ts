@@ -80,7 +80,10 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const look = (path: string) =>
           Effect.tap(get(path, bearer), ({ text }) => Effect.sync(() => void seen.push(text)))
 
-        const refused = yield* run(["pause", "--reason", "night"], { ADMIN_URL: api, ADMIN_TOKEN: "wrong" })
+        const refused = yield* run(["pause", "--reason", "night"], {
+          ADMIN_URL: api,
+          ADMIN_TOKEN: "a-token-that-is-wrong"
+        })
         assert.deepStrictEqual([refused.code, refused.stderr], [1, "controlpublish: The token is wrong\n"])
         const paused = yield* run(["pause", "--reason", "night"], { ADMIN_URL: api, ADMIN_TOKEN: token })
         assert.deepStrictEqual([paused.code, paused.stderr], [0, ""])

@@ -29,7 +29,7 @@ describe("SettingFlags", () => {
       assert.deepStrictEqual(found, {
         schema: "b",
         url: "postgres://h/d",
-        sink: { _tag: "file", directory: "feed" }
+        sink: { _tag: "file", directory: "feed", access: "owner" }
       })
     })
   )

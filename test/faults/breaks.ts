@@ -12,7 +12,7 @@ const noExpectedSequence = {
 }
 
 const noLaneLock = {
-  file: "src/postgres/PostgresOutboxStore.ts",
+  file: "src/postgres/internal/claim.ts",
   from: "pg_try_advisory_xact_lock(${names.laneLock}, lane) AS taken",
   to: "true AS taken"
 }
@@ -25,15 +25,15 @@ export const breaks: Readonly<
   "no-lane-lock-no-deduplication": [noLaneLock, noMessageId, noExpectedSequence],
   "no-order-lock": [
     {
-      file: "src/postgres/internal/initial.ts",
+      file: "src/postgres/internal/guarded.ts",
       from: 'pg_advisory_xact_lock(${names.orderLock}, ${bucketOf("NEW.ordering_key")}) IS NOT NULL',
       to: "true"
     }
   ],
   "write-back-first": [
     {
-      file: "src/Pump.ts",
-      from: "const settlement = yield* Batch.run(sink, config, claim.rows, now)\n        yield* Metric.trackDurationWith(claim.settle(settlement), PumpMetrics.writeBackDuration, Duration.toSeconds)",
+      file: "src/internal/pumpPass.ts",
+      from: "const settlement = yield* Batch.run(sink, config, claim.rows, now)\n    yield* Metric.trackDurationWith(claim.settle(settlement), PumpMetrics.writeBackDuration, Duration.toSeconds)",
       to: "yield* claim.settle({ now, published: claim.rows.map(({ id }) => ({ id, version: 1 as never })), failed: [], parked: [] })\n        const settlement = yield* Batch.run(sink, config, claim.rows, now)"
     }
   ],

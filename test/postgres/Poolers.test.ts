@@ -68,7 +68,10 @@ describe.skipIf(!Pgbouncer.available())("Behind a pooler", () => {
             assert.deepStrictEqual(yield* armed, [])
           }
           const admin = yield* OutboxAdmin.OutboxAdmin
-          assert.strictEqual((yield* admin.overview({ limit: 10 })).pending.value, 0)
+          yield* eventually(
+            "the last write-back is committed",
+            Effect.map(admin.overview({ limit: 10 }), ({ pending }) => pending.value === 0)
+          )
           assert.strictEqual((yield* admin.events({}, { limit: 10 })).events.length, 5)
         }).pipe(Effect.provide(layer))
         const warnings = lines.filter((line) => line.includes("pooler"))

@@ -11,7 +11,9 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type * as Stream from "effect/Stream"
 import type { OutboxError } from "./OutboxStore.js"
+import { EventFilter, EventState, type EventDetail, type EventPage, type Overview } from "./OutboxViews.js"
 
 /**
  * Every instant is in milliseconds since the epoch.
@@ -34,8 +36,11 @@ export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
      */
     readonly events: (filter: EventFilter, page: PageOptions) => Effect.Effect<EventPage, InvalidCursor | OutboxError>
 
-    /** One event with its payload and its attempts. */
+    /** One event with its payload, or the beginning of a large one, and its attempts. */
     readonly event: (eventId: string) => Effect.Effect<Option.Option<EventDetail>, OutboxError>
+
+    /** The whole payload of an event, in pieces, so that a large one is never held as a whole. */
+    readonly payload: (eventId: string) => Effect.Effect<Payload, EventNotFound | PayloadOmitted | OutboxError>
 
     /**
      * Makes the parked events of a filter pending again, in their old place and with a fresh count of attempts. Answers
@@ -70,47 +75,48 @@ export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
   }
 >() {}
 
-/**
- * `pending`: to be published · `waiting`: pending, and waits for its retry · `parked`: it failed for good, or was parked by
- * hand · `published`.
- *
- * @since 1.0.0
- * @category schemas
- */
-export const EventState = Schema.Literal("pending", "waiting", "parked", "published").annotations({
-  identifier: "EventState"
-})
-
-/**
- * @since 1.0.0
- * @category models
- */
-export type EventState = typeof EventState.Type
-
-/**
- * Everything that is given has to hold. `pending` includes the events that wait.
- *
- * @since 1.0.0
- * @category schemas
- */
-export const EventFilter = Schema.Struct({
-  eventId: Schema.optional(Schema.NonEmptyString),
-  type: Schema.optional(Schema.NonEmptyString),
-  tenantId: Schema.optional(Schema.NonEmptyString),
-  /** May be empty: that is the key of events of no tenant. */
-  orderingKey: Schema.optional(Schema.String),
-  state: Schema.optional(EventState),
-  /** Created at this instant or later. */
-  since: Schema.optional(Schema.Number),
-  /** Created before this instant. */
-  until: Schema.optional(Schema.Number)
-}).annotations({ identifier: "EventFilter" })
-
-/**
- * @since 1.0.0
- * @category models
- */
-export type EventFilter = typeof EventFilter.Type
+export {
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  Count,
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  EventDetail,
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  EventFilter,
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  EventPage,
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  EventState,
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  EventSummary,
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  FailedAttempt,
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  Overview
+} from "./OutboxViews.js"
 
 /**
  * @since 1.0.0
@@ -122,143 +128,6 @@ export interface PageOptions {
   /** Where the page before ended: its `next`. */
   readonly cursor?: string | undefined
 }
-
-/**
- * A count that stopped at a limit is a lower bound.
- *
- * @since 1.0.0
- * @category schemas
- */
-export const Count = Schema.Struct({ value: Schema.Number, exact: Schema.Boolean }).annotations({ identifier: "Count" })
-
-/**
- * @since 1.0.0
- * @category schemas
- */
-export const Overview = Schema.Struct({
-  /** Rows that are neither published nor parked, the waiting ones included. */
-  pending: Count,
-  /** Pending rows that wait for a retry. */
-  waiting: Count,
-  parked: Count,
-  /** When the oldest of the first pending rows of each lane was created. */
-  oldestPendingAt: Schema.optional(Schema.Number),
-  /** Ids that the database has drawn for rows so far: its growth is the rate of appends, those rolled back included. */
-  drawn: Schema.Number,
-  /** The lanes with pending or parked rows, each with what is at its head. */
-  lanes: Schema.Array(
-    Schema.Struct({
-      lane: Schema.Number,
-      pending: Count,
-      parked: Count,
-      head: Schema.optional(
-        Schema.Struct({
-          eventId: Schema.String,
-          type: Schema.String,
-          orderingKey: Schema.String,
-          createdAt: Schema.Number,
-          attemptCount: Schema.Number,
-          nextAttemptAt: Schema.optional(Schema.Number),
-          lastError: Schema.optional(Schema.String)
-        })
-      )
-    })
-  )
-}).annotations({ identifier: "Overview" })
-
-/**
- * @since 1.0.0
- * @category models
- */
-export type Overview = typeof Overview.Type
-
-/**
- * An event without its payload.
- *
- * @since 1.0.0
- * @category schemas
- */
-export const EventSummary = Schema.Struct({
-  eventId: Schema.String,
-  type: Schema.String,
-  tenantId: Schema.optional(Schema.String),
-  stackId: Schema.optional(Schema.String),
-  orderingKey: Schema.String,
-  lane: Schema.Number,
-  state: EventState,
-  createdAt: Schema.Number,
-  attemptCount: Schema.Number,
-  lastError: Schema.optional(Schema.String),
-  lastAttemptAt: Schema.optional(Schema.Number),
-  nextAttemptAt: Schema.optional(Schema.Number),
-  parkedAt: Schema.optional(Schema.Number),
-  controlVersion: Schema.optional(Schema.Number),
-  publishedAt: Schema.optional(Schema.Number)
-}).annotations({ identifier: "EventSummary" })
-
-/**
- * @since 1.0.0
- * @category models
- */
-export type EventSummary = typeof EventSummary.Type
-
-/**
- * An attempt that the sink answered for the event alone, and that failed.
- *
- * @since 1.0.0
- * @category schemas
- */
-export const FailedAttempt = Schema.Struct({
-  at: Schema.Number,
-  error: Schema.String,
-  /** When it is tried again; absent where it was parked. */
-  nextAttemptAt: Schema.optional(Schema.Number)
-}).annotations({ identifier: "FailedAttempt" })
-
-/**
- * @since 1.0.0
- * @category models
- */
-export type FailedAttempt = typeof FailedAttempt.Type
-
-/**
- * An event as a whole.
- *
- * @since 1.0.0
- * @category schemas
- */
-export const EventDetail = Schema.Struct({
-  ...EventSummary.fields,
-  /** The exact text that the feed carries. */
-  payload: Schema.String,
-  /** The bytes of a payload beyond the outbox's limit, which is not read: `payload` is empty. */
-  payloadOmitted: Schema.optional(Schema.Number),
-  traceparent: Schema.optional(Schema.String),
-  /** The last of them, newest first. */
-  failedAttempts: Schema.Array(FailedAttempt)
-}).annotations({ identifier: "EventDetail" })
-
-/**
- * @since 1.0.0
- * @category models
- */
-export type EventDetail = typeof EventDetail.Type
-
-/**
- * @since 1.0.0
- * @category schemas
- */
-export const EventPage = Schema.Struct({
-  events: Schema.Array(EventSummary),
-  /** Where the next page begins; absent at the end. */
-  next: Schema.optional(Schema.String)
-}).annotations({ identifier: "EventPage" })
-
-/**
- * @since 1.0.0
- * @category models
- */
-export type EventPage = typeof EventPage.Type
 
 /**
  * @since 1.0.0
@@ -325,6 +194,18 @@ export const AuditPage = Schema.Struct({
 export type AuditPage = typeof AuditPage.Type
 
 /**
+ * The exact text that the feed carries, in UTF-8.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Payload {
+  readonly bytes: number
+  /** Each is read when it is pulled. Fails if the payload changes meanwhile. */
+  readonly pieces: Stream.Stream<Uint8Array, OutboxError>
+}
+
+/**
  * What is kept of the published rows.
  *
  * @since 1.0.0
@@ -367,6 +248,24 @@ export class EventNotFound extends Schema.TaggedError<EventNotFound>("controlpub
    */
   override get message(): string {
     return `The outbox holds no event with the id ${JSON.stringify(this.eventId)}`
+  }
+}
+
+/**
+ * The payload is larger than the outbox takes, and is not read.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class PayloadOmitted extends Schema.TaggedError<PayloadOmitted>("controlpublish/PayloadOmitted")(
+  "PayloadOmitted",
+  { eventId: Schema.String, bytes: Schema.Number }
+) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    return `The payload of ${JSON.stringify(this.eventId)} is beyond the outbox's limit: it has ${this.bytes} bytes`
   }
 }
 

@@ -42,3 +42,51 @@ export const firstRefused = (rows: ReadonlyArray<{ readonly payload: string }>):
   const reason = rows.map(({ payload }) => refusedPayload(payload)).find((found) => found !== undefined)
   return reason === undefined ? undefined : `Could not append to the outbox: ${reason}`
 }
+
+/** A larger payload is not shown as a whole: those who look get the first characters of it. */
+export const shownPayloadBytes = 1024 * 1024
+export const shownCharacters = 256 * 1024
+
+/** Characters that are shown of a text that is longer than an outbox takes. */
+export const cutCharacters = 200
+
+type Shown = "eventId" | "type" | "tenantId" | "stackId" | "orderingKey"
+
+/** The columns of texts that lists show. */
+export const shownColumns: Readonly<Record<Shown, keyof typeof textBytes>> = {
+  eventId: "event_id",
+  type: "event_type",
+  tenantId: "tenant_id",
+  stackId: "stack_id",
+  orderingKey: "ordering_key"
+}
+
+/** A summary whose texts are no longer than an outbox takes, and the names of those that were. */
+export const cutTexts = <A extends { readonly [name in Shown]?: string | undefined }>(
+  summary: A
+): A & { readonly cut?: ReadonlyArray<string> } => {
+  const texts = (Object.keys(shownColumns) as ReadonlyArray<Shown>).flatMap((name) => {
+    const text = summary[name]
+    return text !== undefined && Buffer.byteLength(text) > textBytes[shownColumns[name]]
+      ? [
+          [
+            name,
+            `${Array.from(text.slice(0, 2 * cutCharacters))
+              .slice(0, cutCharacters)
+              .join("")}…`
+          ] as const
+        ]
+      : []
+  })
+  return texts.length === 0 ? summary : { ...summary, ...Object.fromEntries(texts), cut: texts.map(([name]) => name) }
+}
+
+/** A payload as it is shown. */
+export const shownPayload = (
+  payload: string
+): { readonly payload: string; readonly payloadBytes: number; readonly payloadCut?: true } => {
+  const payloadBytes = Buffer.byteLength(payload)
+  return payloadBytes > shownPayloadBytes
+    ? { payload: payload.slice(0, shownCharacters).toWellFormed(), payloadBytes, payloadCut: true }
+    : { payload, payloadBytes }
+}

@@ -42,7 +42,3 @@ export const indented = (json: string): string => {
   }
   return text
 }
-
-/** The first characters of a text that is too long to be shown, `undefined` where it is not. */
-export const cut = (text: string): string | undefined =>
-  text.length > longestLayout ? text.slice(0, longest).toWellFormed() : undefined

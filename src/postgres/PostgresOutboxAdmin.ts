@@ -24,124 +24,16 @@ import {
   type Overview
 } from "../OutboxAdmin.js"
 import { maxErrorLength, OutboxError, type Count } from "../OutboxStore.js"
-import * as Bounds from "../internal/bounds.js"
 import { truncate } from "../internal/text.js"
-import * as Columns from "./internal/columns.js"
-import { drawn, instant, parked, pending } from "./internal/columns.js"
+import { lockTimeout, reading, statements, writing } from "./internal/adminStatements.js"
 import * as EventPages from "./internal/eventPages.js"
 import * as Names from "./internal/names.js"
+import * as Payloads from "./internal/payloads.js"
 import * as Pruning from "./internal/pruning.js"
-import * as Guarded from "./internal/guarded.js"
-import * as Settled from "./internal/settled.js"
 import { makePool, rollback, type Session } from "./internal/session.js"
 
 /** What those who operate may take of the server at a time. */
 const connections = 2
-
-/** Milliseconds until a statement is given up, and one that waits for a lock. */
-const statementTimeout = 5_000
-const lockTimeout = 2_000
-
-/** Parked events that one transaction redrives. */
-const chunk = 1_000
-
-// Everything that is asked for can be had in the order of an index, up to a limit. Statistics that are old must not talk
-// the planner into reading all there is.
-const begin = (mode: string) => `BEGIN ISOLATION LEVEL ${mode};
-  ${Settled.settings({ statement: statementTimeout, lock: lockTimeout, idle: 0 })};
-  SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off`
-
-const reading = begin("REPEATABLE READ READ ONLY")
-
-const writing = begin("READ COMMITTED READ WRITE")
-
-const statements = (names: Names.Names) => {
-  const { attempts, audit, outbox } = names
-  const inLane = (condition: string) =>
-    `(SELECT count(*)::int FROM (${Columns.ofLane(outbox, condition, "", "$2")}) counted)`
-  const announce = (what: string, rows: string) =>
-    `SELECT pg_notify(${Names.literal(names.channel)}, ${Names.literal(what)}) WHERE EXISTS (SELECT FROM ${rows})`
-  return {
-    // $1 limit, $2 limit of a lane
-    overview: `
-      SELECT ${drawn(names.sequence)}::float8 AS drawn, ${Columns.count(outbox, pending, "$1")} AS pending,
-        ${Columns.count(outbox, parked, "$1")} AS parked, ${Columns.countWaiting(outbox, "$1")} AS waiting,
-        (SELECT coalesce(json_agg(json_build_object('lane', lane, 'pending', pending, 'parked', parked, 'head', head)
-            ORDER BY lane), '[]')
-          FROM (
-            SELECT lanes.lane, ${inLane(pending)} AS pending, ${inLane(parked)} AS parked,
-              json_strip_nulls(row_to_json(head)) AS head
-            FROM ${Columns.lanes} LEFT JOIN LATERAL (
-              SELECT "eventId", type, "orderingKey", "createdAt", "attemptCount", "nextAttemptAt", "lastError"
-              FROM (SELECT ${EventPages.summary} FROM (${Columns.ofLane(outbox, pending, "*", "1")}) first) summary
-            ) head ON true
-          ) lanes WHERE pending > 0 OR parked > 0) AS lanes`,
-
-    event: `
-      SELECT ${EventPages.summary},
-        CASE WHEN payload_bytes <= ${Guarded.maxPayloadBytes(names)} THEN payload_json::text ELSE '' END AS payload,
-        CASE WHEN payload_bytes > ${Guarded.maxPayloadBytes(names)} THEN payload_bytes END AS "payloadOmitted",
-        CASE WHEN octet_length(traceparent) <= ${Bounds.textBytes.traceparent} THEN traceparent END AS traceparent,
-        (SELECT coalesce(json_agg(json_strip_nulls(json_build_object(${EventPages.attemptFields})) ORDER BY id DESC), '[]')
-          FROM ${attempts} WHERE outbox_id = ${outbox}.id) AS "failedAttempts"
-      FROM ${outbox} WHERE event_id = $1`,
-
-    // $1 lane, $2 id, after which to look; $3 now, $4 actor, $5 reason, $6 filter, $7 its values
-    redrive: (one: boolean) => `
-      WITH looked AS MATERIALIZED (
-        SELECT ${EventPages.columns} FROM ${outbox}
-        WHERE ${parked} AND (lane, id) > ($1::smallint, $2::bigint) ${one ? "AND event_id = $7" : ""}
-        ORDER BY lane, id LIMIT ${chunk}
-      ), redriven AS (
-        UPDATE ${outbox} SET parked_at = NULL, next_attempt_at = NULL, attempt_count = 0
-        WHERE id = ANY (ARRAY(SELECT id FROM looked WHERE ${EventPages.matches(7)})) AND ${parked}
-        RETURNING id
-      ), audited AS (
-        INSERT INTO ${audit} (at, action, actor, reason, event_id, filter, affected)
-        SELECT ${instant("$3")}, 'redrive', $4, $5, $7, $6::json, affected
-        FROM (SELECT count(*)::int AS affected FROM redriven) counted WHERE affected > 0
-      ), announced AS (${announce("redrive", "redriven")})
-      SELECT (SELECT count(*)::int FROM redriven) AS redriven, lane, id
-      FROM looked LEFT JOIN announced ON true ORDER BY lane DESC, id DESC LIMIT 1`,
-
-    // A pump that publishes of the lane holds its lock. Whoever waits for it is served before the next pump.
-    lockLane: `SELECT pg_advisory_xact_lock(${names.laneLock}, lane) FROM ${outbox} WHERE event_id = $1`,
-
-    state: `SELECT ${EventPages.state} AS state FROM ${outbox} WHERE event_id = $1`,
-
-    // $1 event, $2 now, $3 actor, $4 reason, $5 error
-    park: `
-      WITH done AS (
-        UPDATE ${outbox} SET parked_at = ${instant("$2")}, next_attempt_at = NULL, last_error = $5
-        WHERE event_id = $1 AND ${pending} RETURNING event_id
-      ), announced AS (${announce("park", "done")})
-      INSERT INTO ${audit} (at, action, actor, reason, event_id)
-      SELECT ${instant("$2")}, 'park', $3, $4, event_id FROM done LEFT JOIN announced ON true RETURNING id`,
-
-    // $1 event, $2 now, $3 actor, $4 reason
-    discard: `
-      WITH done AS (
-        DELETE FROM ${outbox} WHERE event_id = $1 AND published_at IS NULL RETURNING *
-      ), forgotten AS (
-        DELETE FROM ${attempts} WHERE outbox_id IN (SELECT id FROM done)
-      ), announced AS (${announce("discard", "done")})
-      INSERT INTO ${audit} (at, action, actor, reason, event_id, discarded)
-      SELECT ${instant("$2")}, 'discard', $3, $4, event_id,
-        CASE WHEN payload_bytes <= ${Guarded.maxPayloadBytes(names)} THEN row_to_json(done)
-          ELSE json_build_object('id', id, 'event_id', event_id, 'ordering_key', ${Columns.bounded("ordering_key")},
-            'payload_bytes', payload_bytes, 'payload_omitted', true) END
-      FROM done LEFT JOIN announced ON true
-      RETURNING id`,
-
-    record: `INSERT INTO ${audit} (at, action, actor, reason, affected) VALUES (${instant("$1")}, $2, $3, $4, $5)`,
-
-    // $1 cursor, $2 limit
-    audit: `
-      SELECT id, floor(extract(epoch FROM at) * 1000)::float8 AS at, action, actor, reason, event_id AS "eventId", filter,
-        affected
-      FROM ${audit} WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2`
-  }
-}
 
 const count = (value: number, limit: number): Count => ({ value, exact: value < limit })
 
@@ -296,6 +188,8 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
           read((session) => session.query<EventDetail>(text.event, [eventId])),
           ([row]) => Option.map(Option.fromNullable(row), EventPages.defined)
         ),
+
+      payload: Payloads.make(text, read),
 
       redrive: (filter, by) =>
         Effect.gen(function* () {

@@ -8,13 +8,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import * as Struct from "effect/Struct"
+import * as Bounds from "../internal/bounds.js"
 import { truncate } from "../internal/text.js"
 import * as Lane from "../Lane.js"
 import {
   EventNotFound,
   InvalidCursor,
   OutboxAdmin,
+  PayloadOmitted,
   WrongState,
   type AuditEntry,
   type EventFilter,
@@ -38,27 +41,29 @@ const defined = <A extends object>(value: A): A =>
   Object.fromEntries(Object.entries(value).filter(([, value]) => value !== undefined)) as A
 
 const summaryOf = (row: MemoryRow): EventSummary =>
-  defined({
-    eventId: row.eventId,
-    type: row.type,
-    tenantId: row.tenantId,
-    stackId: row.stackId,
-    orderingKey: row.orderingKey,
-    lane: row.lane,
-    state: stateOf(row),
-    createdAt: row.createdAt,
-    attemptCount: row.attemptCount,
-    lastError: row.lastError,
-    lastAttemptAt: row.lastAttemptAt,
-    nextAttemptAt: row.nextAttemptAt,
-    parkedAt: row.parkedAt,
-    controlVersion: row.version,
-    publishedAt: row.publishedAt
-  })
+  Bounds.cutTexts(
+    defined({
+      eventId: row.eventId,
+      type: row.type,
+      tenantId: row.tenantId,
+      stackId: row.stackId,
+      orderingKey: row.orderingKey,
+      lane: row.lane,
+      state: stateOf(row),
+      createdAt: row.createdAt,
+      attemptCount: row.attemptCount,
+      lastError: row.lastError,
+      lastAttemptAt: row.lastAttemptAt,
+      nextAttemptAt: row.nextAttemptAt,
+      parkedAt: row.parkedAt,
+      controlVersion: row.version,
+      publishedAt: row.publishedAt
+    })
+  )
 
 const headOf = (row: MemoryRow): Overview["lanes"][number]["head"] => {
-  const { attemptCount, createdAt, eventId, lastError, nextAttemptAt, orderingKey, type } = row
-  return defined({ eventId, type, orderingKey, createdAt, attemptCount, nextAttemptAt, lastError })
+  const { attemptCount, createdAt, cut, eventId, lastError, nextAttemptAt, orderingKey, type } = summaryOf(row)
+  return defined({ eventId, type, orderingKey, createdAt, attemptCount, nextAttemptAt, lastError, cut })
 }
 
 const matches =
@@ -76,6 +81,14 @@ const matches =
       (filter.until === undefined || row.createdAt < filter.until)
     )
   }
+
+/** A payload beyond the limit is not shown. */
+const shownPayload = (payload: string) => {
+  const bytes = Buffer.byteLength(payload)
+  return bytes > Bounds.payloadBytes
+    ? { payload: "", payloadBytes: bytes, payloadOmitted: bytes }
+    : Bounds.shownPayload(payload)
+}
 
 /** The newest of those that are older than the cursor. */
 const pageOf = <A extends { readonly id: number }>(
@@ -165,12 +178,21 @@ const make = Effect.gen(function* () {
         Option.map(Option.fromNullable(rows.find((row) => row.eventId === eventId)), (row) =>
           defined({
             ...summaryOf(row),
-            payload: row.payload,
+            ...shownPayload(row.payload),
             traceparent: row.traceparent,
             failedAttempts: row.failedAttempts.map(defined)
           })
         )
       ),
+
+    payload: (eventId) =>
+      Effect.gen(function* () {
+        const row = (yield* rows).find((row) => row.eventId === eventId)
+        if (row === undefined) return yield* new EventNotFound({ eventId })
+        const bytes = Buffer.byteLength(row.payload)
+        if (bytes > Bounds.payloadBytes) return yield* new PayloadOmitted({ eventId, bytes })
+        return { bytes, pieces: Stream.make(new TextEncoder().encode(row.payload)) }
+      }),
 
     redrive: (filter, by) =>
       Effect.gen(function* () {

@@ -40,6 +40,7 @@ export class MemoryOutboxStore extends Context.Tag("controlpublish/testing/Memor
       readonly eventId: string
       readonly payload: string
       readonly orderingKey?: string
+      readonly type?: string
     }) => Effect.Effect<void>
     /**
      * Changes a committed row, or removes it where it is changed to `undefined`. Waits for the claim that holds its lane,
@@ -340,13 +341,13 @@ const make = Effect.sync(() => {
     }),
     Context.add(MemoryOutboxStore, {
       rows: Effect.sync(all),
-      insert: ({ eventId, orderingKey, payload }) =>
+      insert: ({ eventId, orderingKey, payload, type }) =>
         Effect.clockWith((clock) =>
           Effect.sync(() => {
             reserved.add(eventId)
             commitRow({
               eventId,
-              type: "inserted",
+              type: type ?? "inserted",
               tenantId: undefined,
               stackId: undefined,
               orderingKey: orderingKey ?? "",

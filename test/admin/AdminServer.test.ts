@@ -66,7 +66,7 @@ const reason = { reason: "a test" }
 
 const write = ["/api/pump/pause", "/api/redrive", "/api/retention/run", "/api/events/e/park", "/api/events/e/discard"]
 
-const read = ["/api/status", "/api/events", "/api/events/e", "/api/audit", "/api/stream"]
+const read = ["/api/status", "/api/events", "/api/events/e", "/api/events/e/payload", "/api/audit", "/api/stream"]
 
 const open = ["/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs"]
 

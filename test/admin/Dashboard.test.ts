@@ -257,6 +257,40 @@ describe.runIf(Browser.available())("Dashboard", () => {
     })
   )
 
+  it.scopedLive("stays usable with a type of 300 kB, a payload nested 6,500 deep, and one that is cut", () =>
+    Effect.gen(function* () {
+      const { page, service } = yield* opened()
+      const { insert } = Context.get(service.outbox, MemoryOutboxStore.MemoryOutboxStore)
+      const nested = `${`{"a":[`.repeat(3_250)}1,2${"]}".repeat(3_250)}`
+      yield* insert({ eventId: "deep", type: "x".repeat(300_000), orderingKey: "k".repeat(300_000), payload: nested })
+      yield* insert({ eventId: "large", payload: JSON.stringify({ text: "y".repeat(3_000_000) }) })
+      yield* act(() => button(page, "Redrive deep").waitFor())
+      yield* act(() => button(page, "deep").first().click())
+      const dialog = page.getByRole("dialog")
+      yield* act(() => dialog.getByText("type, orderingKey").waitFor())
+      yield* act(() => dialog.locator("pre").getByText("1,2").waitFor())
+      const size = yield* act(() => page.evaluate<number>("document.body.textContent.length"))
+      assert.isBelow(size, 200_000)
+      assert.strictEqual(yield* act(() => button(page, "Events of this key").count()), 0)
+      // The event loop answers at once: nothing lays out megabytes.
+      const lag = yield* act(() =>
+        page.evaluate<number>(
+          "new Promise((done) => { const at = performance.now(); requestAnimationFrame(() => setTimeout(() => done(performance.now() - at))) })"
+        )
+      )
+      assert.isBelow(lag, 5_000)
+      yield* press(page, "Escape")
+      yield* act(() => button(page, "large").first().click())
+      yield* act(() => dialog.getByText("Only the beginning of 3,000,011 bytes is shown.").waitFor())
+      const [download] = yield* act(() =>
+        Promise.all([page.waitForEvent("download"), button(page, "Download raw text").click()])
+      )
+      assert.strictEqual(download.suggestedFilename(), "large.json")
+      const path = yield* act(() => download.path())
+      assert.strictEqual((yield* act(() => Fs.stat(path))).size, 3_000_011)
+    })
+  )
+
   it.scopedLive("opens an event by its address, and goes back to the table with the key filtered", () =>
     Effect.gen(function* () {
       const service = yield* Browser.service(stage)

@@ -92,6 +92,38 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
       })
     )
 
+    it.scoped("shows the beginning of a large payload, and prints all of it where it is wanted raw", () =>
+      Effect.gen(function* () {
+        const { json, outbox, query, run } = yield* operated("large")
+        yield* query(`INSERT INTO ${outbox} (event_id, event_type, payload_json) VALUES
+          ('small', 'x', '{"b": 1,"a":12345678901234567890}'),
+          ('large', 'x', ('{"text":"' || repeat('ü', 3000000) || '"}')::json)`)
+        yield* query(`BEGIN; SET LOCAL session_replication_role = replica; INSERT INTO ${outbox}
+          (id, event_id, event_type, ordering_key, payload_json)
+          VALUES (100, 'beyond', repeat('t', 300000), 'k', ('"' || repeat('x', 9000000) || '"')::json); COMMIT`)
+        const raw = yield* run(["show", "--raw", "small"])
+        assert.deepStrictEqual([raw.code, raw.stdout], [0, `{"b": 1,"a":12345678901234567890}\n`])
+        const shown = yield* run(["show", "large"])
+        assert.strictEqual(shown.code, 0, shown.stderr)
+        assert.isBelow(shown.stdout.length, 300_000)
+        assert.match(shown.stdout, /\ncut: this is the beginning of 6000011 bytes, --raw prints all of them\n$/)
+        const cut = (yield* json(["show", "large"])) as Record<string, unknown>
+        assert.deepInclude(cut, { payloadCut: true, payloadBytes: 6_000_011 })
+        assert.strictEqual((yield* run(["show", "--raw", "large"])).stdout, `{"text":"${"ü".repeat(3_000_000)}"}\n`)
+
+        const beyond = yield* run(["show", "beyond"])
+        assert.match(beyond.stdout, /^cut {7}type$/m)
+        assert.match(beyond.stdout, /\npayload\nnot shown: it has 9000002 bytes\n$/)
+        fails(
+          yield* run(["show", "--raw", "beyond"]),
+          1,
+          /beyond the outbox's limit: it has 9000002 bytes: it is not read/
+        )
+        fails(yield* run(["show", "--raw", "none"]), 3, /holds no event with the id "none"/)
+        fails(yield* run(["show", "--raw", "--json", "small"]), 2, /--raw prints the payload alone: leave out --json/)
+      })
+    )
+
     it.scoped("says with its exit code what is wrong", () =>
       Effect.gen(function* () {
         const { run } = yield* operated("failing")

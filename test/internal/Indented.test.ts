@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { cut, deepest, indented, longest, longestLayout } from "../../src/internal/indented.js"
+import * as Bounds from "../../src/internal/bounds.js"
+import { deepest, indented, longest } from "../../src/internal/indented.js"
 
 const nested = (depth: number, inner: string) => "[".repeat(depth) + inner + "]".repeat(depth)
 
@@ -33,10 +34,30 @@ describe("indented", () => {
   })
 })
 
-describe("cut", () => {
+describe("shownPayload", () => {
   it("takes the beginning of what is too long to be shown, and no half character", () => {
-    assert.isUndefined(cut("x".repeat(longestLayout)))
-    assert.strictEqual(cut("x".repeat(longestLayout + 1)), "x".repeat(longest))
-    assert.isTrue(cut(`x${"😀".repeat(longestLayout)}`)!.isWellFormed())
+    const bytes = Bounds.shownPayloadBytes
+    assert.deepStrictEqual(Bounds.shownPayload("x".repeat(bytes)), { payload: "x".repeat(bytes), payloadBytes: bytes })
+    assert.deepStrictEqual(Bounds.shownPayload("x".repeat(bytes + 1)), {
+      payload: "x".repeat(Bounds.shownCharacters),
+      payloadBytes: bytes + 1,
+      payloadCut: true
+    })
+    assert.isTrue(Bounds.shownPayload(`x${"😀".repeat(bytes)}`).payload.isWellFormed())
+  })
+})
+
+describe("cutTexts", () => {
+  it("leaves what an outbox takes, and cuts and names what is longer", () => {
+    const fits = { eventId: "e1", type: "x".repeat(1024), tenantId: undefined, orderingKey: "" }
+    assert.strictEqual(Bounds.cutTexts(fits), fits)
+    const { cut, orderingKey, type } = Bounds.cutTexts({
+      eventId: "e1",
+      type: "x".repeat(300_000),
+      orderingKey: "😀".repeat(300)
+    })
+    assert.deepStrictEqual(cut, ["type", "orderingKey"])
+    assert.strictEqual(type, `${"x".repeat(200)}…`)
+    assert.strictEqual(orderingKey, `${"😀".repeat(200)}…`)
   })
 })

@@ -1,6 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Option, Schedule, Struct, TestClock, type Array as Arr } from "effect"
-import { ControlVersion, Outbox, OutboxAdmin, OutboxStore, Pump, PumpConfig, type WakeUp } from "../../src/index.js"
+import { Effect, Fiber, Layer, Option, Schedule, Stream, Struct, TestClock, type Array as Arr } from "effect"
+import {
+  ControlVersion,
+  Outbox,
+  OutboxAdmin,
+  OutboxStore,
+  Pump,
+  PumpConfig,
+  Sink,
+  type WakeUp
+} from "../../src/index.js"
 import { MemorySink } from "../../src/testing/index.js"
 
 /** What has to be given for the suite: an empty outbox, and the way to operate it. */
@@ -228,6 +237,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
         const { failedAttempts, payload, ...summary } = Option.getOrThrow(yield* admin.event("e1"))
         const written = `{"event_id":"e1","type":"tenant.created","tenant_id":"t1","b":1,"a":"<i>ü</i>","created_at":"1970-01-01T00:16:40.000Z"}`
         assert.strictEqual(payload, written)
+        assert.deepInclude(summary, { payloadBytes: Buffer.byteLength(written) })
         assert.deepStrictEqual(
           failedAttempts.map(({ at, nextAttemptAt }) => [at, nextAttemptAt]),
           [
@@ -245,7 +255,52 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
         })
         assert.notStrictEqual(failedAttempts[0]!.error, failedAttempts[1]!.error)
         const page = yield* admin.events({}, { limit: 1 })
-        assert.deepStrictEqual(page.events, [Struct.omit(summary, "traceparent")])
+        assert.deepStrictEqual(page.events, [Struct.omit(summary, "traceparent", "payloadBytes")])
+      }).pipe(withAdmin())
+    )
+
+    it.effect("shows the beginning of a large payload, and gives all of it in pieces", () =>
+      Effect.gen(function* () {
+        const admin = yield* OutboxAdmin.OutboxAdmin
+        const outbox = yield* Outbox.Outbox
+        const text = "ü😀".repeat(400_000)
+        yield* outbox.withTransaction(outbox.append({ ...event("e1"), text }))
+        const { payload, payloadBytes, payloadCut } = Option.getOrThrow(yield* admin.event("e1"))
+        assert.isTrue(payloadCut)
+        assert.isAtMost(payload.length, 2 * 256 * 1024)
+        const { bytes, pieces } = yield* admin.payload("e1")
+        const whole = yield* Stream.mkString(Stream.decodeText(pieces))
+        assert.deepStrictEqual([bytes, payloadBytes], [Buffer.byteLength(whole), bytes])
+        assert.strictEqual((JSON.parse(whole) as { text: string }).text, text)
+        assert.isTrue(whole.startsWith(payload))
+        const missing = yield* Effect.flip(admin.payload("none"))
+        assert.strictEqual(missing._tag, "EventNotFound")
+      }).pipe(withAdmin())
+    )
+
+    it.effect("bounds the error that it keeps, of the event and of each attempt", () =>
+      Effect.gen(function* () {
+        const admin = yield* OutboxAdmin.OutboxAdmin
+        const sink = yield* MemorySink.MemorySink
+        yield* append(event("e1"), event("e2", "t2"))
+        yield* sink.script(({ events }) =>
+          Effect.succeed(
+            events.map(({ eventId }) =>
+              String(eventId) === "e1"
+                ? new Sink.EventFailed({ eventId, message: "😀".repeat(300_000) })
+                : new Sink.EventRejected({ eventId, message: "\u0000no".repeat(300_000) })
+            )
+          )
+        )
+        yield* drain
+        for (const id of ["e1", "e2"]) {
+          const { failedAttempts, lastError } = Option.getOrThrow(yield* admin.event(id))
+          assert.strictEqual(Array.from(lastError!).length, 200)
+          assert.deepStrictEqual(
+            failedAttempts.map(({ error }) => error),
+            [lastError!]
+          )
+        }
       }).pipe(withAdmin())
     )
 

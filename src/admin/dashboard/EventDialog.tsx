@@ -1,29 +1,64 @@
 /** One event with everything that is known of it. All of it is text to the page. */
+import { useState } from "preact/hooks"
 import type { EventDetail } from "../../OutboxAdmin.js"
 import * as Api from "./api.js"
 import { Dialog } from "./Dialog.js"
 import { StateBadge } from "./Events.js"
 import { useLoaded } from "./live.js"
 import * as Words from "./words.js"
-import { cut, indented } from "../../internal/indented.js"
+import { indented } from "../../internal/indented.js"
 
-/** A page with more text than this would not answer any more. */
+/** A page with more text than the service answers here would not answer any more. */
 const Payload = ({ event }: { readonly event: EventDetail }) => {
   if (event.payloadOmitted !== undefined) {
     return <p class="dim">Not shown: it has {Words.plural(event.payloadOmitted, "byte")}.</p>
   }
-  const beginning = cut(event.payload)
   return (
     <>
-      {beginning !== undefined && (
-        <p class="dim">
-          Cut: these are the first of {Words.plural(event.payload.length, "character")}. The command show --raw prints
-          all of them.
-        </p>
+      {event.payloadCut === true && (
+        <p class="dim">Only the beginning of {Words.plural(event.payloadBytes, "byte")} is shown.</p>
       )}
       <pre tabIndex={0} aria-labelledby="payload">
-        {beginning ?? indented(event.payload)}
+        {event.payloadCut === true ? event.payload : indented(event.payload)}
       </pre>
+    </>
+  )
+}
+
+/** A link would not carry the token. */
+const save = async (eventId: string): Promise<void> => {
+  const { blob, name } = await Api.payload(eventId)
+  const url = URL.createObjectURL(blob)
+  const link = document.createElement("a")
+  link.href = url
+  link.download = name
+  link.click()
+  URL.revokeObjectURL(url)
+}
+
+const PayloadButtons = ({ event }: { readonly event: EventDetail }) => {
+  const [problem, setProblem] = useState("")
+  if (event.payloadOmitted !== undefined) return null
+  const download = (): void => {
+    setProblem("")
+    save(event.eventId).catch((error: unknown) => setProblem(Api.explain(error)))
+  }
+  return (
+    <>
+      {problem !== "" && (
+        <span class="problem" role="alert">
+          {problem}
+        </span>
+      )}
+      {/* Only where the page came over a secure way, or from this machine. */}
+      {isSecureContext && event.payloadCut !== true && (
+        <button type="button" onClick={() => void navigator.clipboard.writeText(event.payload)}>
+          Copy raw text
+        </button>
+      )}
+      <button type="button" onClick={download}>
+        Download raw text
+      </button>
     </>
   )
 }
@@ -47,6 +82,7 @@ const facts = (event: EventDetail, now: number): ReadonlyArray<readonly [string,
     ["Last attempt", at(event.lastAttemptAt)],
     ["Retry at", at(event.nextAttemptAt)],
     ["Last error", event.lastError],
+    ["Too long, cut", event.cut?.join(", ")],
     ["Trace id", event.traceparent === undefined ? undefined : traceIdOf(event.traceparent)]
   ]
   return all.filter((fact): fact is readonly [string, string] => fact[1] !== undefined)
@@ -97,12 +133,7 @@ const Detail = ({ event, now }: { readonly event: EventDetail; readonly now: num
     <section aria-labelledby="payload">
       <header class="row">
         <h3 id="payload">Payload</h3>
-        {/* Only where the page came over a secure way, or from this machine. */}
-        {isSecureContext && (
-          <button type="button" onClick={() => void navigator.clipboard.writeText(event.payload)}>
-            Copy raw text
-          </button>
-        )}
+        <PayloadButtons event={event} />
       </header>
       <Payload event={event} />
     </section>
@@ -133,9 +164,11 @@ export const EventDialog = (props: {
         {event !== undefined && <Detail event={event} now={now} />}
         {event !== undefined && (
           <footer>
-            <button type="button" class="quiet" onClick={() => onKey(event.orderingKey)}>
-              Events of this key
-            </button>
+            {event.cut?.includes("orderingKey") !== true && (
+              <button type="button" class="quiet" onClick={() => onKey(event.orderingKey)}>
+                Events of this key
+              </button>
+            )}
             {unpublished && (
               <button type="button" class="danger" onClick={() => onMend("discard", event)}>
                 Discard…

@@ -94,6 +94,13 @@ export const events = (filter: Filter, cursor: string | undefined, signal: Abort
 
 export const event = (id: string, signal: AbortSignal): Promise<EventDetail> => get(eventPath(id), signal)
 
+/** The whole payload as a file, and its name. */
+export const payload = async (id: string): Promise<{ readonly blob: Blob; readonly name: string }> => {
+  const response = await request(`${eventPath(id)}/payload`, {})
+  const name = /filename="([^"]*)"/.exec(response.headers.get("content-disposition") ?? "")?.[1]
+  return { blob: await response.blob(), name: name ?? "payload.json" }
+}
+
 export const history = async (signal: AbortSignal): Promise<ReadonlyArray<Sample>> =>
   (await get<typeof History.Type>("api/history", signal)).samples
 

@@ -14,6 +14,7 @@ import { Retention } from "../../Retention.js"
 import { Actor, AdminApi, BadRequest, Conflict, NotFound, NotReady, Status, Unavailable } from "../AdminApi.js"
 import { StatusBoard } from "../StatusBoard.js"
 import type * as Addresses from "./addresses.js"
+import * as Payloads from "./payloads.js"
 import * as Streams from "./streams.js"
 
 /** How long an answer may take. What is done by hand may have to wait for a publish in flight. */
@@ -146,6 +147,16 @@ export const outbox = ({
             .pipe(Effect.catchTag("InvalidCursor", invalidCursor), reading)
         )
         .handle("event", ({ path: { eventId } }) => reading(found(eventId)))
+        .handle("payload", ({ path: { eventId } }) =>
+          admin.payload(eventId).pipe(
+            Effect.catchTags({
+              EventNotFound: ({ message }) => new NotFound({ message }),
+              PayloadOmitted: ({ message }) => new Conflict({ message })
+            }),
+            reading,
+            Effect.map((payload) => Payloads.answer(eventId, payload) as never)
+          )
+        )
         .handle("audit", ({ urlParams: { cursor, limit } }) =>
           admin
             .audit({ limit: limit ?? pageSize, cursor })

@@ -9,23 +9,46 @@ import * as Options from "@effect/cli/Options"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import { EventNotFound, OutboxAdmin, type EventDetail } from "../../OutboxAdmin.js"
-import { cut, indented } from "../../internal/indented.js"
-import { failure } from "../internal/CliError.js"
+import { indented } from "../../internal/indented.js"
+import { usage } from "../internal/CliError.js"
 import * as Operating from "../internal/operating.js"
+import { readerLeft } from "../internal/readerLeft.js"
 import * as Table from "../internal/table.js"
 import { oneLine } from "../internal/text.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
 /** For people: a payload that is JSON is laid out, and nothing in it can move the cursor. */
-const showPayload = (payload: string): string => {
-  const beginning = cut(payload)
-  const lines = (beginning ?? indented(payload)).split("\n").map((line) => `  ${/^ */.exec(line)![0]}${oneLine(line)}`)
-  return beginning === undefined
-    ? lines.join("\n")
-    : [...lines, `cut: these are the first of ${payload.length} characters, --raw prints all of them`].join("\n")
+const showPayload = ({ payload, payloadBytes, payloadCut, payloadOmitted }: EventDetail): string => {
+  if (payloadOmitted !== undefined) return `not shown: it has ${payloadOmitted} bytes`
+  const lines = (payloadCut === true ? payload : indented(payload))
+    .split("\n")
+    .map((line) => `  ${/^ */.exec(line)![0]}${oneLine(line)}`)
+  return payloadCut === true
+    ? [...lines, `cut: this is the beginning of ${payloadBytes} bytes, --raw prints all of them`].join("\n")
+    : lines.join("\n")
 }
+
+/** Waits until the text is written, so that no more than a piece is held for a reader that is slow. */
+const print = (text: string | Uint8Array): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    process.stdout.write(text, () => resume(Effect.void))
+  })
+
+const printRaw = (id: string) =>
+  Effect.flatMap(OutboxAdmin, (admin) =>
+    Effect.flatMap(admin.payload(id), ({ pieces }) => Stream.runForEach(pieces, print))
+  ).pipe(Effect.zipRight(print("\n")), Effect.raceFirst(readerLeft))
+
+const event = (id: string) =>
+  Effect.flatMap(OutboxAdmin, (admin) =>
+    Effect.flatMap(
+      admin.event(id),
+      Option.match({ onNone: () => new EventNotFound({ eventId: id }), onSome: Effect.succeed })
+    )
+  )
 
 const show = (event: EventDetail): string => {
   const at = (millis: number | undefined) => (millis === undefined ? undefined : Operating.time(millis))
@@ -42,7 +65,8 @@ const show = (event: EventDetail): string => {
     ["parked", at(event.parkedAt)],
     ["attempts", String(event.attemptCount)],
     ["error", event.lastError],
-    ["trace", event.traceparent]
+    ["trace", event.traceparent],
+    ["cut", event.cut?.join(", ")]
   ].flatMap(([name = "", value]) => (value === undefined ? [] : [`${name.padEnd(10)}${oneLine(value)}`]))
   const attempts =
     event.failedAttempts.length === 0
@@ -60,12 +84,7 @@ const show = (event: EventDetail): string => {
             .split("\n")
             .map((line, index) => (index === 0 ? line : `  ${line}`))
         ]
-  return [
-    ...lines,
-    ...attempts,
-    "payload",
-    event.payloadOmitted === undefined ? showPayload(event.payload) : `not shown: it has ${event.payloadOmitted} bytes`
-  ].join("\n")
+  return [...lines, ...attempts, "payload", showPayload(event)].join("\n")
 }
 
 /**
@@ -82,18 +101,9 @@ export const command = Command.make(
   },
   ({ id, json, raw, settings }) =>
     Effect.gen(function* () {
-      const event = yield* Operating.operate(
-        Effect.flatMap(OutboxAdmin, (admin) =>
-          Effect.flatMap(
-            admin.event(id),
-            Option.match({ onNone: () => new EventNotFound({ eventId: id }), onSome: Effect.succeed })
-          )
-        )
-      )
-      if (raw && event.payloadOmitted !== undefined) {
-        return yield* failure(`the payload of ${id} is beyond the outbox's limit: it has ${event.payloadOmitted} bytes`)
-      }
-      if (raw) return yield* Console.log(event.payload)
-      yield* Console.log(json ? Operating.printJson(event) : show(event))
+      if (raw && json) return yield* usage("--raw prints the payload alone: leave out --json, or --raw")
+      if (raw) return yield* Operating.operate(printRaw(id))
+      const found = yield* Operating.operate(event(id))
+      yield* Console.log(json ? Operating.printJson(found) : show(found))
     }).pipe(SettingFlags.provide(settings))
 ).pipe(Command.withDescription("Show one event with its payload and its last failed attempts."))

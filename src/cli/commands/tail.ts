@@ -14,6 +14,7 @@ import * as ControlEvent from "../../ControlEvent.js"
 import { Source, type FeedEvent } from "../../fleet/Source.js"
 import { failure, usage } from "../internal/CliError.js"
 import * as SourceOf from "../internal/source.js"
+import { readerLeft } from "../internal/readerLeft.js"
 import { escaped, oneLine } from "../internal/text.js"
 import * as FeedSettings from "../FeedSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
@@ -42,14 +43,6 @@ const toLine = (event: FeedEvent): string => {
   const stack = fields.stack_id === undefined ? "" : ` ${text("stack_id")}@${text("version")}`
   return `${version}  ${text("created_at").padEnd(24)}  ${text("type").padEnd(24)}  ${text("tenant_id")}${stack}  ${text("event_id")}`
 }
-
-/** Completes when nobody reads stdout any more, as `head` does not after its lines. */
-const readerLeft = Effect.async<void>((resume) => {
-  // It stays: what is still on its way fails as well.
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    resume(error.code === "EPIPE" ? Effect.void : Effect.die(error))
-  })
-})
 
 const tail = (options: {
   readonly after: number | undefined

@@ -14,6 +14,7 @@ export const layer: Layer.Layer<OutboxAdmin | Retention> = Layer.merge(
     overview: () => closed,
     events: () => closed,
     event: () => closed,
+    payload: () => closed,
     redrive: () => closed,
     park: () => closed,
     discard: () => closed,

@@ -13,6 +13,7 @@ import {
   type EventState,
   type EventSummary,
   type InvalidCursor,
+  type PayloadOmitted,
   type WrongState
 } from "../../OutboxAdmin.js"
 import type { OutboxError } from "../../OutboxStore.js"
@@ -37,7 +38,7 @@ export const database: Effect.Effect<DatabaseSettings.Database, CliError | Setti
     })
 )
 
-type Failure = OutboxError | EventNotFound | WrongState | InvalidCursor
+type Failure = OutboxError | EventNotFound | WrongState | InvalidCursor | PayloadOmitted
 
 const explain =
   (database: DatabaseSettings.Database) =>
@@ -49,6 +50,8 @@ const explain =
         return notFound(error.message, error)
       case "WrongState":
         return wrongState(`${quote(error.eventId)}: ${error.message}`, error)
+      case "PayloadOmitted":
+        return failure(`${error.message}: it is not read`, error)
       case "InvalidCursor":
         return usage(`--cursor: got ${quote(error.cursor)}, valid is what the page before said`)
     }

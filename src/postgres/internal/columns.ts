@@ -16,9 +16,17 @@ export const milliseconds = (column: string): string =>
     WHEN ${column} < '0001-01-01' THEN ${Date.parse("0001-01-01T00:00:00Z")}::float8
     ELSE (extract(epoch FROM ${column}) * 1000::numeric)::float8 END`
 
+const isLonger = (column: keyof typeof Bounds.textBytes): string =>
+  `octet_length(${column}) > ${Bounds.textBytes[column]}`
+
 /** A text column, cut where rows of before the bounds are longer than any name. */
-export const bounded = (column: "event_id" | "event_type" | "tenant_id" | "stack_id" | "ordering_key"): string =>
-  `CASE WHEN octet_length(${column}) > ${Bounds.textBytes[column]} THEN left(${column}, 200) || '…' ELSE ${column} END`
+export const bounded = (column: keyof typeof Bounds.textBytes): string =>
+  `CASE WHEN ${isLonger(column)} THEN left(${column}, ${Bounds.cutCharacters}) || '…' ELSE ${column} END`
+
+/** The names of the texts that are cut, NULL where none is. */
+export const cut = `nullif(array_remove(ARRAY[${Object.entries(Bounds.shownColumns)
+  .map(([name, column]) => `CASE WHEN ${isLonger(column)} THEN '${name}' END`)
+  .join(", ")}], NULL), '{}')`
 
 /** Milliseconds since the epoch as an instant. */
 export const instant = (parameter: string): string => `to_timestamp(${parameter}::float8 / 1000::float8)`

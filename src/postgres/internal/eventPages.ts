@@ -2,8 +2,8 @@ import * as Effect from "effect/Effect"
 import * as Struct from "effect/Struct"
 import * as Lane from "../../Lane.js"
 import type { EventFilter, EventPage, EventSummary, PageOptions } from "../../OutboxAdmin.js"
-import type { OutboxError } from "../../OutboxStore.js"
-import { bounded, inLane, instant, milliseconds, parked, pending, waiting } from "./columns.js"
+import { maxErrorLength, type OutboxError } from "../../OutboxStore.js"
+import { bounded, cut, inLane, instant, milliseconds, parked, pending, waiting } from "./columns.js"
 import type { Names } from "./names.js"
 import type { Session } from "./session.js"
 
@@ -20,13 +20,13 @@ export const state = `CASE WHEN published_at IS NOT NULL THEN 'published' WHEN p
 /** An instant as those see it who operate: whole milliseconds. */
 const at = (column: string) => `floor(${milliseconds(column)})`
 
-export const attemptFields = `'at', ${at("at")}, 'error', error, 'nextAttemptAt', ${at("next_attempt_at")}`
+export const attemptFields = `'at', ${at("at")}, 'error', left(error, ${maxErrorLength}), 'nextAttemptAt', ${at("next_attempt_at")}`
 
 export const summary = `${bounded("event_id")} AS "eventId", ${bounded("event_type")} AS type,
   ${bounded("tenant_id")} AS "tenantId", ${bounded("stack_id")} AS "stackId", ${bounded("ordering_key")} AS "orderingKey", lane, ${state} AS state, ${at("created_at")} AS "createdAt",
   attempt_count AS "attemptCount", last_error AS "lastError", ${at("last_attempt_at")} AS "lastAttemptAt",
   ${at("next_attempt_at")} AS "nextAttemptAt", ${at("parked_at")} AS "parkedAt",
-  published_control_version::float8 AS "controlVersion", ${at("published_at")} AS "publishedAt"`
+  published_control_version::float8 AS "controlVersion", ${at("published_at")} AS "publishedAt", ${cut} AS cut`
 
 /** Whether a row is one that a filter lets through; its values begin at the parameter `$first`. */
 export const matches = (first: number): string => {

@@ -29,6 +29,13 @@ export const refused = (names: Names): string =>
       )
       .join("\n    ")} END`
 
+/** Whether anything in a row is larger than an outbox takes: then it is not kept whole. */
+export const isBeyond = (names: Names): string =>
+  [
+    `payload_bytes > ${maxPayloadBytes(names)}`,
+    ...Object.entries(Bounds.textBytes).map(([column, bytes]) => `coalesce(octet_length(${column}) > ${bytes}, false)`)
+  ].join(" OR ")
+
 /** What a row brings that is the outbox's to write. */
 const serviceColumns = [
   "last_error",

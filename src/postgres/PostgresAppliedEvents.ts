@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { failureOf } from "./internal/failure.js"
 import * as Statement from "./internal/statement.js"
-import { quote } from "./internal/names.js"
+import { op, quote } from "./internal/names.js"
 import { withTransaction } from "./internal/transaction.js"
 import { AppliedEvents, AppliedEventsError, MarksPruned, type Aside, type Delivery } from "../fleet/AppliedEvents.js"
 
@@ -25,15 +25,24 @@ export interface Options {
 
 const toError = (doing: string) => (cause: unknown) => new AppliedEventsError(failureOf(doing, cause))
 
-const milliseconds = (column: string) => `(extract(epoch FROM ${column}) * 1000)::float8`
+const float = "pg_catalog.float8"
 
+const milliseconds = (column: string) => `(extract(epoch FROM ${column}) ${op("*")} 1000::numeric)::${float}`
+
+const instant = (parameter: string) => `pg_catalog.to_timestamp(${parameter}::${float} ${op("/")} 1000::${float})`
+
+/** Feeds are texts. Not by `IN` or `IS DISTINCT FROM`, whose operators the application's search_path would choose. */
+const isOf = (feed: string, parameter: string) => `${feed} ${op("=")} ANY (ARRAY['', ${parameter}::pg_catalog.text])`
+
+// Everything but the tables' own columns is qualified: they run in the application's transactions, whose search_path is
+// the application's.
 const statements = (schema: string) => {
   const events = `${quote(schema)}.applied_events`
   const position = `${quote(schema)}.applied_position`
   return {
-    cursor: `SELECT feed, control_version::float8 AS position FROM ${position}`,
+    cursor: `SELECT feed, control_version::${float} AS position FROM ${position}`,
 
-    isApplied: `SELECT EXISTS (SELECT FROM ${events} WHERE event_id = $1) AS applied`,
+    isApplied: `SELECT EXISTS (SELECT FROM ${events} WHERE event_id ${op("=")} $1) AS applied`,
 
     // $1 event ids, $2 control versions, $3 now, $4 feed, $5 the highest version, $6 why they are set aside or NULL. The
     // position comes first: who applies something waits there for others, and then sees their marks.
@@ -43,17 +52,17 @@ const statements = (schema: string) => {
       ), moved_marks AS (
         -- A copy in another feed: from now on the mark is as old as the copy.
         UPDATE ${events} mark SET feed = $4, control_version = version
-        FROM moved, unnest($1::text[], $2::bigint[]) AS delivered (id, version)
-        WHERE mark.event_id = id AND mark.feed IS DISTINCT FROM $4
+        FROM moved, ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::bigint[])) AS delivered (id, version)
+        WHERE mark.event_id ${op("=")} id AND (mark.feed ${op("=")} $4) IS NOT TRUE
       ), mark AS (
         INSERT INTO ${events} (event_id, feed, control_version, applied_at, set_aside)
-        SELECT id, $4, version, to_timestamp($3::float8 / 1000), $6
-        FROM moved, unnest($1::text[], $2::bigint[]) AS delivered (id, version)
+        SELECT id, $4, version, ${instant("$3")}, $6
+        FROM moved, ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::bigint[])) AS delivered (id, version)
         ON CONFLICT (event_id) DO NOTHING RETURNING event_id
       )
       SELECT EXISTS (SELECT FROM moved) AS moved, ARRAY(SELECT event_id FROM mark) AS fresh`,
 
-    asides: `SELECT event_id AS "eventId", control_version::float8 AS version, set_aside AS reason,
+    asides: `SELECT event_id AS "eventId", control_version::${float} AS version, set_aside AS reason,
         ${milliseconds("applied_at")} AS at
       FROM ${events} WHERE set_aside IS NOT NULL ORDER BY applied_at DESC LIMIT $1`,
 
@@ -64,31 +73,31 @@ const statements = (schema: string) => {
     // than the column: it belongs to the feed that the position is in.
     forget: `
       DELETE FROM ${events}
-      WHERE control_version > $2 OR control_version IS NULL
-        OR coalesce(feed, (SELECT feed FROM ${position})) NOT IN ('', $1)`,
+      WHERE control_version ${op(">")} $2 OR control_version IS NULL
+        OR NOT ${isOf(`coalesce(feed, (SELECT feed FROM ${position}))`, "$1")}`,
 
     // $1 event ids, $2 now
     markPending: `
       INSERT INTO ${events} (event_id, applied_at)
-      SELECT id, to_timestamp($2::float8 / 1000) FROM unnest($1::text[]) id ON CONFLICT (event_id) DO NOTHING`,
+      SELECT id, ${instant("$2")} FROM pg_catalog.unnest($1::pg_catalog.text[]) id ON CONFLICT (event_id) DO NOTHING`,
 
     start: `UPDATE ${position} SET feed = $1, control_version = $2, marked_after = $2`,
 
     // $1 feed, $2 position
     seek: `
       UPDATE ${position} SET feed = $1, control_version = $2,
-        marked_after = CASE WHEN $2 > control_version OR feed NOT IN ('', $1) THEN $2 ELSE marked_after END
-      WHERE marked_after <= $2 AND (marked_after = 0 OR feed = $1)
+        marked_after = CASE WHEN $2 ${op(">")} control_version OR NOT ${isOf("feed", "$1")} THEN $2 ELSE marked_after END
+      WHERE marked_after ${op("<=")} $2 AND (marked_after ${op("=")} 0 OR feed ${op("=")} $1)
       RETURNING true`,
 
     // $1 feed. The position first, as by everybody.
     adopt: `
       WITH adopted AS (
-        UPDATE ${position} SET feed = $1 WHERE feed = '' RETURNING true
+        UPDATE ${position} SET feed = $1 WHERE feed ${op("=")} '' RETURNING true
       )
-      UPDATE ${events} SET feed = $1 WHERE feed = '' AND EXISTS (SELECT FROM adopted)`,
+      UPDATE ${events} SET feed = $1 WHERE feed ${op("=")} '' AND EXISTS (SELECT FROM adopted)`,
 
-    markedAfter: `SELECT marked_after::float8 AS "markedAfter" FROM ${position}`,
+    markedAfter: `SELECT marked_after::${float} AS "markedAfter" FROM ${position}`,
 
     // $1 keep, $2 the instant that pruned marks are older than, $3 limit. The position's version compares with the marks
     // of its own feed alone. The position is locked first, as by whoever applies.
@@ -96,18 +105,19 @@ const statements = (schema: string) => {
       WITH held AS (
         SELECT feed, control_version FROM ${position} FOR NO KEY UPDATE
       ), gone AS (
-        DELETE FROM ${events} WHERE event_id IN (
+        DELETE FROM ${events} WHERE event_id ${op("=")} ANY (ARRAY(
           SELECT mark.event_id FROM held, ${events} mark
-          WHERE mark.feed = held.feed AND mark.control_version <= held.control_version - $1
-            AND mark.applied_at < to_timestamp($2::float8 / 1000) AND mark.set_aside IS NULL
+          WHERE mark.feed ${op("=")} held.feed
+            AND mark.control_version ${op("<=")} (held.control_version ${op("-")} $1::bigint)
+            AND mark.applied_at ${op("<")} ${instant("$2")} AND mark.set_aside IS NULL
           ORDER BY mark.control_version LIMIT $3
-        )
+        ))
         RETURNING control_version
       ), noted AS (
-        UPDATE ${position} SET marked_after = greatest(marked_after, (SELECT max(control_version) FROM gone))
+        UPDATE ${position} SET marked_after = greatest(marked_after, (SELECT pg_catalog.max(control_version) FROM gone))
         WHERE EXISTS (SELECT FROM gone)
       )
-      SELECT count(*)::int AS pruned FROM gone`
+      SELECT pg_catalog.count(*)::integer AS pruned FROM gone`
   }
 }
 

@@ -7,7 +7,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import type { OutboxError } from "../OutboxStore.js"
 import { toOutboxError } from "./internal/failure.js"
-import { quote } from "./internal/names.js"
+import { op, quote } from "./internal/names.js"
 import * as Statement from "./internal/statement.js"
 
 /**
@@ -24,12 +24,12 @@ export const inOutbox =
     Effect.flatMap(SqlClient.SqlClient, (client) => {
       const table = `${quote(options.schema ?? "public")}.control_events_outbox`
       // Whoever inserts without this package need not fill the column.
-      const reference = `coalesce(artifact_ref, payload_json ->> 'artifact_ref')`
+      const reference = `coalesce(artifact_ref, payload_json ${op("->>")} 'artifact_ref')`
       const run = Statement.make(client.withoutTransforms(), toOutboxError)
       return Effect.map(
         run<{ readonly reference: string }>(
           "look for references to artifacts",
-          `SELECT DISTINCT ${reference} AS reference FROM ${table} WHERE ${reference} = ANY ($1::text[])`,
+          `SELECT DISTINCT ${reference} AS reference FROM ${table} WHERE ${reference} ${op("=")} ANY ($1::pg_catalog.text[])`,
           [artifactRefs]
         ),
         (rows) => rows.map(({ reference }) => reference)

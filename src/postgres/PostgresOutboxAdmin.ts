@@ -30,7 +30,8 @@ import * as EventPages from "./internal/eventPages.js"
 import * as Names from "./internal/names.js"
 import * as Payloads from "./internal/payloads.js"
 import * as Pruning from "./internal/pruning.js"
-import { makePool, rollback, type Session } from "./internal/session.js"
+import * as Settled from "./internal/settled.js"
+import { makePool, type Session } from "./internal/session.js"
 
 /** What those who operate may take of the server at a time. */
 const connections = 2
@@ -91,25 +92,11 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
     // Whoever waits for a lock leaves the other connection to those who look.
     const oneWriter = yield* Effect.makeSemaphore(1)
 
-    const transaction = <A, E>(
-      begin: string,
-      use: (session: Session) => Effect.Effect<A, E | OutboxError>
-    ): Effect.Effect<A, E | OutboxError> =>
-      Effect.gen(function* () {
-        const connection = yield* session
-        let open = true
-        yield* Effect.addFinalizer(() => (open ? rollback(connection) : Effect.void))
-        yield* connection.script(begin)
-        const result = yield* use(connection)
-        yield* connection.query("COMMIT")
-        open = false
-        return result
-      }).pipe(Effect.scoped)
-
-    const read = <A>(use: (session: Session) => Effect.Effect<A, OutboxError>) => transaction(reading, use)
+    const read = <A>(use: (session: Session) => Effect.Effect<A, OutboxError>) =>
+      Settled.transaction(session, reading, use)
 
     const write = <A, E>(use: (session: Session) => Effect.Effect<A, E | OutboxError>) =>
-      oneWriter.withPermits(1)(transaction(writing, use))
+      oneWriter.withPermits(1)(Settled.transaction(session, writing, use))
 
     /** What is done to one event, once no publish of it is in flight. */
     const change = (

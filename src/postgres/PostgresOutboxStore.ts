@@ -18,23 +18,25 @@ import * as Names from "./internal/names.js"
 import * as Positions from "./internal/positions.js"
 import * as Probe from "./internal/probe.js"
 import { makePool, type WithSession } from "./internal/session.js"
+import * as Settled from "./internal/settled.js"
 import { withTransaction } from "./internal/transaction.js"
 
 /** A bound only: the pump's concurrency decides. */
 const connections = 2 * Lane.count
 
 const statements = ({ channel, outbox }: Names.Names) => ({
-  // $1 limit
-  backlog: `
-    SELECT ${Columns.count(outbox, pending, "$1")} AS pending, ${Columns.countWaiting(outbox, "$1")} AS waiting,
-      ${Columns.count(outbox, parked, "$1")} AS parked,
+  backlog: (limit: string) => `
+    SELECT ${Columns.count(outbox, pending, limit)} AS pending, ${Columns.countWaiting(outbox, limit)} AS waiting,
+      ${Columns.count(outbox, parked, limit)} AS parked,
       (SELECT ${milliseconds("min(created_at)")} FROM ${Columns.lanes}
         CROSS JOIN LATERAL (${Columns.ofLane(outbox, pending, "created_at", "1")}) first) AS "oldestPendingAt"`,
 
-  parked: `SELECT ${Columns.bounded("event_id")} AS "eventId", ${Columns.bounded("event_type")} AS type,
+  parked: (
+    limit: string
+  ) => `SELECT ${Columns.bounded("event_id")} AS "eventId", ${Columns.bounded("event_type")} AS type,
       ${Columns.bounded("ordering_key")} AS "orderingKey",
       attempt_count AS "attemptCount", ${milliseconds("parked_at")} AS "parkedAt", coalesce(last_error, '') AS error
-    FROM ${outbox} WHERE ${parked} ORDER BY id LIMIT $1`,
+    FROM ${outbox} WHERE ${parked} ORDER BY id LIMIT ${limit}`,
 
   redrive: `
     WITH redriven AS (
@@ -42,7 +44,7 @@ const statements = ({ channel, outbox }: Names.Names) => ({
       WHERE event_id = ANY ($1::text[]) AND ${parked}
       RETURNING event_id
     ), announced AS (
-      SELECT pg_catalog.pg_notify(${Names.literal(channel)}, 'redrive') WHERE EXISTS (SELECT FROM redriven)
+      SELECT pg_notify(${Names.literal(channel)}, 'redrive') WHERE EXISTS (SELECT FROM redriven)
     )
     SELECT event_id AS "eventId" FROM redriven LEFT JOIN announced ON true`
 })
@@ -79,12 +81,12 @@ export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], nev
       backlog: ({ limit }) =>
         Effect.map(
           withSession((session) =>
-            session.query<{
+            Settled.query<{
               readonly pending: number
               readonly waiting: number
               readonly parked: number
               readonly oldestPendingAt: number | null
-            }>(text.backlog, [limit])
+            }>(session, text.backlog(String(limit)))
           ),
           ([row]) => ({
             pending: count(row?.pending ?? 0, limit),
@@ -94,11 +96,14 @@ export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], nev
           })
         ),
 
-      parked: ({ limit }) => withSession((session) => session.query<ParkedEvent>(text.parked, [limit])),
+      parked: ({ limit }) => withSession((session) => Settled.query<ParkedEvent>(session, text.parked(String(limit)))),
 
       redrive: (eventIds) =>
-        withSession((session) => session.query<{ readonly eventId: string }>(text.redrive, [eventIds])).pipe(
-          Effect.map((rows) => rows.map((row) => row.eventId as EventId))
+        Effect.map(
+          Settled.transaction(session, Settled.begin("READ COMMITTED READ WRITE", { idle: 0 }), (session) =>
+            session.query<{ readonly eventId: string }>(text.redrive, [eventIds])
+          ),
+          (rows) => rows.map((row) => row.eventId as EventId)
         )
     }
   })

@@ -41,8 +41,8 @@ export const take = (options: Options): Effect.Effect<Snapshot, OutboxError, Sql
     return Effect.map(
       run<{ readonly position: number; readonly pending: ReadonlyArray<EventId> }>(
         "read the position of a snapshot",
-        `SELECT greatest(max(published_control_version), $1::bigint)::float8 AS position,
-          coalesce(array_agg(event_id) FILTER (WHERE published_control_version IS NULL), '{}') AS pending
+        `SELECT greatest(pg_catalog.max(published_control_version), $1::bigint)::pg_catalog.float8 AS position,
+          coalesce(pg_catalog.array_agg(event_id) FILTER (WHERE published_control_version IS NULL), '{}') AS pending
         FROM ${table}`,
         [options.newest]
       ),

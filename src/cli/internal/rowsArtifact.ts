@@ -64,21 +64,56 @@ const columnsOf = ({ pk, rows }: Rows): Effect.Effect<ReadonlyArray<string>, Can
   return missing === undefined ? Effect.succeed(columns) : invalid(`"rows.0" has no ${quote(missing)}, which pk names`)
 }
 
-/** $1: the artifact. The rows are read from its text, so that numbers keep all of their digits. */
-const statementOf = ({ db, op, pk, table }: Rows, columns: ReadonlyArray<string>): string => {
-  const target = `${Names.quote(db)}.${Names.quote(table)}`
-  const given = `json_populate_recordset(NULL::${target}, $1::json -> 'rows')`
-  if (op === "delete") {
-    return `DELETE FROM ${target} old USING ${given} gone
-      WHERE ${pk.map((column) => `old.${Names.quote(column)} = gone.${Names.quote(column)}`).join(" AND ")}`
-  }
+const targetOf = ({ db, table }: Rows): string => `${Names.quote(db)}.${Names.quote(table)}`
+
+/** Rows of the artifact $1. They are read from its text, so that numbers keep all of their digits. */
+const givenOf = (target: string): string =>
+  `pg_catalog.json_populate_recordset(NULL::${target}, $1::pg_catalog.json ${Names.op("->")} 'rows')`
+
+/**
+ * The equality of each key column's type: that of its default index. By its bare name the session's search_path would
+ * choose it. $1 table, $2 columns.
+ */
+const equalities = `
+  WITH RECURSIVE typed (name, type) AS (
+    SELECT attname, atttypid FROM pg_catalog.pg_attribute
+      WHERE attrelid ${Names.op("=")} $1::pg_catalog.regclass AND attname ${Names.op("=")} ANY ($2::pg_catalog.name[])
+    UNION ALL
+    SELECT name, typbasetype FROM typed JOIN pg_catalog.pg_type ON oid ${Names.op("=")} type
+      WHERE typtype ${Names.op("=")} 'd'
+  )
+  SELECT typed.name, nspname AS schema FROM typed
+    JOIN pg_catalog.pg_opclass ON opcintype ${Names.op("=")} type AND opcdefault
+    JOIN pg_catalog.pg_amop ON amopfamily ${Names.op("=")} opcfamily AND amoplefttype ${Names.op("=")} type
+      AND amoprighttype ${Names.op("=")} type AND amopstrategy ${Names.op("=")} 3
+    JOIN pg_catalog.pg_am ON pg_am.oid ${Names.op("=")} opcmethod AND amname ${Names.op("=")} 'btree'
+    JOIN pg_catalog.pg_operator ON pg_operator.oid ${Names.op("=")} amopopr AND oprname ${Names.op("=")} '='
+    JOIN pg_catalog.pg_namespace ON pg_namespace.oid ${Names.op("=")} oprnamespace`
+
+const deletionOf = (rows: Rows) =>
+  Effect.gen(function* () {
+    const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+    const target = targetOf(rows)
+    const found = yield* sql.unsafe<{ readonly name: string; readonly schema: string }>(equalities, [target, rows.pk])
+    const schemas = new Map(found.map(({ name, schema }) => [name, schema]))
+    // Types without an equality of their own, as varchar and enums, have one of pg_catalog's.
+    const same = rows.pk.map(
+      (column) =>
+        `old.${Names.quote(column)} OPERATOR(${Names.quote(schemas.get(column) ?? "pg_catalog")}.=) gone.${Names.quote(column)}`
+    )
+    return `DELETE FROM ${target} old USING ${givenOf(target)} gone WHERE ${same.join(" AND ")}`
+  })
+
+const upsertOf = (rows: Rows, columns: ReadonlyArray<string>): string => {
+  const { pk } = rows
+  const target = targetOf(rows)
   const others = Arr.difference(columns, pk)
   const action =
     others.length === 0
       ? "NOTHING"
       : `UPDATE SET ${others.map((column) => `${Names.quote(column)} = excluded.${Names.quote(column)}`).join(", ")}`
   // Keys that the admin's database has generated stay what they are.
-  return `INSERT INTO ${target} (${columnList(columns)}) OVERRIDING SYSTEM VALUE SELECT ${columnList(columns)} FROM ${given}
+  return `INSERT INTO ${target} (${columnList(columns)}) OVERRIDING SYSTEM VALUE SELECT ${columnList(columns)} FROM ${givenOf(target)}
     ON CONFLICT (${columnList(pk)}) DO ${action}`
 }
 
@@ -107,9 +142,12 @@ const applyRows = (
       return yield* failure(`the table ${quote(target)} may not be changed: add it to APPLY_TABLES (--tables)`)
     }
     if (rows.rows.length === 0) return
-    const statement = statementOf(rows, yield* columnsOf(rows))
+    const columns = yield* columnsOf(rows)
     const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-    yield* Effect.mapError(sql.unsafe(statement, [text]), ({ cause }) => refused(target, cause))
+    yield* (rows.op === "delete" ? deletionOf(rows) : Effect.succeed(upsertOf(rows, columns))).pipe(
+      Effect.flatMap((statement) => sql.unsafe(statement, [text])),
+      Effect.mapError(({ cause }) => refused(target, cause))
+    )
   })
 
 /** Applies every artifact of rows to the tables that are allowed, whatever the type of its event. */

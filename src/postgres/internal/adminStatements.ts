@@ -16,8 +16,7 @@ export const lockTimeout = 2_000
 
 // Everything that is asked for can be had in the order of an index, up to a limit. Statistics that are old must not talk
 // the planner into reading all there is.
-const begin = (mode: string) => `BEGIN ISOLATION LEVEL ${mode};
-  ${Settled.settings({ statement: statementTimeout, lock: lockTimeout, idle: 0 })};
+const begin = (mode: string) => `${Settled.begin(mode, { statement: statementTimeout, lock: lockTimeout, idle: 0 })};
   SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off`
 
 export const reading = begin("REPEATABLE READ READ ONLY")

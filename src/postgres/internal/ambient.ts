@@ -6,6 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Pg from "pg"
 import { LostCommit, OtherDatabase } from "./failure.js"
+import { op } from "./names.js"
 import { connectionOptions } from "./session.js"
 
 type Driver = Pick<Pg.Client, "host" | "port" | "database">
@@ -22,7 +23,7 @@ const configOf = (client: SqlClient.SqlClient): PgClientConfig | undefined =>
 /** A name and an address can stand for several databases, and one database has several. This every role may read. */
 const identity = `SELECT pg_catalog.concat_ws(' ', datname, oid, pg_catalog.current_setting('port'),
     extract(epoch FROM pg_catalog.pg_postmaster_start_time())) AS identity
-  FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()`
+  FROM pg_catalog.pg_database WHERE datname ${op("=")} pg_catalog.current_database()`
 
 const identify = (connection: Connection): Effect.Effect<string, SqlError> =>
   Effect.map(connection.execute(identity, [], undefined), ([row]) => String((row as { identity?: unknown }).identity))

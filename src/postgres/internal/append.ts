@@ -22,7 +22,9 @@ const appended = `event_id, event_type, tenant_id, stack_id, version, base_versi
   payload_json, ordering_key, traceparent, created_at`
 
 /** Of the columns, in their order. */
-const parameterTypes = "text text text text bigint bigint text text json text text timestamptz".split(" ")
+const parameterTypes = "text text text text int8 int8 text text json text text timestamptz"
+  .split(" ")
+  .map((type) => `pg_catalog.${type}`)
 
 const statements = (names: Names.Names) => {
   const { outbox } = names
@@ -30,7 +32,10 @@ const statements = (names: Names.Names) => {
   const unlessThere = "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
   return {
     orderLocks: `SELECT pg_catalog.pg_advisory_xact_lock(${names.orderLock}, bucket)
-      FROM (SELECT DISTINCT pg_catalog.${Names.bucketOf('key COLLATE "C"')} AS bucket FROM pg_catalog.unnest($1::text[]) key ORDER BY 1) buckets`,
+      FROM (
+        SELECT DISTINCT pg_catalog.${Names.bucketOf('key COLLATE pg_catalog."C"', Names.op("&"))} AS bucket
+        FROM pg_catalog.unnest($1::pg_catalog.text[]) key ORDER BY 1
+      ) buckets`,
 
     insert: `${into}
       SELECT ${appended}
@@ -42,7 +47,7 @@ const statements = (names: Names.Names) => {
     // What most appends are. To plan and run the other one for a single row costs the server 0.2 ms more.
     insertOne: `${into} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ${unlessThere}`,
 
-    takeBack: `SELECT ${Guarded.takeBack(names)}($1::text[])`,
+    takeBack: `SELECT ${Guarded.takeBack(names)}($1::pg_catalog.text[])`,
 
     fail: `DO $$ BEGIN RAISE EXCEPTION 'an append to the outbox was interrupted'; END $$`
   }

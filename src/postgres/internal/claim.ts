@@ -32,8 +32,7 @@ const statements = (names: Names.Names) => {
     // keeps its snapshot: so the transaction has neither an xid nor a snapshot while it waits for the sink. Sizes come
     // from a column of their own, so that payloads beyond the limit are not read.
     claim: ({ afterParked, holdFor, lanes, limit, maxBytes, now }: ClaimOptions, starts: ReadonlyArray<string>) => `
-      BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-      ${Settled.settings({ idle: Math.ceil(holdFor) + holdMargin })};
+      ${Settled.begin("READ COMMITTED READ WRITE", { idle: Math.ceil(holdFor) + holdMargin })};
       SELECT set_config('controlpublish.lanes_taken', coalesce(array_agg(lane) FILTER (WHERE taken), '{}')::text, true),
           coalesce(bool_or(taken), false) AS taken
         FROM (SELECT lane, pg_try_advisory_xact_lock(${names.laneLock}, lane) AS taken

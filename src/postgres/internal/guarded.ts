@@ -8,11 +8,13 @@ export const maxPayloadBytes = ({ schema }: Names): string =>
 /** Takes back rows that this transaction has appended, qualified and without arguments. */
 export const takeBack = ({ schema }: Names): string => `${quote(schema)}.control_events_outbox_take_back`
 
-/** Sets the largest payload. The planner inlines the function, so that reading it costs nothing. */
-export const setMaxPayloadBytes = (names: Names, bytes: number): string => `
-CREATE OR REPLACE FUNCTION ${maxPayloadBytes(names)} RETURNS integer
-  LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT ${bytes}';
-`
+/** The planner inlines the function, so that reading it costs nothing. */
+const answering = (names: Names, bytes: number): string =>
+  `FUNCTION ${maxPayloadBytes(names)} RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT ${bytes}';`
+
+/** Sets the largest payload. */
+export const setMaxPayloadBytes = (names: Names, bytes: number): string =>
+  `CREATE OR REPLACE ${answering(names, bytes)}`
 
 /**
  * Why a row is refused that was there before its outbox had bounds, or came around the trigger; NULL where it is within
@@ -141,7 +143,9 @@ END
  * the pump from parking the rows that break them.
  */
 export const guarded = (names: Names): string => `
-${setMaxPayloadBytes(names, Bounds.payloadBytes)}
+-- One that is there is not ours: replaced, it would still belong to who put it there.
+CREATE ${answering(names, Bounds.payloadBytes)}
+
 CREATE OR REPLACE FUNCTION ${quote(names.schema)}.control_events_outbox_before_insert() RETURNS trigger LANGUAGE plpgsql
   SET search_path = pg_catalog, pg_temp AS ${literal(beforeInsert(names))};
 

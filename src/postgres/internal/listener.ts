@@ -8,6 +8,7 @@ import type { OutboxError } from "../../OutboxStore.js"
 import { quote, type Names } from "./names.js"
 import { toOutboxError } from "./failure.js"
 import { connectionOptions, queries, type Session } from "./session.js"
+import * as Settled from "./settled.js"
 
 /** A connection that listens. Its statements run one after another, whoever asks for them. */
 export interface Listener extends Pick<Session, "query" | "script"> {
@@ -56,10 +57,10 @@ const open = (
       client.on("notification", onNotification)
       try {
         await client.connect()
-        const { rows } = await client.query<{ readonly pid: number }>("SELECT pg_backend_pid() AS pid")
+        const { rows } = await client.query<{ readonly pid: number }>("SELECT pg_catalog.pg_backend_pid() AS pid")
         const serverPid = rows[0]?.pid
         if (serverPid !== processId(client)) throw new Pooled({ serverPid })
-        await client.query(`LISTEN ${quote(names.channel)}`)
+        await client.query(`${Settled.session}; LISTEN ${quote(names.channel)}`)
       } catch (cause) {
         void client.end().catch(() => {})
         throw cause

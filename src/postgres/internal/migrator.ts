@@ -1,9 +1,11 @@
 import * as Migrator from "@effect/sql/Migrator"
 import * as SqlClient from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Names from "./names.js"
+import { withTransaction } from "./transaction.js"
 
 /**
  * A migration failed, and nothing of this run was kept.
@@ -41,16 +43,55 @@ export interface Plan {
 
 const qualified = ({ schema, table }: Plan) => `${Names.quote(schema)}.${table}`
 
+/** Names are found in pg_catalog first, and the Migrator's own table in the schema: it does not qualify it. */
+const searchPath = (plan: Plan) => `SET LOCAL search_path TO pg_catalog, ${Names.quote(plan.schema)}, pg_temp`
+
+/**
+ * Creates the schema, and refuses a table that somebody else has put in the place of the one that remembers: its triggers
+ * would run with the rights of whoever migrates. A schema that exists needs no right to create schemas.
+ */
+const claimPlace = ({ schema, table }: Plan): string => `
+DO ${Names.literal(`
+DECLARE
+  place oid;
+  place_owner oid;
+  found_owner oid;
+BEGIN
+  SELECT oid, nspowner INTO place, place_owner FROM pg_namespace WHERE nspname = ${Names.literal(schema)};
+  IF place IS NULL THEN
+    CREATE SCHEMA ${Names.quote(schema)};
+  END IF;
+  SELECT relowner INTO found_owner FROM pg_class WHERE relnamespace = place AND relname = ${Names.literal(table)};
+  IF found_owner IS NOT NULL AND NOT EXISTS (
+    SELECT FROM pg_roles owner, pg_roles own
+    WHERE owner.oid = found_owner AND own.rolname = current_user AND (owner.rolsuper OR owner.oid = own.oid
+      OR owner.oid = place_owner OR owner.oid = (SELECT datdba FROM pg_database WHERE datname = current_database())
+      OR (NOT own.rolsuper AND pg_has_role(own.oid, owner.oid, 'MEMBER')))
+  ) THEN
+    RAISE EXCEPTION 'the table ${table} belongs to the role %, which owns neither the schema nor the database', found_owner::regrole
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Migrate as that role if the outbox is its own. Otherwise drop the table, and revoke CREATE on the schema from that role.';
+  END IF;
+END
+`)};
+`
+
 const prepare = (plan: Plan) => `
+${searchPath(plan)};
+SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL lock_timeout = 0;
 SELECT pg_advisory_xact_lock(${plan.lock.join(", ")});
-CREATE SCHEMA IF NOT EXISTS ${Names.quote(plan.schema)};
+SET LOCAL lock_timeout TO DEFAULT;
+${claimPlace(plan).trim()}
 CREATE TABLE IF NOT EXISTS ${qualified(plan)} (
   migration_id integer PRIMARY KEY,
   created_at timestamptz NOT NULL DEFAULT now(),
   name text NOT NULL
 );
-SET LOCAL search_path TO ${Names.quote(plan.schema)};
 `
+
+// Under another isolation, who waits for the lock would not see what was migrated meanwhile.
+const begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
 const describe = (error: unknown): string => {
   const inner = error instanceof Error && error.cause instanceof Error ? describe(error.cause) : undefined
@@ -76,7 +117,6 @@ export const run = (plan: Plan): Effect.Effect<ReadonlyArray<Migration>, Migrati
     const found = yield* Effect.mapError(current(plan), failed(plan.schema))
     if (found >= plan.migrations[plan.migrations.length - 1]!.id) return []
     const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-    // Only the Migrator's own table is looked up by search_path; the migrations qualify every name.
     const migrate = Migrator.make({})({
       table: plan.table,
       loader: Migrator.fromRecord(
@@ -89,9 +129,10 @@ export const run = (plan: Plan): Effect.Effect<ReadonlyArray<Migration>, Migrati
       )
     })
     const ran = yield* sql.unsafe(prepare(plan)).pipe(
-      Effect.zipRight(migrate),
-      sql.withTransaction,
-      // A migration that fails, and a commit that does, are defects to @effect/sql.
+      Effect.mapError(failed(plan.schema)),
+      Effect.zipRight(Effect.mapError(migrate, failed(plan.schema))),
+      withTransaction(sql, () => failed(plan.schema), begin),
+      // A migration that fails is a defect to @effect/sql.
       Effect.catchAllCause((cause) =>
         Cause.isInterruptedOnly(cause) ? Effect.interrupt : failed(plan.schema)(Cause.squash(cause))
       )
@@ -105,19 +146,26 @@ export const print = (plan: Plan): string => {
     ({ id, name, sql }) =>
       `-- Migration ${id}: ${name}\n${sql}\nINSERT INTO ${qualified(plan)} (migration_id, name) VALUES (${id}, ${Names.literal(name)});`
   )
-  return ["BEGIN;", prepare(plan).trim(), ...body, "COMMIT;", ""].join("\n\n")
+  return [`${begin};`, prepare(plan).trim(), ...body, "COMMIT;", ""].join("\n\n")
 }
 
 /** The newest migration that the database has, 0 where it has none. */
 export const current = (plan: Plan) =>
   Effect.gen(function* () {
     const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-    const [exists] = yield* sql.unsafe<{ readonly found: boolean }>(`SELECT to_regclass($1) IS NOT NULL AS found`, [
-      qualified(plan)
-    ])
-    if (exists?.found !== true) return 0
+    const [found] = yield* sql.unsafe<{ readonly plain: boolean }>(
+      `SELECT relkind ${Names.op("=")} 'r' AND NOT relrowsecurity AS plain FROM pg_catalog.pg_class
+        WHERE oid ${Names.op("=")} pg_catalog.to_regclass($1)`,
+      [qualified(plan)]
+    )
+    if (found === undefined) return 0
+    // A view, or a policy, runs functions of its owner's with the rights of whoever reads.
+    if (!found.plain) {
+      const cause = new Error(`${qualified(plan)} is no plain table, and was not made by a migration`)
+      return yield* new SqlError({ cause, message: cause.message })
+    }
     const [row] = yield* sql.unsafe<{ readonly id: number }>(
-      `SELECT coalesce(max(migration_id), 0) AS id FROM ${qualified(plan)}`
+      `SELECT coalesce(pg_catalog.max(migration_id), 0) AS id FROM ${qualified(plan)}`
     )
     return row?.id ?? 0
   })

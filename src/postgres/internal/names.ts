@@ -9,6 +9,9 @@ export const literal = (value: string): string =>
     ? `E'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`
     : `'${value.replaceAll("'", "''")}'`
 
+/** An operator of pg_catalog, for statements in the application's transactions: their search_path is the application's. */
+export const op = (name: string): string => `OPERATOR(pg_catalog.${name})`
+
 /** An array of integers as PostgreSQL reads one, for statements without parameters. The driver would escape each. */
 export const integers = (values: ReadonlyArray<string | number>): string => `{${values.join()}}`
 
@@ -60,4 +63,4 @@ export const make = (schema: string): Names => {
 }
 
 /** The bucket of an ordering key, in SQL. */
-export const bucketOf = (key: string): string => `hashtext(${key}) & ${buckets - 1}`
+export const bucketOf = (key: string, and = "&"): string => `hashtext(${key}) ${and} ${buckets - 1}`

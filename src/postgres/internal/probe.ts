@@ -2,10 +2,12 @@ import * as Effect from "effect/Effect"
 import { crowd, type AfterParked, type OutboxStore, type Probe } from "../../OutboxStore.js"
 import * as Columns from "./columns.js"
 import { inLane, inLaneFrom, instant, milliseconds, parked, pending } from "./columns.js"
+import { integers } from "./names.js"
 import type * as Names from "./names.js"
 import type * as Positions from "./positions.js"
 import { publishable as publishableIn } from "./publishable.js"
 import type { WithSession } from "./session.js"
+import * as Settled from "./settled.js"
 
 const statements = (names: Names.Names) => {
   const { outbox } = names
@@ -13,24 +15,24 @@ const statements = (names: Names.Names) => {
   const drawn = `${Columns.drawn(names.sequence)}::text`
   const publishable = publishableIn(outbox)
   return {
-    // $1 starts, $2 now. In the order of (lane, id), which leaves the planner the pending rows' index alone: with the
+    // In the order of (lane, id), which leaves the planner the pending rows' index alone: with the
     // statistics of a backlog that is gone it would walk the whole table by id. OFFSET 0 has EXISTS keep its order.
-    probe: (afterParked: AfterParked) => `
+    probe: (starts: ReadonlyArray<string>, now: string, afterParked: AfterParked) => `
       SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, ${drawn} AS drawn,
         (SELECT ${milliseconds("min(next_attempt_at)")} FROM ${outbox}
-          WHERE ${pending} AND next_attempt_at > ${instant("$2")}) AS next_attempt_at,
-        coalesce(pg_catalog.array_agg(lane), '{}') AS lanes,
-        coalesce(pg_catalog.array_agg(head::text), '{}') AS heads,
-        coalesce(pg_catalog.array_agg(publishable), '{}') AS publishable,
-        coalesce(pg_catalog.array_agg(crowded), '{}') AS crowded
+          WHERE ${pending} AND next_attempt_at > ${instant(now)}) AS next_attempt_at,
+        coalesce(array_agg(lane), '{}') AS lanes,
+        coalesce(array_agg(head::text), '{}') AS heads,
+        coalesce(array_agg(publishable), '{}') AS publishable,
+        coalesce(array_agg(crowded), '{}') AS crowded
       FROM (
         SELECT position::int - 1 AS lane, least(first.id, parked.id) AS head,
-          first.id IS NOT NULL AND (${publishable("first", "$2", afterParked)} OR EXISTS (
+          first.id IS NOT NULL AND (${publishable("first", now, afterParked)} OR EXISTS (
             SELECT FROM ${outbox} later WHERE ${pending} AND ${inLaneFrom(probed, "first.id + 1")}
-              AND ${publishable("later", "$2", afterParked)} ORDER BY lane, id OFFSET 0)) AS publishable,
+              AND ${publishable("later", now, afterParked)} ORDER BY lane, id OFFSET 0)) AS publishable,
           EXISTS (SELECT FROM ${outbox} other WHERE ${pending} AND ${inLaneFrom(probed, "first.id")}
             ORDER BY lane, id OFFSET ${crowd - 1} LIMIT 1) AS crowded
-        FROM pg_catalog.unnest($1::bigint[]) WITH ORDINALITY AS starts (start, position)
+        FROM unnest('${integers(starts)}'::bigint[]) WITH ORDINALITY AS starts (start, position)
         LEFT JOIN LATERAL (
           SELECT id, lane, ordering_key FROM ${outbox} WHERE ${pending} AND ${inLaneFrom(probed, "start")}
           ORDER BY lane, id LIMIT 1
@@ -53,7 +55,7 @@ export const make = (
   const text = statements(names)
   return ({ afterParked, now }) =>
     withSession((session) =>
-      session.query<{
+      Settled.query<{
         readonly xmin: string
         readonly drawn: string
         readonly next_attempt_at: number | null
@@ -61,7 +63,7 @@ export const make = (
         readonly heads: ReadonlyArray<string>
         readonly publishable: ReadonlyArray<boolean>
         readonly crowded: ReadonlyArray<boolean>
-      }>(text.probe(afterParked), [positions.starts(), now])
+      }>(session, text.probe(positions.starts(), String(now), afterParked))
     ).pipe(
       Effect.map(([row]): Probe => {
         if (row === undefined) return { lanes: [], crowded: new Set(), nextAttemptAt: undefined }

@@ -1,12 +1,14 @@
-import { queryTimeout } from "./session.js"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { OutboxError } from "../../OutboxStore.js"
+import { queryTimeout, rollback, type Session } from "./session.js"
+
+/** The search_path of every session of the service: nobody's function, operator or type runs with its rights. */
+export const searchPath = "pg_catalog, pg_temp"
 
 /**
- * What every transaction of the service sets for itself, whatever role, database and server say. Names are found in
- * pg_catalog alone, so that nobody's function or operator is run with the service's rights. Local to the transaction:
- * behind a pooler the connection is somebody else's afterwards. One statement.
- *
- * Statements that are a transaction of their own have no such setting: their functions are qualified, and their operators
- * are those of exactly the types at hand, which a search path that begins with pg_catalog finds there first.
+ * Sets what every transaction of the service needs, whatever role, database and server say. The settings are local to the
+ * transaction: behind a pooler somebody else uses the connection next. One statement.
  */
 export const settings = (timeouts: {
   readonly statement?: number
@@ -14,7 +16,7 @@ export const settings = (timeouts: {
   readonly idle: number
 }): string => {
   const values = {
-    search_path: "pg_catalog, pg_temp",
+    search_path: searchPath,
     statement_timeout: timeouts.statement ?? queryTimeout,
     lock_timeout: timeouts.lock ?? 0,
     idle_in_transaction_session_timeout: timeouts.idle,
@@ -23,3 +25,44 @@ export const settings = (timeouts: {
   const calls = Object.entries(values).map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', true)`)
   return `SELECT ${calls.join(", ")}`
 }
+
+/** Begins a transaction in a mode, under the settings. */
+export const begin = (mode: string, timeouts: Parameters<typeof settings>[0]): string =>
+  `BEGIN ISOLATION LEVEL ${mode}; ${settings(timeouts)}`
+
+/**
+ * Runs one statement under the settings, in one round trip: several statements without a BEGIN are one transaction, and a
+ * failure ends it. That protocol takes no parameters.
+ */
+export const query = <Row extends object>(
+  session: Session,
+  text: string
+): Effect.Effect<ReadonlyArray<Row>, OutboxError> =>
+  Effect.map(
+    session.script(`SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY; ${settings({ idle: 0 })}; ${text}`),
+    (results) => results[results.length - 1] as ReadonlyArray<Row>
+  )
+
+/** Runs something in a transaction that `begin` begins, on a session of its own. */
+export const transaction = <A, E>(
+  session: Effect.Effect<Session, OutboxError, Scope.Scope>,
+  begin: string,
+  use: (session: Session) => Effect.Effect<A, E | OutboxError>
+): Effect.Effect<A, E | OutboxError> =>
+  Effect.gen(function* () {
+    const connection = yield* session
+    let open = true
+    yield* Effect.addFinalizer(() => (open ? rollback(connection) : Effect.void))
+    yield* connection.script(begin)
+    const result = yield* use(connection)
+    yield* connection.query("COMMIT")
+    open = false
+    return result
+  }).pipe(Effect.scoped)
+
+/** Settles a session for its whole length. For connections that lead through no pooler. */
+export const session: string = `SET search_path = ${searchPath};
+  SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
+  SET default_transaction_deferrable = off;
+  SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+  SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'`

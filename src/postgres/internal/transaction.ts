@@ -24,7 +24,9 @@ const causeOf = (error: unknown): unknown => (error instanceof SqlError ? error.
  */
 export const withTransaction = <Failure>(
   sql: SqlClient.SqlClient,
-  toFailure: (doing: string) => (cause: unknown) => Failure
+  toFailure: (doing: string) => (cause: unknown) => Failure,
+  // Whoever appends or applies writes, whatever the default of the role is.
+  begin = "BEGIN READ WRITE"
 ) => {
   const ambient = Ambient.make(sql)
 
@@ -34,7 +36,7 @@ export const withTransaction = <Failure>(
     acquireConnection: Effect.flatMap(Scope.make(), (scope) =>
       Effect.map(Scope.extend(sql.reserve, scope), (connection) => [scope, connection] as const)
     ),
-    begin: (connection: Connection) => connection.executeUnprepared("BEGIN", [], undefined),
+    begin: (connection: Connection) => connection.executeUnprepared(begin, [], undefined),
     savepoint: (connection, id) => connection.executeUnprepared(`SAVEPOINT effect_sql_${id}`, [], undefined),
     commit: Ambient.commit,
     rollback: (connection) => connection.executeUnprepared("ROLLBACK", [], undefined),

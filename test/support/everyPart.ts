@@ -1,6 +1,6 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert } from "@effect/vitest"
-import { Context, Effect, Layer, Logger, LogLevel, Redacted } from "effect"
+import { Context, Effect, Layer, Logger, LogLevel, Redacted, Stream } from "effect"
 import * as RowsArtifact from "../../src/cli/internal/rowsArtifact.js"
 import { AppliedEvents } from "../../src/fleet/index.js"
 import { Outbox, OutboxAdmin, OutboxStore, Pump, PumpConfig, Retention, type ControlEvent } from "../../src/index.js"
@@ -134,6 +134,8 @@ const look = (url: string) =>
       )
     }
     assert.strictEqual((yield* admin.event("invalid"))._tag, "Some")
+    const { pieces } = yield* admin.payload("invalid")
+    assert.strictEqual(Buffer.concat(Array.from(yield* Stream.runCollect(pieces))).toString(), "{}")
     yield* admin.audit({ limit: 10 })
   }).pipe(Effect.provide(Layer.provide(PostgresOutboxAdmin.layer(), clientOf(url))))
 

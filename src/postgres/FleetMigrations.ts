@@ -21,15 +21,25 @@ export interface Options {
   readonly schema?: string | undefined
 }
 
+const migrations = [
+  { id: 1, name: "initial", sql: initial },
+  { id: 2, name: "mark_feed", sql: markFeed }
+] as const
+
 const plan = ({ schema = "public" }: Options): Migrator.Plan => ({
   schema,
   table: "controlpublish_fleet_migrations",
   lock: [Names.make(schema).orderLock, -3],
-  migrations: [
-    { id: 1, name: "initial", sql: initial(schema) },
-    { id: 2, name: "mark_feed", sql: markFeed(schema) }
-  ]
+  migrations: migrations.map(({ sql, ...migration }) => ({ ...migration, sql: sql(schema) }))
 })
+
+/**
+ * The migration that this version of the package needs.
+ *
+ * @since 1.0.0
+ * @category constants
+ */
+export const latest: Migrator.Migration = migrations[migrations.length - 1]!
 
 /**
  * Runs the migrations that are missing, in one transaction, and answers them. Processes that run it at the same time

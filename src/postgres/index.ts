@@ -5,7 +5,9 @@
  */
 export * as DatabaseSettings from "./DatabaseSettings.js"
 export * as FleetMigrations from "./FleetMigrations.js"
+export * as Grants from "./Grants.js"
 export * as Migrations from "./Migrations.js"
+export * as PayloadLimit from "./PayloadLimit.js"
 export * as Postgres from "./Postgres.js"
 export * as PostgresAppliedEvents from "./PostgresAppliedEvents.js"
 export * as PostgresArtifacts from "./PostgresArtifacts.js"

@@ -179,6 +179,70 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
       })
     )
 
+    it.scoped("grants rights on the outbox to roles, or prints the SQL that does", () =>
+      Effect.gen(function* () {
+        const { query, run, schema } = yield* command
+        const role = (kind: string) => `test_${kind}_${randomBytes(4).toString("hex")}`
+        const [app, pump, view, node] = [role("app"), role("pump"), role("view"), role("node")] as const
+        const all = [app, pump, view, node]
+        const flags = ["--grant-append", app, "--grant-pump", pump, "--grant-view", view, "--grant-view", app]
+        const may = (table: string, right: string) =>
+          Effect.map(
+            query(
+              `SELECT ${all.map((name) => `has_table_privilege('${name}', '"${schema}".${table}', '${right}') AS ${name}`).join()}`
+            ),
+            ([row]) => all.filter((name) => (row as Record<string, boolean>)[name])
+          )
+        yield* Effect.acquireRelease(query(all.map((name) => `CREATE ROLE ${name}`).join("; ")), () =>
+          query(all.map((name) => `DROP OWNED BY ${name}; DROP ROLE ${name}`).join("; "))
+        )
+        const granted = yield* run(["migrate", ...flags])
+        assert.strictEqual(granted.code, 0, granted.stderr)
+        assert.include(
+          granted.stdout,
+          `Granted rights to "${app}" (append), "${pump}" (pump), "${view}" (view), "${app}" (view).`
+        )
+        assert.deepStrictEqual(yield* may("control_events_outbox", "DELETE"), [pump])
+        assert.deepStrictEqual(yield* may("control_events_outbox", "SELECT"), [app, pump, view])
+        const onNode = yield* run(["migrate", "--node", "--grant-node", node])
+        assert.strictEqual(onNode.code, 0, onNode.stderr)
+        assert.match(onNode.stdout, new RegExp(`Migrated the schema "${schema}": 1 \\(initial\\)`))
+        assert.deepStrictEqual(yield* may("applied_events", "DELETE"), [node])
+        const printed = yield* run(["migrate", "--print", ...flags, "--max-payload-bytes", "1000"])
+        assert.include(printed.stdout, `GRANT DELETE ON "${schema}".control_events_attempts TO "${pump}";`)
+        assert.include(printed.stdout, "'SELECT 1000'")
+        const printedNode = yield* run(["migrate", "--print", "--node", "--grant-node", node])
+        assert.include(printedNode.stdout, "CREATE TABLE")
+        assert.include(printedNode.stdout, `"${schema}".applied_events TO "${node}";`)
+        assert.notInclude(printedNode.stdout, "control_events_outbox")
+        fails(yield* run(["migrate", "--grant-node", node]), 2, /--grant-node: goes with --node/)
+        fails(yield* run(["migrate", "--node", "--grant-view", view]), 2, /--grant-view: is for the outbox/)
+        const missing = yield* run(["migrate", "--grant-view", "nobody"])
+        assert.strictEqual(missing.code, 1)
+        assert.match(missing.stderr, /^controlpublish: Could not grant rights .*: role "nobody" does not exist\n$/)
+      })
+    )
+
+    it.scoped("sets the largest payload, which an append that is refused names", () =>
+      Effect.gen(function* () {
+        const { query, run, schema } = yield* command
+        for (const bytes of ["0", "134217729"]) {
+          fails(
+            yield* run(["migrate", "--max-payload-bytes", bytes]),
+            2,
+            /--max-payload-bytes: valid is an integer from 1 to 134217728/
+          )
+        }
+        const set = yield* run(["migrate", "--max-payload-bytes", "200"])
+        assert.match(set.stdout, /The largest payload has 200 bytes\./)
+        const large = ["append", "--type", "x", "--field", `note="${"x".repeat(200)}"`]
+        fails(yield* run(large), 1, /the payload has \d+ bytes, the maximum is 200.*--max-payload-bytes/)
+        yield* run(["migrate", "--max-payload-bytes", "1000"])
+        assert.strictEqual((yield* run(large)).code, 0)
+        assert.lengthOf(yield* query(`SELECT FROM "${schema}".control_events_outbox`), 1)
+      })
+    )
+
     it.scoped("says in one line why it cannot migrate", () =>
       Effect.gen(function* () {
         const { env, run } = yield* command

@@ -1,10 +1,12 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert } from "@effect/vitest"
-import { Context, Effect, Layer, Logger, LogLevel, Redacted, Stream } from "effect"
+import { Array as Arr, Context, Effect, Layer, Logger, LogLevel, Redacted, Stream } from "effect"
 import * as RowsArtifact from "../../src/cli/internal/rowsArtifact.js"
 import { AppliedEvents } from "../../src/fleet/index.js"
 import { Outbox, OutboxAdmin, OutboxStore, Pump, PumpConfig, Retention, type ControlEvent } from "../../src/index.js"
 import {
+  FleetMigrations,
+  Migrations,
   Postgres,
   PostgresAppliedEvents,
   PostgresArtifacts,
@@ -45,7 +47,7 @@ const by = { actor: "ann", reason: "test" }
 const insert = (id: string, tenant: string, payload = `{"event_id":"${id}","type":"x","tenant_id":"${tenant}"}`) =>
   `INSERT INTO "public".control_events_outbox (event_id, event_type, tenant_id, payload_json) VALUES ('${id}', 'x', '${tenant}', '${payload}')`
 
-const appendBySql = (url: string) =>
+export const appendBySql = (url: string) =>
   Effect.scoped(
     Effect.gen(function* () {
       const client = yield* connectTo(url)
@@ -56,7 +58,7 @@ const appendBySql = (url: string) =>
     })
   )
 
-const appendByProgram = (url: string, ids: ReadonlyArray<string>) =>
+export const appendByProgram = (url: string, ids: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const outbox = yield* Outbox.Outbox
     const event = (id: string): ControlEvent.Input => ({ event_id: id, type: "x", tenant_id: id })
@@ -74,6 +76,8 @@ const appendByProgram = (url: string, ids: ReadonlyArray<string>) =>
 /** Everything that a pump does: publishing when it is woken, failing, parking, waiting, looking, retention. */
 const pump = (urls: Urls) =>
   Effect.gen(function* () {
+    // As serve does: nothing is missing, and nothing is created.
+    assert.deepStrictEqual(yield* Effect.provide(Migrations.run(), clientOf(urls.pump)), [])
     const config = PumpConfig.layer({ pollPeriod: "1 hour" })
     const context = yield* Layer.build(
       Layer.mergeAll(
@@ -113,8 +117,9 @@ const pump = (urls: Urls) =>
     assert.strictEqual(yield* Context.get(context, Retention.Retention).runNow(by), 6)
   }).pipe(Effect.provide(silent))
 
-const look = (url: string) =>
+export const look = (url: string) =>
   Effect.gen(function* () {
+    yield* Migrations.check()
     const admin = yield* OutboxAdmin.OutboxAdmin
     const overview = yield* admin.overview({ limit: 100 })
     assert.deepInclude(overview, { pending: { value: 0, exact: true }, parked: { value: 1, exact: true } })
@@ -137,10 +142,11 @@ const look = (url: string) =>
     const { pieces } = yield* admin.payload("invalid")
     assert.strictEqual(Buffer.concat(Array.from(yield* Stream.runCollect(pieces))).toString(), "{}")
     yield* admin.audit({ limit: 10 })
-  }).pipe(Effect.provide(Layer.provide(PostgresOutboxAdmin.layer(), clientOf(url))))
+  }).pipe(Effect.provide(Layer.provideMerge(PostgresOutboxAdmin.layer(), clientOf(url))))
 
-const operate = (url: string) =>
+export const operate = (url: string) =>
   Effect.gen(function* () {
+    yield* Migrations.check()
     const admin = yield* OutboxAdmin.OutboxAdmin
     assert.strictEqual(yield* admin.redrive({ state: "parked" }, by), 1)
     yield* admin.park("invalid", by)
@@ -149,14 +155,15 @@ const operate = (url: string) =>
     yield* admin.record("pause", by)
     assert.deepInclude(yield* admin.prune({ _tag: "Age", age: "0 millis" }, { limit: 10 }), { removed: 1 })
     assert.deepStrictEqual(
-      (yield* admin.audit({ limit: 10 })).entries.map(({ action }) => action),
-      ["pause", "discard", "redrive", "park", "redrive", "prune"]
+      (yield* admin.audit({ limit: 5 })).entries.map(({ action }) => action),
+      ["pause", "discard", "redrive", "park", "redrive"]
     )
-  }).pipe(Effect.provide(Layer.provide(PostgresOutboxAdmin.layer(), clientOf(url))))
+  }).pipe(Effect.provide(Layer.provideMerge(PostgresOutboxAdmin.layer(), clientOf(url))))
 
 /** A node, whose table `public.tenants` is there. */
-const node = (url: string) =>
+export const node = (url: string) =>
   Effect.gen(function* () {
+    assert.deepStrictEqual(yield* FleetMigrations.run(), [])
     const applied = yield* AppliedEvents.AppliedEvents
     const sql = yield* PgClient.PgClient
     const delivery = (eventId: string, version: number) =>
@@ -194,6 +201,48 @@ const node = (url: string) =>
     assert.deepStrictEqual(yield* applied.cursor, { feed: "other", position: 5 })
     assert.isTrue(yield* applied.isApplied("e7" as never))
   }).pipe(Effect.provide(Layer.provideMerge(PostgresAppliedEvents.layer(), clientOf(url))))
+
+/** Publishes one event, fails another and parks a third, without a pump: what a pump needs, step by step. */
+export const publishOnce = (url: string) =>
+  Effect.gen(function* () {
+    assert.deepStrictEqual(yield* Migrations.run(), [])
+    const store = yield* OutboxStore.OutboxStore
+    const { lanes } = yield* store.probe({ now: Date.now(), afterParked: "pass" })
+    assert.isTrue(Arr.isNonEmptyReadonlyArray(lanes))
+    const now = Date.now()
+    yield* Effect.scoped(
+      Effect.gen(function* () {
+        const claim = yield* store.claim({
+          lanes: lanes as Arr.NonEmptyReadonlyArray<number>,
+          now,
+          limit: 10,
+          maxBytes: 1e6,
+          holdFor: 60_000,
+          afterParked: "pass"
+        })
+        if (claim._tag !== "Claim") return yield* Effect.dieMessage(claim._tag)
+        const [first, second, third] = claim.rows
+        yield* claim.settle({
+          now,
+          published: [{ id: first.id, version: 1 as never }],
+          failed: [{ id: second!.id, error: "no", nextAttemptAt: now + 1 }],
+          parked: [{ id: third!.id, error: "never" }]
+        })
+      })
+    )
+    yield* store.backlog({ limit: 10 })
+    yield* store.redrive([(yield* store.parked({ limit: 10 }))[0]!.eventId])
+    const admin = yield* OutboxAdmin.OutboxAdmin
+    assert.deepInclude(yield* admin.prune({ _tag: "Age", age: "0 millis" }, { limit: 10 }), { removed: 1 })
+    yield* admin.record("prune", by)
+  }).pipe(
+    Effect.provide(
+      Layer.merge(Postgres.layer(), PostgresOutboxAdmin.layer()).pipe(
+        Layer.provideMerge(clientOf(url)),
+        Layer.provide(silent)
+      )
+    )
+  )
 
 /** What those read who make snapshots and sweep artifacts. */
 const snapshot = (url: string) =>

@@ -49,13 +49,20 @@ const stateOf = (cause: unknown) => {
   }
 }
 
+/** What the outbox advises where it refuses a row. The server has hints of its own, of its own syntax. */
+const adviceOf = (cause: unknown): string | undefined => {
+  const hint = cause instanceof Error && "hint" in cause ? cause.hint : undefined
+  return /^(23514|428C9)$/.test(codeOf(cause) ?? "") && typeof hint === "string" ? hint : undefined
+}
+
 /** What to say of an error of the driver's. */
 export const failureOf = (doing: string, cause: unknown) => {
   const code = codeOf(cause)
   const what = cause instanceof Error && cause.message !== "" ? cause.message : String(cause)
   const state = stateOf(cause)
+  const advice = state?.advice ?? adviceOf(cause)
   return {
-    message: `Could not ${doing}: ${what}${code === undefined ? "" : ` (${code})`}${state === undefined ? "" : `. ${state.advice}`}`,
+    message: `Could not ${doing}: ${what}${code === undefined ? "" : ` (${code})`}${advice === undefined ? "" : `. ${advice}`}`,
     retryable: isRetryable(cause),
     ...(state === undefined ? {} : { reason: state.reason }),
     cause

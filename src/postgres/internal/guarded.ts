@@ -12,9 +12,10 @@ export const takeBack = ({ schema }: Names): string => `${quote(schema)}.control
 const answering = (names: Names, bytes: number): string =>
   `FUNCTION ${maxPayloadBytes(names)} RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT ${bytes}';`
 
-/** Sets the largest payload. */
-export const setMaxPayloadBytes = (names: Names, bytes: number): string =>
-  `CREATE OR REPLACE ${answering(names, bytes)}`
+/** Sets the largest payload. Only where there is one: on its own it would make a function and no outbox. */
+export const setMaxPayloadBytes = (names: Names, bytes: number): string => `
+DO ${literal(`BEGIN PERFORM ${maxPayloadBytes(names)}; CREATE OR REPLACE ${answering(names, bytes)} END`)};
+`
 
 /**
  * Why a row is refused that was there before its outbox had bounds, or came around the trigger; NULL where it is within
@@ -74,7 +75,7 @@ BEGIN
   IF octet_length(NEW.payload_json::text) > ${maxPayloadBytes(names)} THEN
     RAISE EXCEPTION '${Bounds.payloadReason("%", "%")}', octet_length(NEW.payload_json::text), ${maxPayloadBytes(names)}
       USING ERRCODE = 'check_violation', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA, COLUMN = 'payload_json',
-        HINT = 'Keep what is large in an artifact, or have the owner of the outbox replace the function control_events_outbox_max_payload_bytes()';
+        HINT = 'Keep what is large in an artifact, or raise the limit as the owner of the outbox: controlpublish migrate --max-payload-bytes';
   END IF;${finite("created_at")}
 
   -- What is the pump's to write is reset, unless the role may update it anyway, as for a restore.

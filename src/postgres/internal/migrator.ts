@@ -91,9 +91,10 @@ CREATE TABLE IF NOT EXISTS ${qualified(plan)} (
 `
 
 // Under another isolation, who waits for the lock would not see what was migrated meanwhile.
-const begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+export const begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
-const describe = (error: unknown): string => {
+/** The reason at the bottom of an error. */
+export const describe = (error: unknown): string => {
   const inner = error instanceof Error && error.cause instanceof Error ? describe(error.cause) : undefined
   return inner ?? (error instanceof Error ? error.message : String(error))
 }

@@ -1,0 +1,76 @@
+/**
+ * The largest payload that an outbox takes.
+ *
+ * @since 1.0.0
+ */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Bounds from "../internal/bounds.js"
+import * as Guarded from "./internal/guarded.js"
+import { describe } from "./internal/migrator.js"
+import * as Names from "./internal/names.js"
+
+/**
+ * The limit of an outbox that was given none, in bytes of UTF-8.
+ *
+ * @since 1.0.0
+ * @category constants
+ */
+export const defaultBytes: number = Bounds.payloadBytes
+
+/**
+ * The largest limit, in bytes of UTF-8.
+ *
+ * @since 1.0.0
+ * @category constants
+ */
+export const largestBytes: number = Bounds.largestPayloadBytes
+
+/**
+ * The limit was not set: it is out of range, the outbox is missing, or it belongs to another role.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class PayloadLimitFailed extends Schema.TaggedError<PayloadLimitFailed>("controlpublish/PayloadLimitFailed")(
+  "PayloadLimitFailed",
+  {
+    schema: Schema.String,
+    message: Schema.String,
+    cause: Schema.optionalWith(Schema.Defect, { exact: true })
+  }
+) {}
+
+/**
+ * Sets the largest payload in bytes of UTF-8, from 1 to `largestBytes`, as the owner of the outbox. Appends of larger ones
+ * fail from then on. Rows that are there already and larger are parked.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const set = (
+  bytes: number,
+  { schema = "public" }: { readonly schema?: string | undefined } = {}
+): Effect.Effect<void, PayloadLimitFailed, SqlClient.SqlClient> =>
+  Effect.gen(function* () {
+    if (!Number.isInteger(bytes) || bytes < 1 || bytes > largestBytes) {
+      const message = `Could not set the largest payload: got ${bytes} bytes, valid is an integer from 1 to ${largestBytes}`
+      return yield* new PayloadLimitFailed({ schema, message })
+    }
+    const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+    yield* Effect.mapError(
+      sql.unsafe(Guarded.setMaxPayloadBytes(Names.make(schema), bytes)),
+      ({ cause }) =>
+        new PayloadLimitFailed({ schema, message: `Could not set the largest payload: ${describe(cause)}`, cause })
+    )
+  })
+
+/**
+ * The SQL that `set` executes.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const print = (bytes: number, { schema = "public" }: { readonly schema?: string | undefined } = {}): string =>
+  Guarded.setMaxPayloadBytes(Names.make(schema), bytes)

@@ -13,7 +13,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import type { OutboxError } from "./OutboxStore.js"
-import { EventFilter, EventState, type EventDetail, type EventPage, type Overview } from "./OutboxViews.js"
+import { EventFilter, EventState, type Erased, type EventDetail, type EventPage, type Overview } from "./OutboxViews.js"
 
 /**
  * Every instant is in milliseconds since the epoch.
@@ -57,11 +57,27 @@ export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
      */
     readonly discard: (eventId: string, by: By) => Effect.Effect<void, EventNotFound | WrongState | OutboxError>
 
-    /** Writes to the audit what was done elsewhere, as to a pump, and to how many events. */
-    readonly record: (action: AuditAction, by: By, affected?: number) => Effect.Effect<void, OutboxError>
+    /**
+     * Replaces the payload of a published event by a marker, and removes its errors. The marker is a valid event with the
+     * same id, type, tenant, stack and versions, and `"erased": true`. The payload of a discarded event is replaced in
+     * the audit. An event that is not published yet fails with `WrongState`: discard it first.
+     */
+    readonly erase: (eventId: string, by: By) => Effect.Effect<Erased, EventNotFound | WrongState | OutboxError>
 
-    /** What was done by hand, newest first. */
-    readonly audit: (page: PageOptions) => Effect.Effect<AuditPage, InvalidCursor | OutboxError>
+    /** Writes to the audit what was done elsewhere, as to a pump, to which event or to how many. */
+    readonly record: (
+      action: AuditAction,
+      by: By,
+      about?: { readonly eventId?: string | undefined; readonly affected?: number | undefined }
+    ) => Effect.Effect<void, OutboxError>
+
+    /** The audit, newest first. */
+    readonly audit: (
+      page: PageOptions & {
+        /** Whether to leave out reads and refused writes. Default: all entries. */
+        readonly changesOnly?: boolean | undefined
+      }
+    ) => Effect.Effect<AuditPage, InvalidCursor | OutboxError>
 
     /**
      * Removes the oldest published rows that a retention does not keep, at most `limit` of them, and answers how many were
@@ -81,6 +97,11 @@ export {
    * @category schemas
    */
   Count,
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  Erased,
   /**
    * @since 1.0.0
    * @category schemas
@@ -130,12 +151,22 @@ export interface PageOptions {
 }
 
 /**
+ * What was done by hand. `read`: somebody looked at a payload · `refused`: a write that was not allowed, or not possible.
+ *
  * @since 1.0.0
  * @category schemas
  */
-export const AuditAction = Schema.Literal("redrive", "park", "discard", "pause", "resume", "prune").annotations({
-  identifier: "AuditAction"
-})
+export const AuditAction = Schema.Literal(
+  "redrive",
+  "park",
+  "discard",
+  "erase",
+  "pause",
+  "resume",
+  "prune",
+  "read",
+  "refused"
+).annotations({ identifier: "AuditAction" })
 
 /**
  * @since 1.0.0

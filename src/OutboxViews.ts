@@ -178,6 +178,28 @@ export const EventDetail = Schema.Struct({
 export type EventDetail = typeof EventDetail.Type
 
 /**
+ * What was erased, and where the payload may still be.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const Erased = Schema.Struct({
+  eventId: Schema.String,
+  /** The version under which the feed has it; absent for an event that was discarded and never published. */
+  controlVersion: Schema.optional(Schema.Number),
+  /** The artifact that the event named, which is not erased. */
+  artifactRef: Schema.optional(Schema.String),
+  /** What still holds the payload, or copies of it, a sentence each. */
+  remains: Schema.Array(Schema.String)
+}).annotations({ identifier: "Erased" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type Erased = typeof Erased.Type
+
+/**
  * @since 1.0.0
  * @category schemas
  */

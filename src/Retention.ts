@@ -118,7 +118,7 @@ const makeWith = (
         Effect.gen(function* () {
           let total = 0
           const exit = yield* Effect.exit(restore(runWith((removed) => (total += removed))))
-          yield* admin.record("prune", by, total)
+          yield* admin.record("prune", by, { affected: total })
           yield* exit
           return total
         })

@@ -14,7 +14,7 @@ import * as HttpApiSecurity from "@effect/platform/HttpApiSecurity"
 import * as OpenApi from "@effect/platform/OpenApi"
 import * as Context from "effect/Context"
 import * as Schema from "effect/Schema"
-import { AuditPage, EventDetail, EventPage, EventState, Overview } from "../OutboxAdmin.js"
+import { AuditPage, Erased, EventDetail, EventPage, EventState, Overview } from "../OutboxAdmin.js"
 import { PumpStatus } from "../PumpStatus.js"
 import { version } from "../internal/version.js"
 import { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable } from "./ApiErrors.js"
@@ -288,8 +288,11 @@ const outbox = HttpApiGroup.make("outbox")
   )
   .add(
     HttpApiEndpoint.get("audit", "/api/audit")
-      .setUrlParams(Schema.Struct(page).annotations(strict))
+      .setUrlParams(
+        Schema.Struct({ ...page, changesOnly: Schema.optional(Schema.BooleanFromString) }).annotations(strict)
+      )
       .addSuccess(AuditPage)
+      .annotate(OpenApi.Description, "Newest first, with reads and refused writes unless changesOnly is true.")
   )
   .add(
     HttpApiEndpoint.post("redrive", "/api/redrive")
@@ -320,6 +323,15 @@ const outbox = HttpApiGroup.make("outbox")
       .addSuccess(Affected)
       .addError(NotFound)
       .addError(Conflict)
+  )
+  .add(
+    HttpApiEndpoint.post("erase", "/api/events/:eventId/erase")
+      .setPath(eventPath)
+      .setPayload(Reason)
+      .addSuccess(Erased)
+      .addError(NotFound)
+      .addError(Conflict)
+      .annotate(OpenApi.Description, "Replaces the payload of a published event by a marker, in the outbox alone.")
   )
   .add(
     HttpApiEndpoint.post("prune", "/api/retention/run")

@@ -18,7 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import type { OutboxAdmin } from "../OutboxAdmin.js"
+import { OutboxAdmin } from "../OutboxAdmin.js"
 import type { Pump } from "../Pump.js"
 import type { Retention } from "../Retention.js"
 import type { Sink } from "../Sink.js"
@@ -28,6 +28,7 @@ import * as Answers from "./internal/answers.js"
 import * as Guard from "./internal/guard.js"
 import * as Handlers from "./internal/handlers.js"
 import type * as Hosts from "./internal/hosts.js"
+import * as RefusedWrites from "./internal/refusedWrites.js"
 import * as Shape from "./internal/shape.js"
 import * as Prometheus from "./Prometheus.js"
 import * as StatusBoard from "./StatusBoard.js"
@@ -87,6 +88,7 @@ export const make = (
   Effect.gen(function* () {
     const stopping = yield* Deferred.make<void>()
     const isProxy = options.isProxy ?? (() => false)
+    const withRefusals = yield* RefusedWrites.make(yield* OutboxAdmin, isProxy)
     const api = HttpApiBuilder.api(AdminApi).pipe(
       Layer.provide([Handlers.health, Handlers.outbox({ stopping, isProxy }), Handlers.pump]),
       Layer.provide(Shape.layer)
@@ -101,12 +103,14 @@ export const make = (
     const app = Layer.effect(
       App,
       Effect.zipWith(HttpApiBuilder.httpApp, Effect.context<HttpRouter.HttpRouter.DefaultServices>(), (app, services) =>
-        Guard.guard(
-          options.hosts ?? anyHost,
-          withSlash(
-            Effect.mapInputContext(
-              HttpIncomingMessage.withMaxBodySize(app, Option.some(Guard.maxBody)),
-              (request: Context.Context<HttpServerRequest.HttpServerRequest>) => Context.merge(services, request)
+        withRefusals(
+          Guard.guard(
+            options.hosts ?? anyHost,
+            withSlash(
+              Effect.mapInputContext(
+                HttpIncomingMessage.withMaxBodySize(app, Option.some(Guard.maxBody)),
+                (request: Context.Context<HttpServerRequest.HttpServerRequest>) => Context.merge(services, request)
+              )
             )
           )
         )

@@ -9,6 +9,7 @@ import type * as SqlError from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import { audited } from "./internal/audited.js"
 import { guarded } from "./internal/guarded.js"
 import { initial } from "./internal/initial.js"
 import * as Migrator from "./internal/migrator.js"
@@ -42,7 +43,8 @@ export interface Options {
 const migrations = [
   { id: 1, name: "initial", sql: initial },
   { id: 2, name: "operating", sql: operating },
-  { id: 3, name: "guarded", sql: guarded }
+  { id: 3, name: "guarded", sql: guarded },
+  { id: 4, name: "audited", sql: audited }
 ] as const
 
 const plan = ({ schema = "public" }: Options): Migrator.Plan => {

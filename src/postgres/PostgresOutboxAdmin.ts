@@ -18,12 +18,14 @@ import {
   WrongState,
   type AuditEntry,
   type By,
+  type Erased,
   type EventDetail,
   type EventFilter,
   type EventState,
   type Overview
 } from "../OutboxAdmin.js"
 import { maxErrorLength, OutboxError, type Count } from "../OutboxStore.js"
+import * as Erasing from "../internal/erasing.js"
 import { truncate } from "../internal/text.js"
 import { lockTimeout, reading, statements, writing } from "./internal/adminStatements.js"
 import * as EventPages from "./internal/eventPages.js"
@@ -210,10 +212,26 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
           )
         ),
 
-      record: (action, by, affected) =>
+      erase: (eventId, by) =>
+        write((session) =>
+          Effect.gen(function* () {
+            yield* Effect.mapError(session.query(text.lockLane, [eventId]), laneIsHeld)
+            const [row] = yield* session.query<{ readonly state: EventState }>(text.state, [eventId])
+            if (row !== undefined && row.state !== "published") {
+              return yield* new WrongState({ eventId, state: row.state, message: Erasing.refusal(row.state) })
+            }
+            const now = yield* Clock.currentTimeMillis
+            const values = [eventId, now, by.actor, by.reason]
+            const [done] = yield* session.query<Omit<Erased, "eventId" | "remains">>(text.erase, values)
+            if (done === undefined) return yield* new EventNotFound({ eventId })
+            return Erasing.erased({ eventId, ...EventPages.defined(done) })
+          })
+        ),
+
+      record: (action, by, { affected = null, eventId = null } = {}) =>
         Effect.flatMap(Clock.currentTimeMillis, (now) =>
           Effect.asVoid(
-            write((session) => session.query(text.record, [now, action, by.actor, by.reason, affected ?? null]))
+            write((session) => session.query(text.record, [now, action, by.actor, by.reason, affected, eventId]))
           )
         ),
 
@@ -221,7 +239,10 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
         Effect.zipRight(
           checkCursor(page),
           read((session) =>
-            session.query<AuditEntry & { readonly id: string }>(text.audit, [page.cursor, page.limit + 1])
+            session.query<AuditEntry & { readonly id: string }>(text.audit(page.changesOnly === true), [
+              page.cursor,
+              page.limit + 1
+            ])
           )
         ).pipe(
           Effect.map((rows) => {

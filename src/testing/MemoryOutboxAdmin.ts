@@ -5,13 +5,16 @@
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
+import * as Either from "effect/Either"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Struct from "effect/Struct"
 import * as Bounds from "../internal/bounds.js"
+import * as ControlEvent from "../ControlEvent.js"
 import { truncate } from "../internal/text.js"
+import * as Erasing from "../internal/erasing.js"
 import * as Lane from "../Lane.js"
 import {
   EventNotFound,
@@ -19,6 +22,7 @@ import {
   OutboxAdmin,
   PayloadOmitted,
   WrongState,
+  type AuditAction,
   type AuditEntry,
   type EventFilter,
   type EventState,
@@ -82,6 +86,18 @@ const matches =
     )
   }
 
+const isChange = (action: AuditAction): boolean => action !== "read" && action !== "refused"
+
+const artifactOf = ({ payload }: MemoryRow): string | undefined => {
+  const event = Either.getOrUndefined(ControlEvent.parse(payload))
+  return typeof event === "object" &&
+    event !== null &&
+    "artifact_ref" in event &&
+    typeof event.artifact_ref === "string"
+    ? event.artifact_ref
+    : undefined
+}
+
 /** A payload beyond the limit is not shown. */
 const shownPayload = (payload: string) => {
   const bytes = Buffer.byteLength(payload)
@@ -105,6 +121,8 @@ const make = Effect.gen(function* () {
   const store = yield* MemoryOutboxStore
   const entries: Array<AuditEntry & { readonly id: number }> = []
   const rows = Effect.zipRight(store.check, store.rows)
+  /** Whose payloads the audit of a database would have. */
+  const discarded = new Set<string>()
 
   const write = (entry: Omit<AuditEntry, "at">) =>
     Effect.map(Clock.currentTimeMillis, (at) => {
@@ -234,16 +252,36 @@ const make = Effect.gen(function* () {
           (state) => `The event is ${state}: only one that is not published can be discarded`,
           () => undefined
         ),
-        write({ action: "discard", ...by, eventId })
+        Effect.zipRight(
+          Effect.sync(() => discarded.add(eventId)),
+          write({ action: "discard", ...by, eventId })
+        )
       ),
 
-    record: (action, by, affected) =>
-      Effect.zipRight(store.check, write({ action, ...by, ...(affected === undefined ? {} : { affected }) })),
+    erase: (eventId, by) =>
+      Effect.gen(function* () {
+        const row = (yield* rows).find((row) => row.eventId === eventId)
+        if (row === undefined && !discarded.has(eventId)) return yield* new EventNotFound({ eventId })
+        if (row !== undefined) {
+          yield* change(
+            eventId,
+            (row) => row.publishedAt !== undefined,
+            Erasing.refusal,
+            (row) => ({ ...row, payload: Erasing.marker(row), lastError: undefined, failedAttempts: [] })
+          )
+        }
+        discarded.delete(eventId)
+        yield* write({ action: "erase", ...by, eventId, affected: 1 })
+        return Erasing.erased(defined({ eventId, controlVersion: row?.version, artifactRef: row && artifactOf(row) }))
+      }),
+
+    record: (action, by, about = {}) => Effect.zipRight(store.check, write({ action, ...by, ...defined(about) })),
 
     audit: (options) =>
       Effect.gen(function* () {
         yield* store.check
-        const [page, next] = yield* pageOf(entries, options)
+        const listed = options.changesOnly === true ? entries.filter(({ action }) => isChange(action)) : entries
+        const [page, next] = yield* pageOf(listed, options)
         return { entries: page.map((entry) => Struct.omit(entry, "id")), ...next }
       }),
 

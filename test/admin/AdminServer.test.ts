@@ -1,7 +1,8 @@
 import { HttpServer } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Duration, Effect, Exit, Layer, Redacted, Scope } from "effect"
+import { Context, Duration, Effect, Either, Exit, Layer, Redacted, Scope, Stream } from "effect"
 import { Outbox, OutboxAdmin, OutboxStore, Pump, PumpConfig, Retention, type Sink } from "../../src/index.js"
+import * as Tokens from "../../src/admin/Tokens.js"
 import * as AdminServer from "../../src/admin/AdminServer.js"
 import { MemoryOutboxAdmin, MemoryOutboxStore, MemorySink } from "../../src/testing/index.js"
 import * as Http from "./support/http.js"
@@ -64,7 +65,14 @@ const until = <A>(self: Effect.Effect<A>, predicate: (value: A) => boolean) =>
 
 const reason = { reason: "a test" }
 
-const write = ["/api/pump/pause", "/api/redrive", "/api/retention/run", "/api/events/e/park", "/api/events/e/discard"]
+const write = [
+  "/api/pump/pause",
+  "/api/redrive",
+  "/api/retention/run",
+  "/api/events/e/park",
+  "/api/events/e/discard",
+  "/api/events/e/erase"
+]
 
 const read = ["/api/status", "/api/events", "/api/events/e", "/api/events/e/payload", "/api/audit", "/api/stream"]
 
@@ -438,7 +446,7 @@ describe("AdminServer", () => {
       )
       yield* until(state("one"), ([, state]) => state === "published")
       assert.strictEqual((yield* post("/api/events/one/discard", reason)).status, 409)
-      const entries = (yield* get("/api/audit")).json.entries as ReadonlyArray<Record<string, unknown>>
+      const entries = (yield* get("/api/audit?changesOnly=true")).json.entries as ReadonlyArray<Record<string, unknown>>
       assert.deepStrictEqual(
         entries.map(({ action }) => action),
         ["discard", "redrive", "park", "redrive", "park", "park"]
@@ -461,6 +469,109 @@ describe("AdminServer", () => {
       assert.notStrictEqual((yield* post("/api/pump/resume", reason)).json.state, "paused")
       yield* until(sink.feed, (feed) => feed.length === 1)
     })
+  )
+
+  it.scopedLive("erases a payload and says what still has it, and the audit has who read one", () =>
+    Effect.gen(function* () {
+      const { append, get, post } = yield* start({ token })
+      yield* append("e1")
+      yield* until(get("/api/events/e1", bearer), ({ json }) => json.state === "published")
+      const before = yield* get("/api/events/e1/payload", bearer)
+      assert.deepStrictEqual([before.status, before.json.event_id], [200, "e1"])
+      const erased = yield* post("/api/events/e1/erase", reason, bearer)
+      assert.strictEqual(erased.status, 200)
+      assert.deepInclude(erased.json, { eventId: "e1", controlVersion: 1 })
+      assert.match(String(erased.json.remains), /^The feed has the payload as control version 1 until/)
+      assert.deepInclude((yield* get("/api/events/e1/payload", bearer)).json, { event_id: "e1", erased: true })
+      assert.strictEqual((yield* post("/api/events/none/erase", reason, bearer)).status, 404)
+      const listed = (path: string) =>
+        Effect.map(get(path, bearer), ({ json }) =>
+          (json.entries as ReadonlyArray<Record<string, unknown>>).map(({ action, actor, eventId, reason }) => ({
+            action,
+            actor,
+            eventId,
+            reason
+          }))
+        )
+      const actor = "the holder of the token, from 127.0.0.1"
+      const entries = yield* listed("/api/audit")
+      const downloaded = { action: "read", actor, eventId: "e1", reason: "downloaded" }
+      const deed = { action: "erase", actor, eventId: "e1", reason: "a test" }
+      assert.deepStrictEqual(entries.slice(0, 4), [downloaded, deed, downloaded, { ...downloaded, reason: "shown" }])
+      assert.deepStrictEqual(yield* listed("/api/audit?changesOnly=true"), [deed])
+    })
+  )
+
+  it.scopedLive("shows no payload where the audit cannot be written", () =>
+    Effect.gen(function* () {
+      const gone = Effect.fail(new OutboxStore.OutboxError({ message: "gone", retryable: true }))
+      const admin = Context.get(yield* Layer.build(memory), OutboxAdmin.OutboxAdmin)
+      const event = Effect.succeedSome({
+        ...{ eventId: "e1", type: "x", orderingKey: "", lane: 0, state: "pending" as const, createdAt: 0 },
+        ...{ attemptCount: 0, payload: "secret", payloadBytes: 6, failedAttempts: [] }
+      })
+      const { get } = yield* start(
+        {},
+        Context.make(OutboxAdmin.OutboxAdmin, {
+          ...admin,
+          event: () => event,
+          payload: () => Effect.succeed({ bytes: 6, pieces: Stream.make(new TextEncoder().encode("secret")) }),
+          record: () => gone
+        })
+      )
+      for (const path of ["/api/events/e1", "/api/events/e1/payload"]) {
+        const { status, text } = yield* get(path)
+        assert.strictEqual(status, 503)
+        assert.notInclude(text, "secret")
+      }
+    })
+  )
+
+  it.scopedLive(
+    "writes refused writes to the audit, and no stranger can fill it",
+    () =>
+      Effect.gen(function* () {
+        const reader = Tokens.parse("rita read a-token-that-reads").pipe(Either.getOrThrow)
+        const { append, get, port, post } = yield* start({ token, tokens: Effect.succeed(reader) })
+        yield* append("e1")
+        const refused = Effect.map(get("/api/audit?limit=500", bearer), ({ json }) =>
+          (json.entries as ReadonlyArray<Record<string, unknown>>).filter(({ action }) => action === "refused")
+        )
+        yield* until(get("/api/status", bearer), ({ json }) => JSON.stringify(json).includes(`"published"`))
+        assert.strictEqual((yield* post("/api/events/e1/redrive", reason, bearer)).status, 409)
+        assert.deepInclude((yield* refused)[0], {
+          actor: "the holder of the token, from 127.0.0.1",
+          eventId: "e1",
+          reason: "redrive: The event is not parked, it is published (a test)"
+        })
+        assert.strictEqual(
+          (yield* post("/api/pump/pause", reason, { authorization: "Bearer a-token-that-reads" })).status,
+          403
+        )
+        assert.strictEqual(
+          (yield* post("/api/pump/pause", reason, { ...bearer, origin: "http://evil.example" })).status,
+          403
+        )
+        yield* Effect.forEach(Array.from({ length: 40 }), (_, n) => post(`/api/events/e${n}/park`, reason), {
+          concurrency: 8
+        })
+        const sum = (entries: ReadonlyArray<Record<string, unknown>>) =>
+          entries.reduce((sum, { affected }) => sum + Number(affected ?? 1), 0)
+        const entries = yield* until(refused, (entries) => sum(entries) >= 43)
+        assert.strictEqual(sum(entries), 43)
+        // Eleven a go, and a slow machine may need a second one.
+        assert.isAtMost(entries.length, 1 + 2 * 11)
+        const reasons = entries.map(({ actor, reason }) => `${String(actor)} ${String(reason)}`).join("\n")
+        assert.match(reasons, /^127\.0\.0\.1 POST \/api\/pump\/pause: The token of rita may only read$/m)
+        assert.match(
+          reasons,
+          /^127\.0\.0\.1 POST \/api\/pump\/pause: The request comes from the page of another site$/m
+        )
+        assert.match(reasons, /^127\.0\.0\.1 POST \/api\/events\/e\d+\/park: The token is missing/m)
+        // Refused reads are counted and logged, and no more.
+        assert.strictEqual(yield* statusOf(port, "/api/status"), 401)
+      }),
+    60_000
   )
 
   it.scopedLive("pauses nothing that cannot be written to the audit", () =>

@@ -2,10 +2,13 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
 import { hostname, userInfo } from "node:os"
 import { vi } from "vitest"
+import { Migrations } from "../../src/postgres/index.js"
 import { layerDatabase, rawClient, TestDatabase } from "../support/postgres.js"
 import * as Controlpublish from "./support/controlpublish.js"
 
 vi.setConfig({ testTimeout: 120_000 })
+
+const latest = Migrations.latest.id
 
 /** An outbox with events of all states, and the command to operate it. */
 const operated = (schema: string) =>
@@ -191,7 +194,19 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           ]
         )
         assert.isTrue(entries.every(({ actor }) => actor === `cli ${userInfo().username}@${hostname()}`))
-        const audited = yield* run(["audit", "--limit", "4"])
+        const erased = yield* run(["erase", "e5", "--reason", "ticket 9"])
+        assert.match(
+          erased.stdout,
+          /^Erased the payload of e5\.\nThe feed has the payload as control version 41 until /
+        )
+        const shown = (yield* json(["show", "e5"])) as { readonly payload: string }
+        assert.deepInclude(JSON.parse(shown.payload), { event_id: "e5", erased: true })
+        fails(yield* run(["erase", "e6", "--reason", "x"]), 4, /The event is pending: only one that is published/)
+        fails(yield* run(["erase", "none", "--reason", "x"]), 3, /holds no event/)
+        const reads = (yield* json(["audit", "--limit", "1"])) as { entries: ReadonlyArray<Record<string, unknown>> }
+        assert.deepInclude(reads.entries[0], { action: "read", eventId: "e5" })
+        const audited = yield* run(["audit", "--changes", "--limit", "5"])
+        assert.match(audited.stdout, /erase +e5 /)
         assert.match(audited.stdout, /redrive {2}1 parked event +cli /)
         assert.match(audited.stdout, /prune {4}\d+ published events? +cli /)
         assert.match(audited.stdout, /\nMore: --cursor \d+\n$/)
@@ -216,19 +231,27 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const { query, run } = yield* operated("upgrading")
         const migrations = `"upgrading".controlpublish_migrations`
         yield* query(`DELETE FROM ${migrations} WHERE migration_id > 1`)
-        const older =
-          /the schema "upgrading" has migration 1, and this version needs 3: run "controlpublish migrate" first/
+        const older = new RegExp(
+          `the schema "upgrading" has migration 1, and this version needs ${latest}: run "controlpublish migrate" first`
+        )
         for (const args of [["events"], ["append", "--type", "x"]]) fails(yield* run(args), 1, older)
-        assert.match((yield* run(["status"])).stdout, /^migration 1, this version needs 3/m)
+        assert.match((yield* run(["status"])).stdout, new RegExp(`^migration 1, this version needs ${latest}`, "m"))
         yield* query(`INSERT INTO ${migrations} (migration_id, name) VALUES (1000, 'breaking')`)
-        const newer = /has migration 1000, and this version, which knows 3, cannot work with it: use a later version/
+        const newer = new RegExp(
+          `has migration 1000, and this version, which knows ${latest}, cannot work with it: use a later version`
+        )
         for (const args of [["events"], ["append", "--type", "x"], ["migrate"], ["serve", "--sink", "file"]]) {
           fails(yield* run(args, { FEED_SINK_FILE_DIR: "/tmp/controlpublish-never", ADMIN_PORT: "0" }), 1, newer)
         }
-        yield* query(`UPDATE ${migrations} SET migration_id = 4 WHERE migration_id = 1000`)
+        yield* query(`UPDATE ${migrations} SET migration_id = ${latest + 1} WHERE migration_id = 1000`)
         const { code, stderr } = yield* run(["append", "--type", "x"])
         assert.strictEqual(code, 0, stderr)
-        assert.match(stderr, /has migration 4, made by a later version; this one knows 3, and can work with it/)
+        assert.match(
+          stderr,
+          new RegExp(
+            `has migration ${latest + 1}, made by a later version; this one knows ${latest}, and can work with it`
+          )
+        )
       })
     )
   }

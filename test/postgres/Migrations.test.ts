@@ -28,7 +28,8 @@ describe("Migrations", () => {
       assert.deepStrictEqual(yield* Migrations.run({ schema: "s" }), [
         { id: 1, name: "initial" },
         { id: 2, name: "operating" },
-        { id: 3, name: "guarded" }
+        { id: 3, name: "guarded" },
+        { id: 4, name: "audited" }
       ])
       assert.deepStrictEqual(yield* Migrations.run({ schema: "s" }), [])
       assert.strictEqual(yield* Migrations.current({ schema: "s" }), Migrations.latest.id)
@@ -142,7 +143,7 @@ describe("Migrations", () => {
           const ran = yield* Migrations.run().pipe(Effect.timeout("10 seconds"))
           assert.deepStrictEqual(
             ran.map(({ id }) => id),
-            [2, 3]
+            [2, 3, 4]
           )
           yield* query(failed, [[1], ["no"], [1]])
           yield* query("COMMIT")

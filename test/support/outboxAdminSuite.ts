@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Option, Schedule, Stream, Struct, TestClock, type Array as Arr } from "effect"
+import { Effect, Either, Fiber, Layer, Option, Schedule, Stream, Struct, TestClock, type Array as Arr } from "effect"
 import {
+  ControlEvent,
   ControlVersion,
   Outbox,
   OutboxAdmin,
@@ -511,6 +512,84 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
         yield* drain
         assert.strictEqual(yield* prune, 1)
         assert.deepStrictEqual(yield* eventsOf({}), ["newest", "e9", "e8", "waiting", "parked"])
+      }).pipe(withAdmin())
+    )
+
+    it.effect("erases the payload of a published event and its errors, and says what still has it", () =>
+      Effect.gen(function* () {
+        const admin = yield* OutboxAdmin.OutboxAdmin
+        const outbox = yield* Outbox.Outbox
+        const sink = yield* MemorySink.MemorySink
+        const checksum = `sha256:${"0".repeat(64)}`
+        yield* outbox.withTransaction(
+          outbox.append({
+            ...event("e1", "t1", "stack.activated"),
+            stack_id: "s1",
+            version: 7,
+            name: "Ada",
+            artifact_ref: "a/1",
+            checksum
+          })
+        )
+        yield* sink.failEvent("e1", { times: 1 })
+        yield* drain
+        yield* TestClock.adjust("1 minute")
+        yield* drain
+        const erased = yield* admin.erase("e1", by)
+        assert.deepInclude({ ...erased }, { eventId: "e1", controlVersion: 1, artifactRef: "a/1" })
+        assert.match(erased.remains.join(), /The feed has the payload as control version 1.*The artifact a\/1.*Backups/)
+        const { failedAttempts, lastError, payload, state } = Option.getOrThrow(yield* admin.event("e1"))
+        assert.deepStrictEqual([failedAttempts, lastError, state], [[], undefined, "published"])
+        assert.notInclude(payload, "Ada")
+        assert.notInclude(payload, "artifact")
+        const marker = Either.getOrThrow(ControlEvent.validateUnpublished(JSON.parse(payload)))
+        assert.deepInclude({ ...marker } as Record<string, unknown>, {
+          event_id: "e1",
+          type: "stack.activated",
+          tenant_id: "t1",
+          stack_id: "s1",
+          version: 7,
+          erased: true
+        })
+        assert.strictEqual((yield* admin.erase("e1", by)).controlVersion, 1)
+        assert.deepInclude((yield* entries)[0]!, { action: "erase", ...by, eventId: "e1", affected: 1 })
+      }).pipe(withAdmin())
+    )
+
+    it.effect("erases no event that is still to be published, and what is discarded only once it is", () =>
+      Effect.gen(function* () {
+        const admin = yield* OutboxAdmin.OutboxAdmin
+        yield* oneOfEach
+        for (const id of ["pending", "waiting", "parked"]) {
+          const refused = yield* Effect.flip(admin.erase(id, by))
+          assert.deepInclude({ ...refused }, { _tag: "WrongState", state: id } as never)
+          assert.match(refused.message, /Discard this one first/)
+        }
+        assert.strictEqual((yield* Effect.flip(admin.erase("none", by)))._tag, "EventNotFound")
+        yield* admin.discard("pending", by)
+        const { controlVersion, remains } = yield* admin.erase("pending", by)
+        assert.isUndefined(controlVersion)
+        assert.notInclude(remains.join(), "feed")
+        assert.deepStrictEqual(
+          (yield* entries).map(({ action }) => action),
+          ["erase", "discard"]
+        )
+      }).pipe(withAdmin())
+    )
+
+    it.effect("lists what changed something without reads and refusals, where that is asked for", () =>
+      Effect.gen(function* () {
+        const admin = yield* OutboxAdmin.OutboxAdmin
+        for (const action of ["pause", "read", "refused", "resume", "read"] as const) {
+          yield* admin.record(action, by, action === "read" ? { eventId: "e1" } : {})
+        }
+        const listed = (page: Parameters<typeof admin.audit>[0]) =>
+          Effect.map(admin.audit(page), ({ entries, next }) => [entries.map(({ action }) => action), next] as const)
+        assert.deepStrictEqual(yield* listed({ limit: 9 }), [["read", "resume", "refused", "read", "pause"], undefined])
+        const [first, next] = yield* listed({ limit: 1, changesOnly: true })
+        assert.deepStrictEqual(first, ["resume"])
+        assert.deepStrictEqual(yield* listed({ limit: 1, changesOnly: true, cursor: next }), [["pause"], undefined])
+        assert.deepInclude((yield* entries)[0]!, { action: "read", eventId: "e1" })
       }).pipe(withAdmin())
     )
 

@@ -5,7 +5,7 @@ import * as Api from "./api.js"
 import { Audit } from "./Audit.js"
 import { Charts } from "./Charts.js"
 import { ConnectionLost, Freshness } from "./Connection.js"
-import { mending, pausing, pruning, redrivingAll, resuming } from "./deeds.js"
+import { erasing, mending, pausing, pruning, redrivingAll, resuming } from "./deeds.js"
 import { ConfirmDialog, TokenDialog, type Deed } from "./Dialog.js"
 import { EventDialog } from "./EventDialog.js"
 import { Events } from "./Events.js"
@@ -156,6 +156,7 @@ export const App = () => {
           onClose={close}
           onKey={showKey}
           onMend={mend}
+          onErase={(event) => setDeed(erasing(event))}
         />
       )}
       {deed !== undefined && (

@@ -148,8 +148,9 @@ export const EventDialog = (props: {
   readonly onClose: () => void
   readonly onKey: (orderingKey: string) => void
   readonly onMend: (what: Api.Mending, event: EventDetail) => void
+  readonly onErase: (event: EventDetail) => void
 }) => {
-  const { eventId, now, onClose, onKey, onMend, version } = props
+  const { eventId, now, onClose, onErase, onKey, onMend, version } = props
   const { error, value: event } = useLoaded((signal) => Api.event(eventId, signal), [eventId, version])
   const unpublished = event !== undefined && event.state !== "published"
   return (
@@ -167,6 +168,11 @@ export const EventDialog = (props: {
             {event.cut?.includes("orderingKey") !== true && (
               <button type="button" class="quiet" onClick={() => onKey(event.orderingKey)}>
                 Events of this key
+              </button>
+            )}
+            {event.state === "published" && event.payloadOmitted === undefined && (
+              <button type="button" class="danger" onClick={() => onErase(event)}>
+                Erase payload…
               </button>
             )}
             {unpublished && (

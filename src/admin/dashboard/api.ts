@@ -1,6 +1,6 @@
 /** The service's HTTP API, as the page asks it. */
 import { EventSourceParserStream } from "eventsource-parser/stream"
-import type { AuditPage, EventDetail, EventPage, EventState } from "../../OutboxAdmin.js"
+import type { AuditPage, Erased, EventDetail, EventPage, EventState } from "../../OutboxAdmin.js"
 import type { PumpStatus } from "../../PumpStatus.js"
 import type { History, Sample, Status } from "../AdminApi.js"
 
@@ -104,13 +104,17 @@ export const payload = async (id: string): Promise<{ readonly blob: Blob; readon
 export const history = async (signal: AbortSignal): Promise<ReadonlyArray<Sample>> =>
   (await get<typeof History.Type>("api/history", signal)).samples
 
-export const audit = (signal: AbortSignal): Promise<AuditPage> => get("api/audit?limit=20", signal)
+export const audit = (signal: AbortSignal): Promise<AuditPage> => get("api/audit?limit=20&changesOnly=true", signal)
 
 /** What an operator does to one event. */
 export type Mending = "redrive" | "park" | "discard"
 
 export const mend = (what: Mending, id: string, reason: string): Promise<Affected> =>
   post(`${eventPath(id)}/${what}`, { reason })
+
+/** Erases the payload of an event, and answers what still has it. */
+export const erase = async (id: string, reason: string): Promise<ReadonlyArray<string>> =>
+  (await post<Erased>(`${eventPath(id)}/erase`, { reason })).remains
 
 /** Redrives the parked events that the filter lets through. */
 export const redrive = ({ id, key, tenant, type }: Filter, reason: string): Promise<Affected> =>

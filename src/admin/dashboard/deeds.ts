@@ -70,6 +70,14 @@ export const mending = (what: Api.Mending, { eventId, type }: EventSummary): Dee
   }
 }
 
+export const erasing = ({ eventId, type }: EventSummary): Deed => ({
+  title: "Erase this payload?",
+  explanation: `${type} ${eventId}. A marker replaces the payload in the outbox. The feed and the nodes still have it. This cannot be undone.`,
+  confirm: "Erase",
+  dangerous: true,
+  run: async (reason) => ["The payload is erased.", ...(await Api.erase(eventId, reason))].join(" ")
+})
+
 export const redrivingAll = (filter: Api.Filter, parked: typeof Count.Type | undefined): Deed => {
   const which = describeFilter(filter)
   const all = parked === undefined ? "all parked events" : `all ${Words.count(parked)} parked events`

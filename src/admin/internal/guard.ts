@@ -14,7 +14,8 @@ export const maxBody = 64 * 1024
  * front of the service may have a rule for one way only.
  */
 const isPlain = (path: string): boolean =>
-  /^\/([\w.-]+(\/[\w.-]+)*)?$/.test(path) || /^\/api\/events\/[^/;#\\]+(\/(payload|redrive|park|discard))?$/.test(path)
+  /^\/([\w.-]+(\/[\w.-]+)*)?$/.test(path) ||
+  /^\/api\/events\/[^/;#\\]+(\/(payload|redrive|park|discard|erase))?$/.test(path)
 
 /** A name that is no name in an object of JavaScript: a strict filter does not see it. */
 const hidden = "__proto__"

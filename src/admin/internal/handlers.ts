@@ -2,69 +2,26 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import type * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { OutboxAdmin, type AuditAction, type By, type EventFilter, type EventState } from "../../OutboxAdmin.js"
-import { OutboxError } from "../../OutboxStore.js"
+import { OutboxAdmin, type EventFilter, type EventState } from "../../OutboxAdmin.js"
 import { Pump } from "../../Pump.js"
 import { Retention } from "../../Retention.js"
-import { Actor, AdminApi, BadRequest, Conflict, NotFound, NotReady, Status, Unavailable } from "../AdminApi.js"
+import { AdminApi, BadRequest, Conflict, NotFound, NotReady, Status } from "../AdminApi.js"
 import { StatusBoard } from "../StatusBoard.js"
 import type * as Addresses from "./addresses.js"
+import * as ByHand from "./byHand.js"
+import { inParts, reading, writing } from "./patience.js"
 import * as Payloads from "./payloads.js"
 import * as Streams from "./streams.js"
-
-/** How long an answer may take. What is done by hand may have to wait for a publish in flight. */
-const patience = { reading: Duration.seconds(5), writing: Duration.seconds(30) }
 
 /** Events on a page where nobody says how many. */
 const pageSize = 100
 
-/** Answers in time, also where the database does not. */
-const within =
-  (duration: Duration.Duration, late: string) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, Exclude<E, OutboxError> | Unavailable, R> =>
-    effect.pipe(
-      // A query that hangs takes its time to be cancelled.
-      Effect.disconnect,
-      Effect.timeoutFail({
-        duration,
-        onTimeout: () => new OutboxError({ message: late, retryable: true })
-      }),
-      Effect.catchIf(
-        (error) => error instanceof OutboxError,
-        ({ message }) => new Unavailable({ message })
-      )
-    )
-
-const reading = within(patience.reading, `The database did not answer within ${Duration.format(patience.reading)}`)
-
-const writing = within(
-  patience.writing,
-  `The database did not answer within ${Duration.format(patience.writing)}: whether it was done, the audit tells`
-)
-
-/** What goes on a part at a time keeps the parts that are done. */
-const inParts = (rest: string) =>
-  within(patience.writing, `Not all could be done within ${Duration.format(patience.writing)}: ${rest}`)
-
 const invalidCursor = () =>
   Effect.fail(new BadRequest({ field: "cursor", message: "cursor: it is the `next` of no page" }))
-
-const by = (reason: string): Effect.Effect<By, never, Actor> => Effect.map(Actor, (actor) => ({ actor, reason }))
-
-/** Everything that is done by hand is logged, whether or not it could be done. */
-const logged =
-  (action: AuditAction, by: By, target: Readonly<Record<string, unknown>> = {}) =>
-  <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.tapBoth(effect, {
-      onSuccess: () => Effect.annotateLogs(Effect.logInfo(`By hand: ${action}`), { ...by, ...target }),
-      onFailure: ({ message }) =>
-        Effect.annotateLogs(Effect.logWarning(`Not done by hand: ${action}: ${message}`), { ...by, ...target })
-    })
 
 /** A filter as requests name its fields. */
 const filterOf = ({
@@ -106,6 +63,7 @@ export const outbox = ({
   HttpApiBuilder.group(AdminApi, "outbox", (handlers) =>
     Effect.gen(function* () {
       const admin = yield* OutboxAdmin
+      const byHand = ByHand.make(admin)
       const board = yield* StatusBoard
       const retention = yield* Retention
 
@@ -146,33 +104,36 @@ export const outbox = ({
             .events(filterOf(filter), { limit: limit ?? pageSize, cursor })
             .pipe(Effect.catchTag("InvalidCursor", invalidCursor), reading)
         )
-        .handle("event", ({ path: { eventId } }) => reading(found(eventId)))
+        .handle("event", ({ path: { eventId } }) =>
+          reading(Effect.tap(found(eventId), () => byHand.read(eventId, "shown")))
+        )
         .handle("payload", ({ path: { eventId } }) =>
           admin.payload(eventId).pipe(
             Effect.catchTags({
               EventNotFound: ({ message }) => new NotFound({ message }),
               PayloadOmitted: ({ message }) => new Conflict({ message })
             }),
+            Effect.tap(() => byHand.read(eventId, "downloaded")),
             reading,
             Effect.map((payload) => Payloads.answer(eventId, payload) as never)
           )
         )
-        .handle("audit", ({ urlParams: { cursor, limit } }) =>
+        .handle("audit", ({ urlParams: { changesOnly, cursor, limit } }) =>
           admin
-            .audit({ limit: limit ?? pageSize, cursor })
+            .audit({ limit: limit ?? pageSize, cursor, changesOnly })
             .pipe(Effect.catchTag("InvalidCursor", invalidCursor), reading)
         )
         .handle("redrive", ({ payload: { filter, reason } }) =>
-          Effect.flatMap(by(reason), (by) =>
+          Effect.flatMap(ByHand.by(reason), (by) =>
             admin.redrive(filterOf(filter), by).pipe(
               inParts("the audit tells what was; ask again for the rest"),
               Effect.map((affected) => ({ affected })),
-              logged("redrive", by, { filter: JSON.stringify(filter) })
+              byHand.done("redrive", by, { filter: JSON.stringify(filter) })
             )
           )
         )
         .handle("redriveEvent", ({ path: { eventId }, payload: { reason } }) =>
-          Effect.flatMap(by(reason), (by) =>
+          Effect.flatMap(ByHand.by(reason), (by) =>
             admin.redrive({ eventId }, by).pipe(
               Effect.flatMap((affected) =>
                 affected > 0
@@ -183,12 +144,12 @@ export const outbox = ({
                     )
               ),
               writing,
-              logged("redrive", by, { event_id: eventId })
+              byHand.done("redrive", by, { event_id: eventId })
             )
           )
         )
         .handle("park", ({ path: { eventId }, payload: { reason } }) =>
-          Effect.flatMap(by(reason), (by) =>
+          Effect.flatMap(ByHand.by(reason), (by) =>
             admin.park(eventId, by).pipe(
               Effect.catchTags({
                 EventNotFound: ({ message }) => new NotFound({ message }),
@@ -196,12 +157,12 @@ export const outbox = ({
               }),
               writing,
               Effect.as(one),
-              logged("park", by, { event_id: eventId })
+              byHand.done("park", by, { event_id: eventId })
             )
           )
         )
         .handle("discard", ({ path: { eventId }, payload: { reason } }) =>
-          Effect.flatMap(by(reason), (by) =>
+          Effect.flatMap(ByHand.by(reason), (by) =>
             admin.discard(eventId, by).pipe(
               Effect.catchTags({
                 EventNotFound: ({ message }) => new NotFound({ message }),
@@ -209,17 +170,29 @@ export const outbox = ({
               }),
               writing,
               Effect.as(one),
-              logged("discard", by, { event_id: eventId })
+              byHand.done("discard", by, { event_id: eventId })
+            )
+          )
+        )
+        .handle("erase", ({ path: { eventId }, payload: { reason } }) =>
+          Effect.flatMap(ByHand.by(reason), (by) =>
+            admin.erase(eventId, by).pipe(
+              Effect.catchTags({
+                EventNotFound: ({ message }) => new NotFound({ message }),
+                WrongState: ({ message }) => new Conflict({ message })
+              }),
+              writing,
+              byHand.done("erase", by, { event_id: eventId })
             )
           )
         )
         .handle("prune", ({ payload: { reason } }) =>
-          Effect.flatMap(by(reason), (by) =>
+          Effect.flatMap(ByHand.by(reason), (by) =>
             retention.runNow(by).pipe(
               Effect.catchTag("RetentionOff", ({ message }) => new Conflict({ message })),
               inParts("the retention goes on by itself with the rest"),
               Effect.map((affected) => ({ affected })),
-              logged("prune", by)
+              byHand.done("prune", by)
             )
           )
         )
@@ -229,14 +202,15 @@ export const outbox = ({
 export const pump = HttpApiBuilder.group(AdminApi, "pump", (handlers) =>
   Effect.gen(function* () {
     const admin = yield* OutboxAdmin
+    const byHand = ByHand.make(admin)
     const pump = yield* Pump
 
     // What could not be written to the audit is not done, and what is there is done to its end.
     const audited = (action: "pause" | "resume", reason: string) =>
-      Effect.flatMap(by(reason), (by) =>
+      Effect.flatMap(ByHand.by(reason), (by) =>
         writing(admin.record(action, by)).pipe(
           Effect.zipRight(Effect.zipRight(pump[action], pump.status)),
-          logged(action, by)
+          byHand.done(action, by)
         )
       )
     return handlers

@@ -4,6 +4,7 @@
  * @since 1.0.0
  */
 import * as Command from "@effect/cli/Command"
+import * as Options from "@effect/cli/Options"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { OutboxAdmin, type AuditEntry } from "../../OutboxAdmin.js"
@@ -14,8 +15,9 @@ import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
 /** What it was done to. */
-const objectOf = ({ affected, eventId, filter }: AuditEntry): string => {
+const objectOf = ({ action, affected, eventId, filter }: AuditEntry): string => {
   if (eventId !== undefined) return eventId
+  if (action === "refused") return affected === undefined ? "" : count(affected, "write")
   if (filter === undefined) return affected === undefined ? "" : count(affected, "published event")
   const which = Object.keys(filter).length === 0 ? "" : ` ${JSON.stringify(filter)}`
   return `${count(affected ?? 0, "parked event")}${which}`
@@ -27,11 +29,18 @@ const objectOf = ({ affected, eventId, filter }: AuditEntry): string => {
  */
 export const command = Command.make(
   "audit",
-  { settings: SettingFlags.make(DatabaseSettings.group), ...Operating.pageFlags, json: Operating.json },
-  ({ cursor, json, limit, settings }) =>
+  {
+    settings: SettingFlags.make(DatabaseSettings.group),
+    changes: Options.boolean("changes").pipe(Options.withDescription("Leave out reads and refused writes")),
+    ...Operating.pageFlags,
+    json: Operating.json
+  },
+  ({ changes, cursor, json, limit, settings }) =>
     Effect.gen(function* () {
       const options = yield* Operating.toPage({ limit, cursor })
-      const page = yield* Operating.operate(Effect.flatMap(OutboxAdmin, (admin) => admin.audit(options)))
+      const page = yield* Operating.operate(
+        Effect.flatMap(OutboxAdmin, (admin) => admin.audit({ ...options, changesOnly: changes }))
+      )
       if (json) return yield* Console.log(Operating.printJson(page))
       const { entries, next } = page
       const found =
@@ -50,5 +59,7 @@ export const command = Command.make(
       return yield* Console.log(`${found}${Operating.more(next)}`)
     }).pipe(SettingFlags.provide(settings))
 ).pipe(
-  Command.withDescription("List what was done by hand, newest first: when, what, to which event, by whom and why.")
+  Command.withDescription(
+    "List what was done, looked at and refused, newest first: when, what, to which event, by whom and why."
+  )
 )

@@ -39,7 +39,9 @@ const print = (text: string | Uint8Array): Effect.Effect<void> =>
 
 const printRaw = (id: string) =>
   Effect.flatMap(OutboxAdmin, (admin) =>
-    Effect.flatMap(admin.payload(id), ({ pieces }) => Stream.runForEach(pieces, print))
+    Effect.flatMap(admin.payload(id), ({ pieces }) =>
+      Effect.zipRight(noted(id, "shown raw"), Stream.runForEach(pieces, print))
+    )
   ).pipe(Effect.zipRight(print("\n")), Effect.raceFirst(readerLeft))
 
 const event = (id: string) =>
@@ -48,6 +50,12 @@ const event = (id: string) =>
       admin.event(id),
       Option.match({ onNone: () => new EventNotFound({ eventId: id }), onSome: Effect.succeed })
     )
+  )
+
+/** A role that may only read can show events. What its sessions ask, the database's own log has. */
+const noted = (id: string, how: string) =>
+  Effect.flatMap(OutboxAdmin, (admin) => admin.record("read", Operating.by(how), { eventId: id })).pipe(
+    Effect.catchAll(({ message }) => Effect.logDebug(`The audit has no entry of this: ${message}`))
   )
 
 const show = (event: EventDetail): string => {
@@ -103,7 +111,7 @@ export const command = Command.make(
     Effect.gen(function* () {
       if (raw && json) return yield* usage("--raw prints the payload alone: leave out --json, or --raw")
       if (raw) return yield* Operating.operate(printRaw(id))
-      const found = yield* Operating.operate(event(id))
+      const found = yield* Operating.operate(Effect.tap(event(id), () => noted(id, "shown")))
       yield* Console.log(json ? Operating.printJson(found) : show(found))
     }).pipe(SettingFlags.provide(settings))
 ).pipe(Command.withDescription("Show one event with its payload and its last failed attempts."))

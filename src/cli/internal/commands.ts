@@ -3,6 +3,7 @@ import * as Append from "../commands/append.js"
 import * as Apply from "../commands/apply.js"
 import * as Audit from "../commands/audit.js"
 import * as Discard from "../commands/discard.js"
+import * as Erase from "../commands/erase.js"
 import * as Events from "../commands/events.js"
 import * as Migrate from "../commands/migrate.js"
 import * as Park from "../commands/park.js"
@@ -27,6 +28,7 @@ export const entries = [
   { name: "redrive", summary: "Make parked events pending again", command: Redrive.command },
   { name: "park", summary: "Park a pending event", command: Park.command },
   { name: "discard", summary: "Remove an unpublished event for good", command: Discard.command },
+  { name: "erase", summary: "Erase the payload of a published event", command: Erase.command },
   { name: "prune", summary: "Remove published events that the retention does not keep", command: Prune.command },
   { name: "audit", summary: "Show the audit log", command: Audit.command },
   { name: "pause", summary: "Pause the pump of a running service", command: Pause.command },

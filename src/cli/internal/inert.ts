@@ -18,6 +18,7 @@ export const layer: Layer.Layer<OutboxAdmin | Retention> = Layer.merge(
     redrive: () => closed,
     park: () => closed,
     discard: () => closed,
+    erase: () => closed,
     record: () => closed,
     audit: () => closed,
     prune: () => closed

@@ -1,5 +1,6 @@
 /** The statements of those who operate an outbox. */
 import * as Bounds from "../../internal/bounds.js"
+import * as Audited from "./audited.js"
 import * as Columns from "./columns.js"
 import { drawn, instant, parked, pending } from "./columns.js"
 import * as EventPages from "./eventPages.js"
@@ -119,12 +120,34 @@ export const statements = (names: Names.Names) => {
       FROM done LEFT JOIN announced ON true
       RETURNING id`,
 
-    record: `INSERT INTO ${audit} (at, action, actor, reason, affected) VALUES (${instant("$1")}, $2, $3, $4, $5)`,
+    // $1 event, $2 now, $3 actor, $4 reason
+    erase: `
+      WITH published AS MATERIALIZED (
+        SELECT id, ${Audited.markerOf(names)}(event) AS made FROM ${outbox} event
+        WHERE event_id = $1 AND published_at IS NOT NULL
+      ), erased AS (
+        UPDATE ${outbox} event SET payload_json = made -> 'marker', last_error = NULL
+        FROM published WHERE event.id = published.id AND published_at IS NOT NULL
+        RETURNING event.id, published_control_version::float8 AS version, made ->> 'artifact_ref' AS artifact
+      ), forgotten AS (
+        DELETE FROM ${attempts} WHERE outbox_id IN (SELECT id FROM erased)
+      ), kept AS (
+        UPDATE ${audit} SET discarded = ${Audited.erasedRow(names)}(discarded,
+          json_build_object('event_id', event_id, 'erased', true))
+        WHERE event_id = $1 AND discarded IS NOT NULL AND discarded::text LIKE '%"payload_json"%' RETURNING id
+      )
+      INSERT INTO ${audit} (at, action, actor, reason, event_id, affected)
+      SELECT ${instant("$2")}, 'erase', $3, $4, $1, 1 WHERE EXISTS (SELECT FROM erased) OR EXISTS (SELECT FROM kept)
+      RETURNING (SELECT version FROM erased) AS "controlVersion", (SELECT artifact FROM erased) AS "artifactRef"`,
+
+    record: `INSERT INTO ${audit} (at, action, actor, reason, affected, event_id)
+      VALUES (${instant("$1")}, $2, $3, $4, $5, $6)`,
 
     // $1 cursor, $2 limit
-    audit: `
+    audit: (changesOnly: boolean) => `
       SELECT id, floor(extract(epoch FROM at) * 1000)::float8 AS at, action, actor, reason, event_id AS "eventId", filter,
         affected
-      FROM ${audit} WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2`
+      FROM ${audit} WHERE ($1::bigint IS NULL OR id < $1)
+        ${changesOnly ? "AND action NOT IN ('read', 'refused')" : ""} ORDER BY id DESC LIMIT $2`
   }
 }

@@ -87,14 +87,15 @@ const makeWith = (options: {
     if (sink.inert) return yield* makeInert(sink)
 
     const config = yield* PumpConfig
-    const status = yield* Status.make(sink)
+    const store = yield* OutboxStore
+    const status = yield* Status.make(sink, store)
     const worker = yield* Worker.make({
       ...config,
       become: status.become,
       failed: status.failed,
       rest: status.enter("idle")
     })
-    const parts: Pass.Parts = { sink, config, status, worker, store: yield* OutboxStore }
+    const parts: Pass.Parts = { sink, config, status, worker, store }
     const wakeUp = yield* WakeUp
 
     const step = Effect.gen(function* () {

@@ -4,6 +4,9 @@
  * @since 1.0.0
  */
 import * as Effect from "effect/Effect"
+import { stat } from "node:fs/promises"
+import { codeOf } from "../internal/errorCode.js"
+import { quote } from "../internal/printable.js"
 import * as Setting from "../Setting.js"
 import * as FileArtifactStore from "./FileArtifactStore.js"
 import type * as FileSink from "./FileSink.js"
@@ -67,6 +70,33 @@ export const sourceGroup: Setting.Group = { title: "File source", settings: [sou
  */
 export const artifactGroup: Setting.Group = { title: "Artifacts", settings: [artifactDirectory, artifactMaxBytes] }
 
+/** Why a path cannot be a directory. Absent for one that is missing: it may come. */
+const refusalOf = (path: string): Promise<string | undefined> =>
+  stat(path).then(
+    (info) => (info.isDirectory() ? undefined : `${quote(path)} is not a directory`),
+    (error: unknown) => {
+      const code = codeOf(error)
+      if (code === "ENOENT") return undefined
+      return `cannot use ${quote(path)}: ${code === "ENOTDIR" ? "a part of the path is not a directory" : String(code)}`
+    }
+  )
+
+const readDirectory = (setting: Setting.Setting<string, string>): Effect.Effect<string, Setting.InvalidSetting> =>
+  Effect.tap(Setting.read(setting), (path) =>
+    Effect.flatMap(
+      Effect.promise(() => refusalOf(path)),
+      (refusal) => (refusal === undefined ? Effect.void : Effect.fail(Setting.invalid(setting, refusal)))
+    )
+  )
+
+/**
+ * Names the setting of the file sink's directory in the message of an error about it.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export const unusable = (message: string): Setting.InvalidSetting => Setting.invalid(sinkDirectory, message)
+
 /**
  * Reads the settings of the file sink.
  *
@@ -74,7 +104,7 @@ export const artifactGroup: Setting.Group = { title: "Artifacts", settings: [art
  * @category reading
  */
 export const sink: Effect.Effect<FileSink.Options, Setting.InvalidSetting> = Effect.all({
-  directory: Setting.read(sinkDirectory),
+  directory: readDirectory(sinkDirectory),
   access: Setting.read(sinkAccess)
 })
 
@@ -85,7 +115,7 @@ export const sink: Effect.Effect<FileSink.Options, Setting.InvalidSetting> = Eff
  * @category reading
  */
 export const source: Effect.Effect<FileSource.Options, Setting.InvalidSetting> = Effect.all({
-  directory: Setting.read(sourceDirectory)
+  directory: readDirectory(sourceDirectory)
 })
 
 /**
@@ -95,6 +125,6 @@ export const source: Effect.Effect<FileSource.Options, Setting.InvalidSetting> =
  * @category reading
  */
 export const artifacts: Effect.Effect<FileArtifactStore.Options, Setting.InvalidSetting> = Effect.all({
-  directory: Setting.read(artifactDirectory),
+  directory: readDirectory(artifactDirectory),
   maxBytes: Setting.read(artifactMaxBytes)
 })

@@ -2,7 +2,7 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import { OutboxError } from "../OutboxStore.js"
+import { OutboxError, type OutboxStore } from "../OutboxStore.js"
 import * as PumpMetrics from "../PumpMetrics.js"
 import type { PumpStatus } from "../PumpStatus.js"
 import { SinkUnavailable, type Sink } from "../Sink.js"
@@ -30,8 +30,23 @@ const describe = (cause: Cause.Cause<unknown>) => {
   } as const
 }
 
+/** How far the rows are counted that an outage has left. */
+const countLimit = 100_000
+
+/** What an outage has left to publish, for a log line. Empty if the store does not say in time. */
+const leftOver = (store: OutboxStore["Type"]): Effect.Effect<string> =>
+  store.backlog({ limit: countLimit }).pipe(
+    Effect.map(({ pending: { exact, value } }) => {
+      const count = value.toLocaleString("en-US")
+      return `; ${exact ? count : `at least ${count}`} pending`
+    }),
+    Effect.disconnect,
+    Effect.timeout("2 seconds"),
+    Effect.orElseSucceed(() => "")
+  )
+
 /** The status of a pump that works, and what is counted and logged as it changes. */
-export const make = (sink: Sink["Type"]) =>
+export const make = (sink: Sink["Type"], store: OutboxStore["Type"]) =>
   Effect.gen(function* () {
     const status = yield* WorkerStatus.make<PumpStatus>(yield* initial(sink, "idle"), PumpMetrics.setState)
     yield* Effect.zipRight(PumpMetrics.zero, PumpMetrics.setState("idle"))
@@ -44,8 +59,7 @@ export const make = (sink: Sink["Type"]) =>
 
     const settled = (report: DrainReport.DrainReport, now: number) =>
       Effect.gen(function* () {
-        if (isUnavailable())
-          yield* Effect.logInfo(`Publishing again after ${Math.round((now - unavailableSince) / 1000)} s`)
+        const outage = isUnavailable() ? Math.round((now - unavailableSince) / 1000) : undefined
         yield* status.update(
           (before) => ({
             ...DrainReport.add(before, report),
@@ -56,6 +70,8 @@ export const make = (sink: Sink["Type"]) =>
         yield* Metric.incrementBy(PumpMetrics.published, report.published)
         yield* Metric.incrementBy(PumpMetrics.failed, report.failed)
         yield* Metric.incrementBy(PumpMetrics.parked, report.parked)
+        // Batches that end together say it once: the first has changed the activity.
+        if (outage !== undefined) yield* Effect.logInfo(`Publishing again after ${outage} s${yield* leftOver(store)}`)
       })
 
     const failed = (cause: Cause.Cause<unknown>) =>

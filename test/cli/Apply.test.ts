@@ -132,7 +132,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           yield* until("all is applied", 4)
           const { code, stderr, stdout } = yield* first.stop("SIGTERM")
           assert.deepStrictEqual([code, stderr], [0, ""])
-          assert.match(stdout, /Stopping: finishing the events in hand\.\n$/)
+          assert.match(stdout, /Stopping: finishing the events in hand\.\nStopped\.\n$/)
 
           yield* publish([upsert("c", "free")])
           const second = yield* apply()

@@ -135,7 +135,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
 
     it.scoped("finishes what is in flight when it is stopped, and goes on from there", () =>
       Effect.gen(function* () {
-        const { cwd, feed, query, run, serve } = yield* command
+        const { cwd, databaseRuns, feed, query, run, serve } = yield* command
         const files = Effect.map(list(Path.join(cwd, "feed")), (files) => files.length)
         const count = 3_000
         assert.strictEqual((yield* run(["append", "-"], ndjson(0, count))).code, 0)
@@ -155,12 +155,13 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         })
 
         let before = 0
-        for (const signal of ["SIGTERM", "SIGINT"] as const) {
+        for (const signal of ["SIGTERM", "SIGHUP"] as const) {
           const running = yield* serve("--batch-size", "50")
           yield* until(files, (files) => files > before + 200)
           const { code, stderr, stdout } = yield* running.stop(signal)
           assert.deepStrictEqual([code, stderr], [0, ""])
-          assert.match(stdout, /Stopping: finishing the publishes in flight\.\n$/)
+          assert.match(stdout, /\nStopping: finishing the publishes in flight\.\nStopped\.\n$/)
+          assert.isFalse(yield* databaseRuns, "the database was left behind")
           const after = yield* settled
           assert.isAbove(after, before)
           assert.isBelow(after, count, "all was published: nothing was interrupted")
@@ -188,6 +189,36 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         yield* run(["append", "--type", "a", "--event-id", "still"])
         yield* until(feed, (feed) => feed.has("still"))
         assert.strictEqual((yield* first.stop("SIGTERM")).code, 0)
+      })
+    )
+
+    it.scoped("names the setting of a directory that cannot be used", () =>
+      Effect.gen(function* () {
+        const program = yield* Controlpublish.Program
+        const cwd = yield* Controlpublish.workingDirectory
+        yield* Effect.promise(() => Fs.writeFile(Path.join(cwd, "file"), ""))
+        const refused = (args: ReadonlyArray<string>, env: Record<string, string>) =>
+          Effect.map(Controlpublish.run(program, args, { cwd, env: { ADMIN_PORT: "off", ...env } }), (result) => {
+            assert.deepStrictEqual([result.code, result.stdout], [1, ""], result.stderr)
+            return result.stderr
+          })
+        const sink = { FEED_SINK: "file" }
+        const source = { FEED_SOURCE: "file" }
+        for (const [args, env, expected] of [
+          [["serve"], { ...sink, FEED_SINK_FILE_DIR: "file" }, /FEED_SINK_FILE_DIR.*"file" is not a directory/],
+          [["serve"], { ...sink, FEED_SINK_FILE_DIR: "file/feed" }, /FEED_SINK_FILE_DIR.*a part of the path is not/],
+          // Nobody can make directories there, not even root.
+          [["serve"], { ...sink, FEED_SINK_FILE_DIR: "/proc/feed" }, /FEED_SINK_FILE_DIR.*Cannot use the directory/],
+          [["tail"], { ...source, FEED_SOURCE_FILE_DIR: "file" }, /FEED_SOURCE_FILE_DIR.*"file" is not a directory/],
+          [["apply"], { ...source, ARTIFACT_DIR: "file" }, /ARTIFACT_DIR.*"file" is not a directory/]
+        ] as const) {
+          assert.match(yield* refused(args, env), expected)
+        }
+        yield* Effect.promise(() => Fs.writeFile(Path.join(cwd, ".controlpublish"), ""))
+        assert.match(
+          yield* refused(["append", "--type", "a"], {}),
+          /Cannot use the directory \.controlpublish: .*set DATABASE_URL\n$/
+        )
       })
     )
 
@@ -222,7 +253,11 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           LOG_LEVEL: "debug",
           ADMIN_PORT: "off"
         }
-        const running = yield* Controlpublish.start(program, ["serve", "--sink=file", "--sink-file-dir", "f/e e/d"], {
+        // The command to copy has to survive a path with spaces.
+        const linked = Path.join(yield* Controlpublish.workingDirectory, "it's here")
+        yield* Effect.promise(() => Fs.symlink(Path.dirname(Path.dirname(program)), linked))
+        const script = Path.join(linked, "cli", "bin.js")
+        const running = yield* Controlpublish.start(script, ["serve", "--sink=file", "--sink-file-dir", "f/e e/d"], {
           cwd,
           env
         })

@@ -262,7 +262,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         assert.match(stream.text(), /"state":"stopping"/)
         const { code, stdout } = yield* running.end
         assert.strictEqual(code, 0)
-        assert.match(stdout, /Stopping: finishing the publishes in flight\.\n$/)
+        assert.match(stdout, /Stopping: finishing the publishes in flight\.\nStopped\.\n$/)
       })
     )
   }

@@ -74,7 +74,8 @@ const apply = (
     ),
     Effect.zipRight(Effect.never),
     Effect.onInterrupt(() => Console.log("Stopping: finishing the events in hand.")),
-    Effect.scoped
+    Effect.scoped,
+    Effect.onInterrupt(() => Console.log("Stopped."))
   )
 }
 
@@ -103,6 +104,6 @@ export const command = Command.make(
     }).pipe(SettingFlags.provide(settings), endsWell)
 ).pipe(
   Command.withDescription(
-    "Apply artifacts of rows from the feed until SIGINT or SIGTERM. Creates or migrates its tables first. A stop finishes the events in hand."
+    "Apply artifacts of rows from the feed until it is stopped (SIGINT, SIGTERM or SIGHUP). Creates or migrates its tables first. A stop finishes the events in hand."
   )
 )

@@ -20,6 +20,7 @@ import * as Pump from "../../Pump.js"
 import * as PumpConfig from "../../PumpConfig.js"
 import * as Retention from "../../Retention.js"
 import { layerNop, type Sink } from "../../Sink.js"
+import * as FileSettings from "../../file/FileSettings.js"
 import * as FileSink from "../../file/FileSink.js"
 import * as JetStreamSink from "../../jetstream/JetStreamSink.js"
 import { announce } from "../internal/announce.js"
@@ -30,17 +31,29 @@ import * as Inert from "../internal/inert.js"
 import { isLoopback } from "../../admin/internal/loopback.js"
 import * as AdminSettings from "../../admin/AdminSettings.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
+import type { InvalidSetting } from "../../Setting.js"
 import * as FeedSettings from "../FeedSettings.js"
 import * as PumpSettings from "../../PumpSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
 type NamedSink = Exclude<FeedSettings.SinkConfig, { readonly _tag: "nop" }>
 
-const sinkLayer = (sink: NamedSink): Layer.Layer<Sink, FileSink.FileSinkError | JetStreamSink.JetStreamSinkError> =>
-  sink._tag === "file" ? FileSink.layer(sink) : JetStreamSink.layer(sink)
+/** A directory that cannot be used is told by its setting. */
+const sinkLayer = (
+  sink: NamedSink
+): Layer.Layer<Sink, FileSink.FileSinkError | JetStreamSink.JetStreamSinkError | InvalidSetting> =>
+  sink._tag === "file"
+    ? Layer.catchAll(FileSink.layer(sink), (error) =>
+        Layer.fail(error.reason === "unusable" ? FileSettings.unusable(error.message) : error)
+      )
+    : JetStreamSink.layer(sink)
 
 const feedOf = (sink: NamedSink): string =>
   sink._tag === "file" ? Path.resolve(sink.directory) : `the stream ${sink.stream} at ${sink.servers.join(", ")}`
+
+/** Quotes a word for a shell where that is needed. */
+const shellWord = (word: string): string =>
+  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 
 /** How this process was started, for commands to copy. */
 const self = (): string => {
@@ -49,11 +62,11 @@ const self = (): string => {
   // npm links the command by its name, and finds that of the project in whose directory it is run.
   return Path.basename(script) === "controlpublish" || path === Path.join("dist", "cli", "bin.js")
     ? "npx controlpublish"
-    : `node ${path || script}`
+    : `node ${shellWord(path || script)}`
 }
 
 const appendCommand = (database: DatabaseSettings.Database): string => {
-  const schema = database.schema === "public" ? "" : ` --database-schema '${database.schema.replaceAll("'", "'\\''")}'`
+  const schema = database.schema === "public" ? "" : ` --database-schema ${shellWord(database.schema)}`
   return `${self()} append${schema} --type tenant.created --tenant t1`
 }
 
@@ -69,13 +82,15 @@ interface Parts<E> {
   readonly outbox: Layer.Layer<OutboxAdmin, E>
   readonly working: Layer.Layer<Pump.Pump | Retention.Retention | Sink, E>
   readonly lines: Record<string, string>
+  /** What is said when a stop begins. */
+  readonly stopping: string
 }
 
 /**
  * Runs until it is stopped. The port comes first: one that is taken is told of before anything starts. At the end the
  * pump goes first: until it has finished, the API says that it stops, and that the service is not ready.
  */
-const run = <E>({ admin, lines, outbox, working }: Parts<E>) =>
+const run = <E>({ admin, lines, outbox, stopping, working }: Parts<E>) =>
   Effect.gen(function* () {
     // Other commands should not wait for a server to be loaded.
     const AdminServer = yield* Effect.promise(() => import("../../admin/AdminServer.js"))
@@ -101,7 +116,11 @@ const run = <E>({ admin, lines, outbox, working }: Parts<E>) =>
       admin: api === undefined ? "off" : addressOf(AdminServer.urlOf(api.server, api.options), api.options)
     })
     return yield* Effect.never
-  }).pipe(Effect.scoped)
+  }).pipe(
+    Effect.onInterrupt(() => Console.log(stopping)),
+    Effect.scoped,
+    Effect.onInterrupt(() => Console.log("Stopped."))
+  )
 
 const serveInert = (admin: AdminServer.Options | undefined) => {
   const outbox = Inert.layer
@@ -109,6 +128,7 @@ const serveInert = (admin: AdminServer.Options | undefined) => {
     admin,
     outbox,
     working: Layer.merge(Layer.provideMerge(Pump.layerInert, layerNop), outbox),
+    stopping: "Stopping.",
     lines: {
       sink: "nop: nothing will be published, and no database is opened; set FEED_SINK=file or jetstream to publish"
     }
@@ -136,6 +156,7 @@ const serve = (
     admin,
     outbox,
     working,
+    stopping: "Stopping: finishing the publishes in flight.",
     lines: {
       database: Database.describe(database),
       schema,
@@ -143,7 +164,7 @@ const serve = (
       feed: feedOf(sink),
       append: `${appendCommand(database)}   (${same})`
     }
-  }).pipe(Effect.onInterrupt(() => Console.log("Stopping: finishing the publishes in flight.")))
+  })
 }
 
 /**
@@ -172,6 +193,6 @@ export const command = Command.make(
     }).pipe(SettingFlags.provide(settings), endsWell)
 ).pipe(
   Command.withDescription(
-    "Publish events until SIGINT or SIGTERM. Creates or migrates the outbox first. A stop finishes the publishes in flight."
+    "Publish events until it is stopped (SIGINT, SIGTERM or SIGHUP). Creates or migrates the outbox first. A stop finishes the publishes in flight."
   )
 )

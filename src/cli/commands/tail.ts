@@ -96,4 +96,4 @@ export const command = Command.make(
         )
       )
     }).pipe(SettingFlags.provide(settings))
-).pipe(Command.withDescription("Show the newest events of the feed, and those that come, until SIGINT or SIGTERM."))
+).pipe(Command.withDescription("Show the newest events of the feed, and those that come, until it is stopped."))

@@ -60,15 +60,20 @@ export const checked = (
         })
       )
 
+/** Nothing sets where the embedded one is kept, but what to do instead can be told. */
+const started = Effect.mapError(EmbeddedPostgres.start({ directory }), (error) =>
+  error.message.startsWith("Cannot use the directory")
+    ? failure(`${error.message}: run it where ${directory} can be written to, or set DATABASE_URL`, error)
+    : error
+)
+
 /** Connects once, so that a database that cannot be used is told of at once. */
 export const layer = (
   database: Database
 ): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, CliError | EmbeddedPostgres.EmbeddedPostgresError> =>
   Layer.unwrapScoped(
     Effect.map(
-      database.url === undefined
-        ? Effect.map(EmbeddedPostgres.start({ directory }), ({ url }) => url)
-        : Effect.succeed(database.url),
+      database.url === undefined ? Effect.map(started, ({ url }) => url) : Effect.succeed(database.url),
       (url) =>
         PgClient.layer({
           url,

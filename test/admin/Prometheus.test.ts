@@ -125,10 +125,10 @@ describe("Prometheus", () => {
       const { help, types } = catalogOf(text)
       const ours = Array.from(types.keys()).filter((name) => name.startsWith("controlpublish_"))
       assert.lengthOf(ours, 16)
-      const operations = yield* docs("operations.md")
+      const page = yield* docs("metrics.md")
       for (const name of ours) {
         assert.notMatch(help.get(name)!, /description missing/, name)
-        assert.match(operations, new RegExp(`^\\| \`${name}\` +\\| ${types.get(name)} `, "m"))
+        assert.match(page, new RegExp(`^\\| \`${name}\` +\\| ${types.get(name)} `, "m"))
         assert.strictEqual(name.endsWith("_total"), types.get(name) === "counter", name)
       }
     })
@@ -166,16 +166,16 @@ describe("Prometheus", () => {
       const { groups } = yield* Schema.decodeUnknown(Alerts, { onExcessProperty: "error" })(
         parse(yield* docs("alerts.yml"))
       )
-      const operations = yield* docs("operations.md")
+      const page = yield* docs("alerts.md")
       const anchors = new Set(
-        Array.from(operations.matchAll(/^#+ (.+)$/gm), ([, title = ""]) => title.toLowerCase().replace(/ /g, "-"))
+        Array.from(page.matchAll(/^#+ (.+)$/gm), ([, title = ""]) => title.toLowerCase().replace(/ /g, "-"))
       )
       const rules = groups.flatMap(({ rules }) => rules)
       assert.isAtLeast(rules.length, 10)
       for (const { alert, annotations, expr } of rules) {
         check(alert, expr, catalog)
         const [file, anchor = ""] = annotations.runbook.split("#")
-        assert.strictEqual(file, "operations.md")
+        assert.strictEqual(file, "alerts.md")
         assert.isTrue(anchors.has(anchor), `${alert}: there is no paragraph #${anchor}`)
       }
     })

@@ -1,6 +1,6 @@
 import { expect, it } from "@effect/vitest"
-import { readFile } from "node:fs/promises"
-import { format } from "prettier"
+import { fileURLToPath } from "node:url"
+import { format, resolveConfig } from "prettier"
 import * as Settings from "../../src/cli/Settings.js"
 import type { Setting } from "../../src/index.js"
 
@@ -42,14 +42,12 @@ This page is generated from the declarations in the source: \`npm run docs\` wri
 ${Settings.groups.map(({ settings, title }) => `## ${title}\n\n${settings.map(item).join("\n")}`).join("\n\n")}
 
 The SDK of OpenTelemetry reads its other variables itself, see
-[Operations](operations.md#traces).
+[tracing](tracing.md).
 `
 
 const formatted = async () => {
-  const manifest = JSON.parse(await readFile(new URL("../../package.json", import.meta.url), "utf8")) as {
-    readonly prettier: object
-  }
-  return format(page(), { ...manifest.prettier, parser: "markdown" })
+  const filepath = fileURLToPath(new URL("../../docs/configuration.md", import.meta.url))
+  return format(page(), { ...(await resolveConfig(filepath)), filepath })
 }
 
 it("docs/configuration.md has the settings as they are declared (npm run docs writes it)", async () => {

@@ -253,7 +253,7 @@ export const openRig = async (
       await pause(down)
       await nats.start()
     },
-    /** As docs/operations.md says it. */
+    /** As docs/restoring-a-stream.md says. */
     restore: async () => {
       await withStreams((manager) => manager.streams.delete(stream))
       await createStream()

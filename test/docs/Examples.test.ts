@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { readFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 
-const read = (path: string) => readFile(fileURLToPath(new URL(`../${path}`, import.meta.url)), "utf8")
+const read = (path: string) => readFile(fileURLToPath(new URL(`../../${path}`, import.meta.url)), "utf8")
 
 describe("Examples", () => {
   it.each([

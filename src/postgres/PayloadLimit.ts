@@ -8,8 +8,9 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Bounds from "../internal/bounds.js"
 import * as Guarded from "./internal/guarded.js"
-import { describe } from "./internal/migrator.js"
+import { begin, describe } from "./internal/migrator.js"
 import * as Names from "./internal/names.js"
+import { withTransaction } from "./internal/transaction.js"
 
 /**
  * The limit of an outbox that was given none, in bytes of UTF-8.
@@ -59,10 +60,11 @@ export const set = (
       return yield* new PayloadLimitFailed({ schema, message })
     }
     const sql = (yield* SqlClient.SqlClient).withoutTransforms()
-    yield* Effect.mapError(
-      sql.unsafe(Guarded.setMaxPayloadBytes(Names.make(schema), bytes)),
-      ({ cause }) =>
-        new PayloadLimitFailed({ schema, message: `Could not set the largest payload: ${describe(cause)}`, cause })
+    const failed = (cause: unknown) =>
+      new PayloadLimitFailed({ schema, message: `Could not set the largest payload: ${describe(cause)}`, cause })
+    yield* sql.unsafe(Guarded.setMaxPayloadBytes(Names.make(schema), bytes)).pipe(
+      Effect.mapError(failed),
+      withTransaction(sql, () => failed, begin)
     )
   })
 

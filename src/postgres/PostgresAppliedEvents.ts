@@ -143,6 +143,8 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
 
     const run = Statement.make(sql, toError)
 
+    // What writes has a transaction also where it is one statement: by default it may be one that only reads.
+
     /** Answers which events had no mark. */
     const mark = (events: ReadonlyArray<Delivery>, setAside: string | null) =>
       Effect.gen(function* () {
@@ -197,7 +199,7 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
       isTransactional: true,
 
       setAside: (event, reason) =>
-        Effect.map(mark([event], reason), (fresh) => (fresh.size > 0 ? "setAside" : "skipped")),
+        Effect.map(inTransaction(mark([event], reason)), (fresh) => (fresh.size > 0 ? "setAside" : "skipped")),
 
       asides: (options) => run<Aside>("read what was set aside", text.asides, [options?.limit ?? 100]),
 
@@ -216,19 +218,21 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
 
       seek: ({ feed, position }) =>
         Effect.gen(function* () {
-          const moved = yield* run("set the position", text.seek, [feed, position])
+          const moved = yield* inTransaction(run("set the position", text.seek, [feed, position]))
           if (moved.length > 0) return
           const [row] = yield* run<{ readonly markedAfter: number }>("read the position", text.markedAfter)
           return yield* row === undefined ? noPosition : new MarksPruned({ position, markedAfter: row.markedAfter })
         }),
 
-      adopt: (feed) => Effect.asVoid(run("adopt the feed", text.adopt, [feed])),
+      adopt: (feed) => Effect.asVoid(inTransaction(run("adopt the feed", text.adopt, [feed]))),
 
       prune: ({ keep, limit = 10_000, olderThan }) =>
         Effect.gen(function* () {
           const now = yield* Clock.currentTimeMillis
           const before = now - Duration.toMillis(olderThan)
-          const [row] = yield* run<{ readonly pruned: number }>("prune marks", text.prune, [keep, before, limit])
+          const [row] = yield* inTransaction(
+            run<{ readonly pruned: number }>("prune marks", text.prune, [keep, before, limit])
+          )
           return row?.pruned ?? 0
         })
     })

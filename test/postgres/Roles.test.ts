@@ -1,29 +1,50 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Redacted } from "effect"
-import { FleetMigrations, Grants, Migrations } from "../../src/postgres/index.js"
+import { FleetMigrations, Grants, Migrations, PayloadLimit } from "../../src/postgres/index.js"
+import { plantEvil } from "../support/evil.js"
 import * as Part from "../support/everyPart.js"
 import { layerClient, layerDatabase, TestDatabase } from "../support/postgres.js"
-import { asOwner, connectTo, failureOf, makeRole } from "../support/roles.js"
+import { asOwner, connectTo, failureOf, makeRole, sane } from "../support/roles.js"
+
+/** Defaults of role or database that change what statements mean, or what they answer. */
+const odd = {
+  search_path: "evil, pg_catalog, public",
+  default_transaction_isolation: "serializable",
+  default_transaction_read_only: "on",
+  default_transaction_deferrable: "on",
+  DateStyle: "'SQL, DMY'",
+  IntervalStyle: "sql_standard",
+  TimeZone: "'Pacific/Chatham'",
+  bytea_output: "escape",
+  client_encoding: "'LATIN1'",
+  standard_conforming_strings: "off",
+  extra_float_digits: "-10",
+  synchronous_commit: "off"
+}
+
+/** Those that end what takes a while. */
+const impatient = { lock_timeout: "'1ms'", statement_timeout: "'4s'", idle_in_transaction_session_timeout: "'200ms'" }
 
 /**
  * A database that belongs to somebody, a schema that somebody else may create in, the tables of a third one, and roles
  * that may do what is granted to them. Nothing is everybody's. Neighbours protect their rows.
  */
-const strict = Effect.gen(function* () {
-  const { name } = yield* TestDatabase
-  const dba = yield* makeRole("dba")
-  const owner = yield* makeRole("owner")
-  const roles = yield* Effect.all({
-    insert: makeRole("insert"),
-    append: makeRole("append"),
-    pump: makeRole("pump"),
-    operate: makeRole("operate"),
-    view: makeRole("view"),
-    node: makeRole("node")
-  })
-  const all = Object.values(roles).map((role) => role.name)
-  yield* asOwner(`
+const strictWith = (hostility: "none" | "database" | "role") =>
+  Effect.gen(function* () {
+    const { name } = yield* TestDatabase
+    const dba = yield* makeRole("dba")
+    const owner = yield* makeRole("owner")
+    const roles = yield* Effect.all({
+      insert: makeRole("insert"),
+      append: makeRole("append"),
+      pump: makeRole("pump"),
+      operate: makeRole("operate"),
+      view: makeRole("view"),
+      node: makeRole("node")
+    })
+    const all = Object.values(roles).map((role) => role.name)
+    yield* asOwner(`
     ALTER DATABASE ${name} OWNER TO ${dba.name};
     REVOKE ALL ON DATABASE ${name} FROM PUBLIC;
     GRANT CONNECT ON DATABASE ${name} TO ${[owner.name, ...all].join()};
@@ -34,23 +55,57 @@ const strict = Effect.gen(function* () {
     ALTER DEFAULT PRIVILEGES FOR ROLE ${owner.name} REVOKE ALL ON TABLES FROM PUBLIC;
     CREATE TABLE neighbour (id integer); ALTER TABLE neighbour ENABLE ROW LEVEL SECURITY;
     ALTER TABLE neighbour FORCE ROW LEVEL SECURITY`)
-  const asTableOwner = PgClient.layer({ url: Redacted.make(owner.url) })
-  yield* Effect.gen(function* () {
-    yield* Migrations.run()
-    yield* FleetMigrations.run()
-    const sql = yield* PgClient.PgClient
-    yield* sql.unsafe(Part.nodeTable)
-    yield* sql.unsafe(`GRANT SELECT, INSERT, UPDATE, DELETE ON tenants TO ${roles.node.name}`)
-    yield* Grants.run({
-      append: [roles.append.name, roles.insert.name],
-      pump: [roles.pump.name],
-      operate: [roles.operate.name],
-      view: [roles.view.name]
-    })
-    yield* Grants.runNode({ node: [roles.node.name] })
-  }).pipe(Effect.provide(asTableOwner))
-  yield* asOwner(`REVOKE CREATE ON SCHEMA public FROM ${owner.name}`)
-  return { roles, all }
+    if (hostility !== "none") {
+      yield* plantEvil
+      const everybody = [owner.name, ...all]
+      const setFor = (whom: string) => (settings: Record<string, string>) =>
+        Object.entries(settings).map(([setting, value]) => `ALTER ${whom} SET ${setting} = ${value}`)
+      const database = `DATABASE ${name}`
+      const inDatabase = (role: string) => `ROLE ${role} IN ${database}`
+      const places = hostility === "database" ? [database] : everybody.map(inDatabase)
+      // What the application's own transactions need time for is the application's to allow.
+      const patient = [owner, roles.insert, roles.append, roles.node].map((role) => inDatabase(role.name))
+      yield* asOwner(
+        [
+          ...places.flatMap((place) => setFor(place)({ ...odd, ...impatient })),
+          ...patient.flatMap((place) =>
+            setFor(place)({ statement_timeout: "0", idle_in_transaction_session_timeout: "0" })
+          )
+        ].join("; ")
+      )
+    }
+    const asTableOwner = PgClient.layer({ url: Redacted.make(owner.url), maxConnections: 5 })
+    const client = yield* connectTo(owner.url, sane)
+    yield* Effect.gen(function* () {
+      // Those that come second wait.
+      yield* Effect.all([Migrations.run(), Migrations.run(), Migrations.run()], { concurrency: "unbounded" })
+      yield* FleetMigrations.run()
+      assert.isUndefined(yield* failureOf(client, Part.nodeTable))
+      assert.isUndefined(
+        yield* failureOf(client, `GRANT SELECT, INSERT, UPDATE, DELETE ON tenants TO ${roles.node.name}`)
+      )
+      yield* PayloadLimit.set(1_000_000)
+      yield* Grants.run({
+        append: [roles.append.name, roles.insert.name],
+        pump: [roles.pump.name],
+        operate: [roles.operate.name],
+        view: [roles.view.name]
+      })
+      yield* Grants.runNode({ node: [roles.node.name] })
+    }).pipe(Effect.provide(asTableOwner))
+    yield* asOwner(`REVOKE CREATE ON SCHEMA public FROM ${owner.name}`)
+    return { roles, all }
+  })
+
+const strict = strictWith("none")
+
+const urlsOf = (roles: Record<keyof Part.Urls, { readonly url: string }>): Part.Urls => ({
+  insert: roles.insert.url,
+  append: roles.append.url,
+  pump: roles.pump.url,
+  operate: roles.operate.url,
+  view: roles.view.url,
+  node: roles.node.url
 })
 
 /** Each right that a role has on the objects of the schema, as something to revoke. */
@@ -83,8 +138,7 @@ describe("With the rights that are granted to it", () => {
     () =>
       Effect.gen(function* () {
         const { roles } = yield* strict
-        const urls = Object.fromEntries(Object.entries(roles).map(([name, { url }]) => [name, url]))
-        yield* Part.everyPart(urls as unknown as Part.Urls)
+        yield* Part.everyPart(urlsOf(roles))
         // The audit is added to.
         const pump = yield* connectTo(roles.pump.url)
         for (const statement of [
@@ -100,6 +154,23 @@ describe("With the rights that are granted to it", () => {
       }).pipe(Effect.provide(layerDatabase)),
     300_000
   )
+
+  for (const level of ["database", "role"] as const) {
+    it.scopedLive(
+      `every part works under hostile defaults of the ${level}`,
+      () =>
+        Effect.gen(function* () {
+          const { roles } = yield* strictWith(level)
+          yield* Part.everyPart(urlsOf(roles))
+          const { rows } = (yield* asOwner(`SELECT count(*)::int AS rows,
+            count(*) FILTER (WHERE created_at BETWEEN now() - interval '1 hour' AND now())::int AS recent FROM control_events_outbox`)) as unknown as {
+            readonly rows: ReadonlyArray<object>
+          }
+          assert.deepStrictEqual(rows, [{ rows: 1, recent: 1 }])
+        }).pipe(Effect.provide(layerDatabase)),
+      300_000
+    )
+  }
 
   it.scopedLive(
     "no part has a right that it does not need",

@@ -15,11 +15,17 @@ export const connectTo = (url: string, config: Pg.ClientConfig = {}) =>
     (client) => Effect.promise(() => client.end())
   )
 
+/** For sessions of tests where the database has defaults that no test could stand. */
+export const sane = {
+  options:
+    "-c search_path=public -c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c DateStyle=ISO"
+}
+
 /** Runs statements as the tests' own role, which may do everything. */
 export const asOwner = (statements: string) =>
   Effect.flatMap(TestDatabase, ({ url }) =>
     Effect.scoped(
-      Effect.flatMap(connectTo(Redacted.value(url)), (client) => Effect.promise(() => client.query(statements)))
+      Effect.flatMap(connectTo(Redacted.value(url), sane), (client) => Effect.promise(() => client.query(statements)))
     )
   )
 

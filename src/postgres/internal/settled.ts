@@ -20,7 +20,9 @@ export const settings = (timeouts: {
     statement_timeout: timeouts.statement ?? queryTimeout,
     lock_timeout: timeouts.lock ?? 0,
     idle_in_transaction_session_timeout: timeouts.idle,
-    synchronous_commit: "on"
+    synchronous_commit: "on",
+    // Instants and versions are read as float8. Below 1 it would round them.
+    extra_float_digits: 1
   }
   const calls = Object.entries(values).map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', true)`)
   return `SELECT ${calls.join(", ")}`

@@ -64,13 +64,13 @@ const strictWith = (hostility: "none" | "database" | "role") =>
       const inDatabase = (role: string) => `ROLE ${role} IN ${database}`
       const places = hostility === "database" ? [database] : everybody.map(inDatabase)
       // What the application's own transactions need time for is the application's to allow.
-      const patient = [owner, roles.insert, roles.append, roles.node].map((role) => inDatabase(role.name))
+      const patient = { statement_timeout: "0", idle_in_transaction_session_timeout: "0" }
+      const applications = [roles.insert, roles.append, roles.node].map((role) => inDatabase(role.name))
       yield* asOwner(
         [
           ...places.flatMap((place) => setFor(place)({ ...odd, ...impatient })),
-          ...patient.flatMap((place) =>
-            setFor(place)({ statement_timeout: "0", idle_in_transaction_session_timeout: "0" })
-          )
+          ...setFor(inDatabase(owner.name))(patient),
+          ...applications.flatMap((place) => setFor(place)({ ...patient, lock_timeout: "0" }))
         ].join("; ")
       )
     }

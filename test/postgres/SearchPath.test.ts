@@ -61,7 +61,7 @@ describe("What a stranger has put in the schema before", () => {
       sql: `${record} CREATE TABLE ${remembering};
         CREATE TRIGGER record BEFORE INSERT ON controlpublish_migrations FOR EACH ROW EXECUTE FUNCTION record()`,
       message:
-        /the table controlpublish_migrations belongs to the role test_stranger_.*, which owns neither the schema nor the database$/
+        /the table controlpublish_migrations belongs to the role test_stranger_.*, which owns neither the schema nor the database: migrate as that role if the outbox is its own$/
     },
     "a view in its place": {
       sql: `${record} CREATE FUNCTION steal() RETURNS integer LANGUAGE plpgsql AS $$

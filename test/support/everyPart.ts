@@ -65,7 +65,13 @@ export const appendByProgram = (url: string, ids: ReadonlyArray<string>) =>
     const [first = "", ...others] = ids
     yield* outbox.withTransaction(outbox.append(event(first)))
     yield* outbox.withTransaction(outbox.appendAll(others.map(event)))
-    const duplicate = yield* Effect.flip(outbox.withTransaction(outbox.appendAll([event("new"), event(first)])))
+    // A serializable transaction may be told to try again.
+    const duplicate = yield* outbox
+      .withTransaction(outbox.appendAll([event("new"), event(first)]))
+      .pipe(
+        Effect.retry({ while: (error) => error._tag === "OutboxError" && error.retryable, times: 100 }),
+        Effect.flip
+      )
     assert.strictEqual(duplicate._tag, "DuplicateEventId")
   }).pipe(
     Effect.provide(
@@ -117,6 +123,8 @@ const pump = (urls: Urls) =>
       Effect.map(store.backlog({ limit: 10 }), ({ parked, pending }) => parked.value === 1 && pending.value === 0)
     )
     assert.strictEqual(yield* Context.get(context, Retention.Retention).runNow(by), 6)
+    const { failures, lastError } = yield* Context.get(context, Pump.Pump).status
+    assert.strictEqual(failures, 0, lastError?.message)
   }).pipe(Effect.provide(silent))
 
 export const look = (url: string) =>

@@ -60,6 +60,8 @@ BEGIN
   SELECT oid, nspowner INTO place, place_owner FROM pg_namespace WHERE nspname = ${Names.literal(schema)};
   IF place IS NULL THEN
     CREATE SCHEMA ${Names.quote(schema)};
+  ELSIF NOT has_schema_privilege(place, 'CREATE') THEN
+    RAISE EXCEPTION 'permission denied for schema %', ${Names.literal(schema)} USING ERRCODE = 'insufficient_privilege';
   END IF;
   SELECT relowner INTO found_owner FROM pg_class WHERE relnamespace = place AND relname = ${Names.literal(table)};
   IF found_owner IS NOT NULL AND NOT EXISTS (
@@ -68,8 +70,8 @@ BEGIN
       OR owner.oid = place_owner OR owner.oid = (SELECT datdba FROM pg_database WHERE datname = current_database())
       OR (NOT own.rolsuper AND pg_has_role(own.oid, owner.oid, 'MEMBER')))
   ) THEN
-    RAISE EXCEPTION 'the table ${table} belongs to the role %, which owns neither the schema nor the database', found_owner::regrole
-      USING ERRCODE = 'insufficient_privilege', HINT = 'Migrate as that role if the outbox is its own. Otherwise drop the table, and revoke CREATE on the schema from that role.';
+    RAISE EXCEPTION 'the table ${table} belongs to the role %, which owns neither the schema nor the database: migrate as that role if the outbox is its own', found_owner::regrole
+      USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
 END
 `)};
@@ -99,13 +101,19 @@ export const describe = (error: unknown): string => {
   return inner ?? (error instanceof Error ? error.message : String(error))
 }
 
+/** Whether the server refused a statement to this role. */
+const isForbidden = (error: unknown): boolean =>
+  error instanceof Error && (("code" in error && error.code === "42501") || isForbidden(error.cause))
+
 /** A `MigrationFailed` for what the driver reported. */
 export const failed =
   (schema: string) =>
   (cause: unknown): MigrationFailed =>
     new MigrationFailed({
       schema,
-      message: `Could not migrate schema ${JSON.stringify(schema)}: ${describe(cause)}`,
+      message: `Could not migrate schema ${JSON.stringify(schema)}: ${describe(cause)}${
+        isForbidden(cause) ? `. Run "controlpublish migrate" as the owner of the tables` : ""
+      }`,
       cause
     })
 

@@ -164,10 +164,14 @@ export const operate = (url: string) =>
     assert.strictEqual(yield* admin.redrive({ eventId: "invalid" }, by), 1)
     yield* admin.discard("invalid", by)
     yield* admin.record("pause", by)
+    // From the audit, and the one that is published.
+    yield* admin.erase("invalid", by)
+    const [left] = (yield* admin.events({ state: "published" }, { limit: 1 })).events
+    yield* admin.erase(left!.eventId, by)
     assert.deepInclude(yield* admin.prune({ _tag: "Age", age: "0 millis" }, { limit: 10 }), { removed: 1 })
     assert.deepStrictEqual(
-      (yield* admin.audit({ limit: 5 })).entries.map(({ action }) => action),
-      ["pause", "discard", "redrive", "park", "redrive"]
+      (yield* admin.audit({ limit: 7 })).entries.map(({ action }) => action),
+      ["erase", "erase", "pause", "discard", "redrive", "park", "redrive"]
     )
   }).pipe(Effect.provide(Layer.provideMerge(PostgresOutboxAdmin.layer(), clientOf(url))))
 

@@ -1,3 +1,4 @@
+import * as Audited from "./audited.js"
 import * as Guarded from "./guarded.js"
 import { begin } from "./migrator.js"
 import { literal, quote, type Names } from "./names.js"
@@ -73,6 +74,11 @@ export const outbox = (names: Names, { append, operate, pump, view }: Roles): st
       granting("UPDATE (attempt_count, last_error, next_attempt_at, parked_at, payload_json), DELETE", outbox, writers),
       granting("DELETE", attempts, writers),
       granting("INSERT, UPDATE (discarded)", audit, writers),
+      granting(
+        "EXECUTE",
+        `FUNCTION ${Audited.erasedRow(names)}(json, json), ${Audited.markerOf(names)}(${outbox})`,
+        writers
+      ),
       granting("UPDATE (last_attempt_at, published_control_version, published_at)", outbox, pump),
       granting("INSERT", attempts, pump)
     ]

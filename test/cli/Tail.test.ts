@@ -69,6 +69,22 @@ layer(Controlpublish.layerProgram, { excludeTestServices: true, timeout: 300_000
     })
   )
 
+  it.scoped("prints nothing that moves a terminal's cursor or turns its text, and scripts read what there was", () =>
+    Effect.gen(function* () {
+      const { feed, run } = yield* command
+      const text = "a\u001b[31m\u007f\u009b2J\u202e\u2066\u061c\u200eü😀"
+      const event = { event_id: `x${text.slice(1)}`, type: `t${text.slice(1)}`, note: [text, { [text]: text }] }
+      yield* feed.publish([event])
+      const [lines, json] = yield* Effect.all([run("--no-follow"), run("--no-follow", "--json")], { concurrency: 2 })
+      for (const { code, stderr, stdout } of [lines, json]) {
+        assert.strictEqual(code, 0, stderr)
+        assert.notMatch(stdout, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/)
+        assert.lengthOf(stdout.trimEnd().split("\n"), 1)
+      }
+      assert.deepStrictEqual(JSON.parse(json.stdout), { ...event, control_version: 1 })
+    })
+  )
+
   it.scoped("follows until it is stopped, or nobody reads it any more", () =>
     Effect.gen(function* () {
       const { cwd, feed, program, start } = yield* command

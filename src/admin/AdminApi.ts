@@ -18,6 +18,7 @@ import { AuditPage, Erased, EventDetail, EventPage, EventState, Overview } from 
 import { PumpStatus } from "../PumpStatus.js"
 import { version } from "../internal/version.js"
 import { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable } from "./ApiErrors.js"
+import { Node } from "./NodeView.js"
 import { withoutDecodeErrors } from "./internal/openApi.js"
 
 export { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable }
@@ -354,6 +355,14 @@ const pump = HttpApiGroup.make("pump")
   .middleware(Shape)
   .middleware(Access)
 
+const node = HttpApiGroup.make("node")
+  .add(
+    HttpApiEndpoint.get("node", "/api/node")
+      .addSuccess(Node)
+      .annotate(OpenApi.Description, "The applier of this process, and what it set aside. Empty if it runs none.")
+  )
+  .middleware(Access)
+
 /**
  * The API. Beside it the service answers `GET /metrics` (Prometheus), `GET /openapi.json`, `GET /docs` and the dashboard
  * at `GET /`.
@@ -365,6 +374,7 @@ export class AdminApi extends HttpApi.make("controlpublish")
   .add(health)
   .add(outbox)
   .add(pump)
+  .add(node)
   .annotate(OpenApi.Title, "controlpublish")
   .annotate(OpenApi.Version, version)
   .annotate(OpenApi.Transform, withoutDecodeErrors)

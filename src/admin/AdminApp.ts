@@ -19,6 +19,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { OutboxAdmin } from "../OutboxAdmin.js"
+import type { Applier } from "../fleet/Applier.js"
+import type { AppliedEvents } from "../fleet/AppliedEvents.js"
 import type { Pump } from "../Pump.js"
 import type { Retention } from "../Retention.js"
 import type { Sink } from "../Sink.js"
@@ -30,6 +32,7 @@ import * as Handlers from "./internal/handlers.js"
 import type * as Hosts from "./internal/hosts.js"
 import * as RefusedWrites from "./internal/refusedWrites.js"
 import * as Shape from "./internal/shape.js"
+import * as NodeView from "./NodeView.js"
 import * as Prometheus from "./Prometheus.js"
 import * as StatusBoard from "./StatusBoard.js"
 
@@ -42,6 +45,8 @@ export interface Options {
   readonly dashboard?: string | undefined
   /** Whether an address is a proxy's, whose connections are those of many people. Default: no address is. */
   readonly isProxy?: ((address: string | undefined) => boolean) | undefined
+  /** What is shown of a node. Default: no node. See {@link layerNode}. */
+  readonly node?: Layer.Layer<NodeView.NodeView> | undefined
 }
 
 /**
@@ -90,7 +95,7 @@ export const make = (
     const isProxy = options.isProxy ?? (() => false)
     const withRefusals = yield* RefusedWrites.make(yield* OutboxAdmin, isProxy)
     const api = HttpApiBuilder.api(AdminApi).pipe(
-      Layer.provide([Handlers.health, Handlers.outbox({ stopping, isProxy }), Handlers.pump]),
+      Layer.provide([Handlers.health, Handlers.outbox({ stopping, isProxy }), Handlers.pump, Handlers.node]),
       Layer.provide(Shape.layer)
     )
     const routes = Layer.mergeAll(
@@ -119,6 +124,7 @@ export const make = (
       Layer.provide(routes),
       Layer.provide(api),
       Layer.provide(StatusBoard.layer),
+      Layer.provide(options.node ?? NodeView.layerNone),
       Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]),
       Layer.provide(
         HttpRouter.setRouterConfig({
@@ -170,3 +176,17 @@ export const layer = (
   }
 ): Layer.Layer<never, never, Access | Services> =>
   HttpApiBuilder.Router.use((router) => Effect.flatMap(make(options), (app) => router.mountApp(options.path, app)))
+
+/**
+ * Like {@link layer}, for an application that runs an applier: the page shows the node as well. An application without an
+ * outbox provides `NoOutbox.layer`.
+ *
+ * @since 1.0.0
+ * @category layers
+ */
+export const layerNode = (
+  options: Omit<Parameters<typeof layer>[0], "node">
+): Layer.Layer<never, never, Access | Services | Applier | AppliedEvents> =>
+  Layer.unwrapScoped(
+    Effect.map(Layer.build(NodeView.layer), (view) => layer({ ...options, node: Layer.succeedContext(view) }))
+  )

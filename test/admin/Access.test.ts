@@ -160,9 +160,11 @@ describe("Access", () => {
     logged((lines) =>
       Effect.gen(function* () {
         const { get } = yield* start({ token: Redacted.make(operator), isProxy: proxies("127.0.0.1") })
-        const before = yield* refusedFor("wrong")
         const guess = (index: number) =>
           get("/api/status", { ...bearer(`wrong-wrong-wrong-${index}`), "x-forwarded-for": "203.0.113.7" })
+        yield* guess(0)
+        assert.include(lines(), "The admin API refused 1 request with a wrong token from 203.0.113.7")
+        const before = yield* refusedFor("wrong")
         const guesses = Array.from({ length: 200 }, (_, index) => guess(index))
         const [elapsed, answers] = yield* Effect.timed(Effect.all(guesses, { concurrency: 20 }))
         const statuses = answers.map(({ status }) => status)

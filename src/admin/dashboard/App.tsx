@@ -13,6 +13,7 @@ import { Headline, signs } from "./Headline.js"
 import { Lanes } from "./Lanes.js"
 import { useLive, useNow } from "./live.js"
 import { firstState, usePlace } from "./place.js"
+import { Node, nodeVerdict, useNode } from "./Node.js"
 import { useNarrow } from "./narrow.js"
 import { Service } from "./Service.js"
 import { themes, useTheme, type Theme } from "./theme.js"
@@ -37,8 +38,12 @@ export const App = () => {
   // On a telephone the events come first: there the lanes take the whole screen.
   const narrow = useNarrow()
   const { status } = live
-  const told = status === undefined ? undefined : verdict(status, live.points)
   const connected = live.connection === "connected"
+  const found = useNode(connected)
+  const applier = found.node?.applier
+  // A process that has a node and no outbox shows the node alone.
+  const nodeAlone = applier !== undefined && status?.pump.state === "inert"
+  const told = nodeAlone ? nodeVerdict(applier) : status === undefined ? undefined : verdict(status, live.points)
   const place = chosen.stateChosen
     ? chosen
     : { ...chosen, filter: { ...chosen.filter, state: firstState(status?.outbox) } }
@@ -103,7 +108,7 @@ export const App = () => {
           Skip to events
         </a>
         <span class="name">controlpublish</span>
-        {status !== undefined && <span class="dim sink">sink {status.pump.sink}</span>}
+        {status !== undefined && !nodeAlone && <span class="dim sink">sink {status.pump.sink}</span>}
         <Freshness live={live} />
         <span class="space" />
         <label class="theme">
@@ -137,10 +142,11 @@ export const App = () => {
         ) : (
           <>
             <Headline told={told} now={now} />
-            <Tiles status={status} now={now} />
-            <Charts points={live.points} theme={shown} />
-            {narrow ? [events, lanes] : [lanes, events]}
-            <Audit now={now} version={version} onOpen={open} />
+            {!nodeAlone && <Tiles status={status} now={now} />}
+            {!nodeAlone && <Charts points={live.points} theme={shown} />}
+            <Node {...found} now={now} />
+            {!nodeAlone && (narrow ? [events, lanes] : [lanes, events])}
+            {!nodeAlone && <Audit now={now} version={version} onOpen={open} />}
           </>
         )}
       </main>

@@ -2,6 +2,7 @@
 import { EventSourceParserStream } from "eventsource-parser/stream"
 import type { AuditPage, Erased, EventDetail, EventPage, EventState } from "../../OutboxAdmin.js"
 import type { PumpStatus } from "../../PumpStatus.js"
+import type { Node } from "../NodeView.js"
 import type { History, Sample, Status } from "../AdminApi.js"
 
 /** The service answered that it does not do that. */
@@ -103,6 +104,8 @@ export const payload = async (id: string): Promise<{ readonly blob: Blob; readon
 
 export const history = async (signal: AbortSignal): Promise<ReadonlyArray<Sample>> =>
   (await get<typeof History.Type>("api/history", signal)).samples
+
+export const node = (signal: AbortSignal): Promise<Node> => get("api/node", signal)
 
 export const audit = (signal: AbortSignal): Promise<AuditPage> => get("api/audit?limit=20&changesOnly=true", signal)
 

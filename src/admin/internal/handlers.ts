@@ -10,6 +10,7 @@ import { OutboxAdmin, type EventFilter, type EventState } from "../../OutboxAdmi
 import { Pump } from "../../Pump.js"
 import { Retention } from "../../Retention.js"
 import { AdminApi, BadRequest, Conflict, NotFound, NotReady, Status } from "../AdminApi.js"
+import { NodeView } from "../NodeView.js"
 import { StatusBoard } from "../StatusBoard.js"
 import type * as Addresses from "./addresses.js"
 import * as ByHand from "./byHand.js"
@@ -198,6 +199,10 @@ export const outbox = ({
         )
     })
   )
+
+export const node = HttpApiBuilder.group(AdminApi, "node", (handlers) =>
+  Effect.map(NodeView, ({ read }) => handlers.handle("node", () => read))
+)
 
 export const pump = HttpApiBuilder.group(AdminApi, "pump", (handlers) =>
   Effect.gen(function* () {

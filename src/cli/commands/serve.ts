@@ -19,7 +19,7 @@ import * as PostgresOutboxAdmin from "../../postgres/PostgresOutboxAdmin.js"
 import * as Pump from "../../Pump.js"
 import * as PumpConfig from "../../PumpConfig.js"
 import * as Retention from "../../Retention.js"
-import { layerNop, type Sink } from "../../Sink.js"
+import type { Sink } from "../../Sink.js"
 import * as FileSettings from "../../file/FileSettings.js"
 import * as FileSink from "../../file/FileSink.js"
 import * as JetStreamSink from "../../jetstream/JetStreamSink.js"
@@ -27,8 +27,8 @@ import { announce } from "../internal/announce.js"
 import type * as AdminServer from "../../admin/AdminServer.js"
 import * as Database from "../internal/database.js"
 import { endsWell } from "../internal/endsWell.js"
-import * as Inert from "../internal/inert.js"
 import { isLoopback } from "../../admin/internal/loopback.js"
+import * as NoOutbox from "../../admin/NoOutbox.js"
 import * as AdminSettings from "../../admin/AdminSettings.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import type { InvalidSetting } from "../../Setting.js"
@@ -122,18 +122,16 @@ const run = <E>({ admin, lines, outbox, stopping, working }: Parts<E>) =>
     Effect.onInterrupt(() => Console.log("Stopped."))
   )
 
-const serveInert = (admin: AdminServer.Options | undefined) => {
-  const outbox = Inert.layer
-  return run({
+const serveInert = (admin: AdminServer.Options | undefined) =>
+  run({
     admin,
-    outbox,
-    working: Layer.merge(Layer.provideMerge(Pump.layerInert, layerNop), outbox),
+    outbox: NoOutbox.layer,
+    working: NoOutbox.layer,
     stopping: "Stopping.",
     lines: {
       sink: "nop: nothing will be published, and no database is opened; set FEED_SINK=file or jetstream to publish"
     }
   })
-}
 
 const serve = (
   database: DatabaseSettings.Database,

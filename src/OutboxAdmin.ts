@@ -13,7 +13,15 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import type { OutboxError } from "./OutboxStore.js"
-import { EventFilter, EventState, type Erased, type EventDetail, type EventPage, type Overview } from "./OutboxViews.js"
+import {
+  EventFilter,
+  EventState,
+  type Erased,
+  type EventDetail,
+  type EventPage,
+  type OutboxIdentity,
+  type Overview
+} from "./OutboxViews.js"
 
 /**
  * Every instant is in milliseconds since the epoch.
@@ -24,6 +32,9 @@ import { EventFilter, EventState, type Erased, type EventDetail, type EventPage,
 export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
   OutboxAdmin,
   {
+    /** Which outbox this is, for those who have to know that they mean the same. */
+    readonly identity: () => Effect.Effect<OutboxIdentity, OutboxError>
+
     /**
      * How much there is to do, in all and in each lane that has something. Counts stop at `limit`, those of a lane at a
      * 64th of it.
@@ -132,6 +143,11 @@ export {
    * @category schemas
    */
   FailedAttempt,
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  OutboxIdentity,
   /**
    * @since 1.0.0
    * @category schemas

@@ -48,6 +48,26 @@ export const EventFilter = Schema.Struct({
 export type EventFilter = typeof EventFilter.Type
 
 /**
+ * Which outbox it is: equal for all who reach the same one, whatever URL they use.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const OutboxIdentity = Schema.Struct({
+  /** The database server: the system identifier of its cluster. */
+  server: Schema.String,
+  /** The name of the database. */
+  database: Schema.String,
+  schema: Schema.String
+}).annotations({ identifier: "OutboxIdentity" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type OutboxIdentity = typeof OutboxIdentity.Type
+
+/**
  * A count that stopped at a limit is a lower bound.
  *
  * @since 1.0.0

@@ -17,6 +17,7 @@ describe("OutboxAdmin in memory", () => {
       const by = { actor: "ann", reason: "test" }
       yield* store.breakWith(gone)
       for (const asked of [
+        admin.identity(),
         admin.overview({ limit: 1 }),
         admin.events({}, { limit: 1 }),
         admin.event("e1"),

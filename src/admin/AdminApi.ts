@@ -14,7 +14,7 @@ import * as HttpApiSecurity from "@effect/platform/HttpApiSecurity"
 import * as OpenApi from "@effect/platform/OpenApi"
 import * as Context from "effect/Context"
 import * as Schema from "effect/Schema"
-import { AuditPage, Erased, EventDetail, EventPage, EventState, Overview } from "../OutboxAdmin.js"
+import { AuditPage, Erased, EventDetail, EventPage, EventState, OutboxIdentity, Overview } from "../OutboxAdmin.js"
 import { PumpStatus } from "../PumpStatus.js"
 import { version } from "../internal/version.js"
 import { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable } from "./ApiErrors.js"
@@ -237,6 +237,11 @@ const health = HttpApiGroup.make("health")
 
 const outbox = HttpApiGroup.make("outbox")
   .add(HttpApiEndpoint.get("status", "/api/status").addSuccess(Status))
+  .add(
+    HttpApiEndpoint.get("identity", "/api/identity")
+      .addSuccess(OutboxIdentity)
+      .annotate(OpenApi.Description, "Which outbox the service works on, so that nobody operates another one.")
+  )
   .add(
     HttpApiEndpoint.get("history", "/api/history")
       .addSuccess(History)

@@ -44,7 +44,7 @@ export interface Listening {
  * @category models
  */
 export interface Client {
-  readonly url: string
+  readonly url: string | undefined
   readonly token: Redacted.Redacted | undefined
 }
 
@@ -130,6 +130,14 @@ const tlsClientCaFile = file(
   "The authority, as PEM, whose certificate every client of the admin API has to show"
 )
 
+/**
+ * Where a service listens if nothing else is set.
+ *
+ * @since 1.0.0
+ * @category reading
+ */
+export const defaultUrl = `http://127.0.0.1:${defaultPort}`
+
 const parseUrl: Setting.Parse<string> = (text) => {
   const url = URL.canParse(text) ? new URL(text) : undefined
   return url !== undefined && /^https?:$/.test(url.protocol) && url.username === "" && url.search === ""
@@ -141,7 +149,8 @@ const url = Setting.make({
   env: "ADMIN_URL",
   flag: "admin-url",
   description: "The admin API of the service that a command talks to",
-  default: `http://127.0.0.1:${defaultPort}`,
+  default: undefined,
+  defaultText: "the running service of this directory and database",
   parse: parseUrl
 })
 

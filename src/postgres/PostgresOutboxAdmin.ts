@@ -22,6 +22,7 @@ import {
   type EventDetail,
   type EventFilter,
   type EventState,
+  type OutboxIdentity,
   type Overview
 } from "../OutboxAdmin.js"
 import { maxErrorLength, OutboxError, type Count } from "../OutboxStore.js"
@@ -142,6 +143,12 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
       })
 
     return {
+      identity: () =>
+        Effect.map(
+          read((session) => session.query<Omit<OutboxIdentity, "schema">>(text.identity)),
+          ([row]): OutboxIdentity => ({ ...row!, schema: names.schema })
+        ),
+
       overview: ({ limit }) => {
         const ofLane = Math.ceil(limit / Lane.count)
         return Effect.map(

@@ -148,6 +148,8 @@ const make = Effect.gen(function* () {
     })
 
   return OutboxAdmin.of({
+    identity: () => Effect.as(store.check, { server: "memory", database: "memory", schema: "memory" }),
+
     overview: ({ limit }) =>
       Effect.gen(function* () {
         const all = yield* rows

@@ -20,11 +20,11 @@ const reason = { reason: "a test" }
 const until = <A>(self: Effect.Effect<A>, predicate: (value: A) => boolean) =>
   Effect.repeat(Effect.delay(self, "50 millis"), { until: predicate })
 
-/** `serve` with its API, in a directory of its own. */
-const serve = (given: Record<string, string>) =>
+/** `serve` with its API, in a directory of its own if none is given. */
+const serve = (given: Record<string, string>, directory?: string) =>
   Effect.gen(function* () {
     const program = yield* Controlpublish.Program
-    const cwd = yield* Controlpublish.workingDirectory
+    const cwd = directory ?? (yield* Controlpublish.workingDirectory)
     const env = { FEED_SINK: "file", ADMIN_PORT: "0", ...given }
     const running = yield* Controlpublish.start(program, ["serve"], { cwd, env })
     yield* running.waitFor(/Stop with Ctrl-C/)
@@ -99,7 +99,9 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         assert.include((yield* look("/api/events/poison")).json, { state: "parked" })
         assert.strictEqual((yield* post("/api/redrive", { filter: {}, ...reason }, bearer)).json.affected, 1)
         yield* until(feed, (feed) => feed.includes("poison.json"))
-        const audit = (yield* look("/api/audit")).json.entries as ReadonlyArray<Record<string, unknown>>
+        const audit = (yield* look("/api/audit?changesOnly=true")).json.entries as ReadonlyArray<
+          Record<string, unknown>
+        >
         assert.deepStrictEqual(
           audit.map(({ action, reason }) => [action, reason]),
           [
@@ -180,6 +182,62 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
             `controlpublish: No service answers at http://127.0.0.1:${port} (connect ECONNREFUSED 127.0.0.1:${port}): start serve, or set ADMIN_URL\n`
           ]
         )
+      })
+    )
+
+    it.scoped("is found by the commands of its directory, its database and its schema, and by no others", () =>
+      Effect.gen(function* () {
+        const { url } = yield* TestDatabase
+        const DATABASE_URL = Redacted.value(url)
+        const one = yield* serve({ DATABASE_URL, DATABASE_SCHEMA: "one" })
+        const { cwd, run } = one
+        const two = yield* serve({ DATABASE_URL, DATABASE_SCHEMA: "two", FEED_SINK_FILE_DIR: "second" }, cwd)
+        const states = Effect.map(Effect.all([one.get("/api/status"), two.get("/api/status")]), (answers) =>
+          answers.map(({ json }) => (json.pump as { readonly state: string }).state)
+        )
+        const pause = (env: Record<string, string>) => run(["pause", "--reason", "x"], env)
+
+        assert.strictEqual((yield* pause({ DATABASE_SCHEMA: "two" })).stderr, "")
+        assert.deepStrictEqual(yield* states, ["idle", "paused"])
+
+        // No third service, and none at the default address that would be of this outbox.
+        yield* run(["migrate"], { DATABASE_SCHEMA: "three" })
+        const none = yield* pause({ DATABASE_SCHEMA: "three" })
+        assert.deepStrictEqual([none.code, none.stdout], [1, ""])
+        assert.include(none.stderr, `${one.url} (process ${one.running.process.pid}) publishes from `)
+        assert.include(none.stderr, 'schema "two": start serve here, or name the service with ADMIN_URL')
+
+        const other = yield* pause({ DATABASE_SCHEMA: "two", ADMIN_URL: one.url })
+        assert.deepStrictEqual([other.code, other.stdout], [1, ""])
+        assert.match(
+          other.stderr,
+          /publishes from another outbox \(database ".*", schema "one"\) than this command means/
+        )
+        assert.deepStrictEqual(yield* states, ["idle", "paused"])
+
+        // The same database under another name is the same.
+        const alias = new URL(DATABASE_URL)
+        alias.hostname = alias.hostname === "localhost" ? "127.0.0.1" : "localhost"
+        const known = yield* pause({ DATABASE_URL: alias.href, DATABASE_SCHEMA: "one", ADMIN_URL: one.url })
+        assert.strictEqual(known.stderr, "")
+        assert.deepStrictEqual(yield* states, ["paused", "paused"])
+
+        const services = Effect.promise(() =>
+          Fs.readdir(Path.join(cwd, ".controlpublish", "services")).catch((): Array<string> => [])
+        )
+        assert.lengthOf(yield* services, 2)
+        yield* two.running.stop("SIGKILL")
+        const dead = yield* pause({ DATABASE_SCHEMA: "two" })
+        assert.deepStrictEqual([dead.code, dead.stderr.includes(two.url)], [1, false], dead.stderr)
+        assert.lengthOf(yield* services, 1)
+        assert.strictEqual((yield* one.running.stop("SIGTERM")).code, 0)
+        assert.notInclude(yield* Effect.promise(() => Fs.readdir(cwd)), ".controlpublish")
+        const embedded = yield* Controlpublish.run(yield* Controlpublish.Program, ["resume", "--reason", "x"], { cwd })
+        assert.match(
+          embedded.stderr,
+          /^controlpublish: no service of this directory publishes from embedded PostgreSQL in .*: start serve here, or name/
+        )
+        assert.notInclude(yield* Effect.promise(() => Fs.readdir(cwd)), ".controlpublish")
       })
     )
 

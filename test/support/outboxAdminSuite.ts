@@ -95,6 +95,15 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
   })
 
   describe(name, () => {
+    it.effect("tells which outbox it is", () =>
+      Effect.gen(function* () {
+        const admin = yield* OutboxAdmin.OutboxAdmin
+        const identity = yield* admin.identity()
+        assert.isTrue(Object.values(identity).every((value) => value !== ""))
+        assert.deepStrictEqual(yield* admin.identity(), identity)
+      }).pipe(withAdmin())
+    )
+
     it.effect("tells of an empty outbox", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin

@@ -96,6 +96,7 @@ export const outbox = ({
 
       return handlers
         .handle("status", () => board.status)
+        .handle("identity", () => reading(admin.identity()))
         .handle("history", () => board.history)
         .handle("stream", () =>
           Effect.as(listen, HttpServerResponse.stream(events, { contentType: "text/event-stream" }) as never)

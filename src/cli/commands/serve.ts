@@ -27,6 +27,7 @@ import { announce } from "../internal/announce.js"
 import type * as AdminServer from "../../admin/AdminServer.js"
 import * as Database from "../internal/database.js"
 import { endsWell } from "../internal/endsWell.js"
+import * as Services from "../internal/services.js"
 import { isLoopback } from "../../admin/internal/loopback.js"
 import * as NoOutbox from "../../admin/NoOutbox.js"
 import * as AdminSettings from "../../admin/AdminSettings.js"
@@ -82,6 +83,8 @@ interface Parts<E> {
   readonly outbox: Layer.Layer<OutboxAdmin, E>
   readonly working: Layer.Layer<Pump.Pump | Retention.Retention | Sink, E>
   readonly lines: Record<string, string>
+  /** What the commands that mean this service name. */
+  readonly of: { readonly database: string; readonly schema: string }
   /** What is said when a stop begins. */
   readonly stopping: string
 }
@@ -90,7 +93,7 @@ interface Parts<E> {
  * Runs until it is stopped. The port comes first: one that is taken is told of before anything starts. At the end the
  * pump goes first: until it has finished, the API says that it stops, and that the service is not ready.
  */
-const run = <E>({ admin, lines, outbox, stopping, working }: Parts<E>) =>
+const run = <E>({ admin, lines, of, outbox, stopping, working }: Parts<E>) =>
   Effect.gen(function* () {
     // Other commands should not wait for a server to be loaded.
     const AdminServer = yield* Effect.promise(() => import("../../admin/AdminServer.js"))
@@ -111,6 +114,10 @@ const run = <E>({ admin, lines, outbox, stopping, working }: Parts<E>) =>
       )
     }
     yield* Effect.addFinalizer((exit) => Scope.close(pumping, exit))
+    if (api !== undefined) {
+      const url = AdminServer.urlOf(api.server, api.options).replace(/\/\/(0\.0\.0\.0|\[::\])(?=:)/, "//127.0.0.1")
+      yield* Services.announce({ url, ...of })
+    }
     yield* announce({
       ...lines,
       admin: api === undefined ? "off" : addressOf(AdminServer.urlOf(api.server, api.options), api.options)
@@ -127,6 +134,7 @@ const serveInert = (admin: AdminServer.Options | undefined) =>
     admin,
     outbox: NoOutbox.layer,
     working: NoOutbox.layer,
+    of: { database: "no database: the sink is nop", schema: "" },
     stopping: "Stopping.",
     lines: {
       sink: "nop: nothing will be published, and no database is opened; set FEED_SINK=file or jetstream to publish"
@@ -154,6 +162,7 @@ const serve = (
     admin,
     outbox,
     working,
+    of: { database: Database.describe(database), schema },
     stopping: "Stopping: finishing the publishes in flight.",
     lines: {
       database: Database.describe(database),

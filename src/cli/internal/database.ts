@@ -4,7 +4,7 @@ import type * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { stat } from "node:fs/promises"
+import { lstat } from "node:fs/promises"
 import * as Path from "node:path"
 import type { OutboxError } from "../../OutboxStore.js"
 import * as Migrations from "../../postgres/Migrations.js"
@@ -24,7 +24,7 @@ export const describe = ({ url }: Database): string =>
 
 /** Whether the embedded database was ever made. */
 export const exists: Effect.Effect<boolean> = Effect.promise(() =>
-  stat(directory).then(
+  lstat(Path.join(directory, "postgres")).then(
     () => true,
     () => false
   )

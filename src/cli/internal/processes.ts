@@ -22,7 +22,7 @@ export const readIfPresent = (file: string): Promise<string | undefined> =>
 export { signal } from "../../node/livingProcess.js"
 
 /** What tells a living process from an earlier one with its pid. `undefined` where no such process runs. */
-const birthOf = async (pid: number): Promise<string | undefined> => {
+export const birthOf = async (pid: number): Promise<string | undefined> => {
   const started = await LivingProcess.startOf(pid)
   if (started === undefined || started === LivingProcess.untold) return started
   return `${started}-${(await LivingProcess.boot()).slice(0, 8)}`
@@ -30,6 +30,12 @@ const birthOf = async (pid: number): Promise<string | undefined> => {
 
 /** Whether the process runs. */
 export const isAlive = async (pid: number): Promise<boolean> => (await birthOf(pid)) !== undefined
+
+/** Whether the process runs that had this birth. */
+export const isBorn = async (pid: number, birth: string): Promise<boolean> => {
+  const now = await birthOf(pid)
+  return now === birth || now === LivingProcess.untold
+}
 
 /** Puts a file of this process into the directory and answers its name: `<pid>.<birth>.<unique>`. */
 export const claim = async (directory: string): Promise<string> => {
@@ -43,8 +49,7 @@ export const claims = async (directory: string): Promise<ReadonlyArray<string>> 
   const living: Array<string> = []
   for (const name of await Fs.readdir(directory)) {
     const [pid, birth] = name.split(".")
-    const now = await birthOf(Number(pid))
-    if (now === birth || now === LivingProcess.untold) living.push(name)
+    if (await isBorn(Number(pid), birth ?? "")) living.push(name)
     else await Fs.rm(Path.join(directory, name), { force: true })
   }
   return living

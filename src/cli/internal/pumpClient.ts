@@ -6,6 +6,7 @@ import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
+import type { OutboxIdentity } from "../../OutboxAdmin.js"
 import type { PumpStatus } from "../../PumpStatus.js"
 import { AdminApi } from "../../admin/AdminApi.js"
 import { failure, type CliError } from "./CliError.js"
@@ -14,22 +15,30 @@ import { messageOf } from "./text.js"
 /** A pause waits for the publishes in flight. */
 const patience = Duration.seconds(45)
 
-interface Service {
+export interface Service {
   readonly url: string
   readonly token: Redacted.Redacted | undefined
 }
 
-export const tell = (
-  { token, url }: Service,
-  action: "pause" | "resume",
-  reason: string
-): Effect.Effect<PumpStatus, CliError> =>
+const clientOf = ({ token, url }: Service) =>
   HttpApiClient.make(AdminApi, {
     baseUrl: url,
     transformClient: (client) =>
       token === undefined ? client : HttpClient.mapRequest(client, HttpClientRequest.bearerToken(token))
-  }).pipe(
-    Effect.flatMap((client) => client.pump[action]({ payload: { reason } })),
+  })
+
+type Client = Effect.Effect.Success<ReturnType<typeof clientOf>>
+
+/** What can go wrong with any of the questions here. */
+type Refusal = Effect.Effect.Error<ReturnType<Client["pump"]["pause"]>>
+
+const ask = <A>(
+  service: Service,
+  question: (client: Client) => Effect.Effect<A, Refusal>
+): Effect.Effect<A, CliError> => {
+  const { token, url } = service
+  return clientOf(service).pipe(
+    Effect.flatMap(question),
     Effect.timeoutFail({
       duration: patience,
       onTimeout: () => failure(`${url} did not answer within ${Duration.format(patience)}`)
@@ -50,6 +59,18 @@ export const tell = (
     }),
     Effect.provide(FetchHttpClient.layer)
   )
+}
+
+/** Has the pump of a service pause or go on. */
+export const tell = (
+  service: Service,
+  action: "pause" | "resume",
+  reason: string
+): Effect.Effect<PumpStatus, CliError> => ask(service, (client) => client.pump[action]({ payload: { reason } }))
+
+/** Which outbox a service has. */
+export const identity = (service: Service): Effect.Effect<OutboxIdentity, CliError> =>
+  ask(service, (client) => client.outbox.identity())
 
 /** What is wrong lies below what `fetch` says. */
 const reasonOf = (error: unknown): string =>

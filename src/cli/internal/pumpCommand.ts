@@ -4,7 +4,9 @@ import * as Options from "@effect/cli/Options"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as AdminSettings from "../../admin/AdminSettings.js"
+import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
+import * as WhichService from "./whichService.js"
 
 /** `pause` or `resume`. */
 export const make = (
@@ -14,13 +16,13 @@ export const make = (
   Command.make(
     action,
     {
-      settings: SettingFlags.make(AdminSettings.clientGroup),
+      settings: SettingFlags.make(DatabaseSettings.group, AdminSettings.clientGroup),
       reason: Options.text("reason").pipe(Options.withDescription("Why, for the audit")),
       json: Options.boolean("json").pipe(Options.withDescription("Print the pump's status as JSON, for scripts"))
     },
     ({ json, reason, settings }) =>
       Effect.gen(function* () {
-        const service = yield* AdminSettings.client
+        const service = yield* WhichService.find(yield* AdminSettings.client, yield* DatabaseSettings.database)
         // Most commands need no client, and should not wait for one to be loaded.
         const { tell } = yield* Effect.promise(() => import("./pumpClient.js"))
         const status = yield* tell(service, action, reason)

@@ -140,6 +140,8 @@ export const statements = (names: Names.Names) => {
       SELECT ${instant("$2")}, 'erase', $3, $4, $1, 1 WHERE EXISTS (SELECT FROM erased) OR EXISTS (SELECT FROM kept)
       RETURNING (SELECT version FROM erased) AS "controlVersion", (SELECT artifact FROM erased) AS "artifactRef"`,
 
+    identity: `SELECT system_identifier::text AS server, current_database() AS database FROM pg_control_system()`,
+
     record: `INSERT INTO ${audit} (at, action, actor, reason, affected, event_id)
       VALUES (${instant("$1")}, $2, $3, $4, $5, $6)`,
 

@@ -1,8 +1,7 @@
 /**
  * The event contract: what a producer appends, the feed carries and nodes apply.
  *
- * The names are those on the wire, and so nothing is renamed on the way; fields that this module does not know are
- * kept untouched.
+ * Field names are those on the wire. Fields that this module does not know are kept untouched.
  *
  * @since 1.0.0
  */
@@ -16,7 +15,7 @@ import * as EventId from "./EventId.js"
 import { isStorable, Text } from "./internal/text.js"
 
 /**
- * The event types that every fleet knows. An application declares its own with `EventType.make`.
+ * The event types that every fleet knows. Declare an application's own types with `EventType.make`.
  *
  * @since 1.0.0
  * @category constants
@@ -58,13 +57,13 @@ const isInstant = (value: string): boolean =>
 const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
 
 /**
- * The known fields of an event, each with the rule for it alone.
+ * The known fields of an event, each with its own rule.
  *
  * @since 1.0.0
  * @category schemas
  */
 export const fields = {
-  /** Assigned by the producer, the same through every retry. */
+  /** Assigned by the producer and kept through every retry. */
   event_id: EventId.EventId,
   type: NonEmptyText,
   tenant_id: optional(Text),
@@ -73,7 +72,7 @@ export const fields = {
   version: optional(Version),
   /** The stack's version that the producer saw before the change. */
   base_version: optional(Version),
-  /** Where the artifact is. Needs a `checksum`. */
+  /** The reference of the artifact. Requires a `checksum`. */
   artifact_ref: optional(NonEmptyText),
   /** `sha256:` and 64 hexadecimal digits. */
   checksum: optional(
@@ -83,7 +82,7 @@ export const fields = {
       })
     )
   ),
-  /** RFC 3339. Always written by `append`; absent, the row's own time counts. */
+  /** A date and time in RFC 3339. `append` always writes it. If it is absent, the row's own time counts. */
   created_at: optional(
     Schema.String.pipe(
       Schema.filter(isInstant, {
@@ -103,7 +102,7 @@ const required = (
   names.filter((name) => event[name] === undefined).map((name) => ({ path: [name], message: `is required ${why}` }))
 
 /**
- * A control event: the known fields with the rules between them, and any further fields.
+ * A control event: the known fields, the rules between them, and any other fields.
  *
  * @since 1.0.0
  * @category schemas
@@ -126,8 +125,8 @@ export const ControlEvent = Schema.Struct(fields, { key: Schema.String, value: S
 export type ControlEvent = typeof ControlEvent.Type
 
 /**
- * What a producer has to give: {@link make} adds `event_id` and `created_at` where they are absent, and the control
- * version is not the producer's to give.
+ * What a producer provides. {@link make} adds a missing `event_id` and `created_at`. The sink assigns the control
+ * version.
  *
  * @since 1.0.0
  * @category models
@@ -146,13 +145,13 @@ export interface Input {
 }
 
 /**
- * The event breaks the contract. Nothing helps but another event: a retry of the same one fails in the same way.
+ * The event breaks the contract. A retry of the same event fails in the same way.
  *
  * @since 1.0.0
  * @category errors
  */
 export class InvalidEvent extends Schema.TaggedError<InvalidEvent>("controlpublish/InvalidEvent")("InvalidEvent", {
-  /** The event's id, where it has one that can be named. */
+  /** The event's id, if it has a valid one. */
   eventId: Schema.optionalWith(Schema.String, { exact: true }),
   /** The field that breaks the contract, `""` for the event as a whole. */
   field: Schema.String,
@@ -173,7 +172,7 @@ const eventIdOf = (value: unknown): { readonly eventId?: string } =>
     ? { eventId: value.event_id.toWellFormed() }
     : {}
 
-// The parser's own messages quote the value, which may be a secret: only ours pass.
+// The parser's own messages quote the value, which may be a secret: only our messages pass.
 const ownMessage = (issue: ParseResult.ArrayFormatterIssue): string => {
   if (issue._tag === "Missing") return "is required"
   return /^(must|is) /.test(issue.message) ? issue.message : "has the wrong type"
@@ -192,7 +191,7 @@ const validateEither = ParseResult.validateEither(ControlEvent)
 
 type Unchecked = { readonly [Name in keyof typeof fields]?: unknown }
 
-/** Whether a field is absent, or a string or number that keeps a rule. */
+/** Tells whether a field is absent, or a string or number that keeps a rule. */
 const optionally = (
   event: Unchecked,
   name: keyof typeof fields,
@@ -204,8 +203,8 @@ const optionally = (
 }
 
 /**
- * Whether an event keeps the contract: the rules of the schema, without what it takes to say which one is broken, in a
- * tenth of the time. The pump validates every event that it publishes.
+ * Tells whether an event keeps the contract, in a tenth of the time that the schema takes to say which rule is broken.
+ * The pump validates every event that it publishes.
  */
 const isSound = (event: Unchecked): boolean =>
   typeof event.event_id === "string" &&
@@ -233,7 +232,7 @@ const assigned = (event: ControlEvent): InvalidEvent =>
   })
 
 /**
- * Whether `value` keeps the contract. The answer is `value` itself, its fields in their order.
+ * Validates a value against the contract and returns the value itself, its fields in their order.
  *
  * @since 1.0.0
  * @category validation
@@ -247,7 +246,7 @@ export const validate = (value: unknown): Either.Either<ControlEvent, InvalidEve
 }
 
 /**
- * {@link validate} for an event that is not published yet: a `control_version` is refused too.
+ * Validates an event that is not published yet. A `control_version` is rejected.
  *
  * @since 1.0.0
  * @category validation
@@ -258,7 +257,7 @@ export const validateUnpublished = (value: unknown): Either.Either<ControlEvent,
   )
 
 /**
- * {@link validate} for an event from the feed: a `control_version` is required.
+ * Validates an event from the feed. A `control_version` is required.
  *
  * @since 1.0.0
  * @category validation
@@ -275,7 +274,7 @@ export const validatePublished = (
   )
 
 /**
- * Parses JSON text, without validation. Text that is not JSON is an {@link InvalidEvent} of the event as a whole.
+ * Parses JSON text without validating the event. Returns an {@link InvalidEvent} if the text is not JSON.
  *
  * @since 1.0.0
  * @category encoding
@@ -287,7 +286,7 @@ export const parse = (text: string): Either.Either<unknown, InvalidEvent> =>
   })
 
 /**
- * The event as JSON text. A further field that JSON has no form for (a bigint, a cycle) is an {@link InvalidEvent}.
+ * Encodes an event as JSON text. Returns an {@link InvalidEvent} if JSON cannot represent a field (a bigint, a cycle).
  *
  * @since 1.0.0
  * @category encoding
@@ -299,7 +298,7 @@ export const encode = (event: ControlEvent): Either.Either<string, InvalidEvent>
   })
 
 /**
- * Adds the control version to the JSON text of an unpublished event, and changes nothing else in it.
+ * Adds the control version to the JSON text of an unpublished event and changes nothing else.
  *
  * @since 1.0.0
  * @category encoding
@@ -308,8 +307,8 @@ export const withControlVersion = (text: string, version: ControlVersion): strin
   `${text.slice(0, text.lastIndexOf("}")).trimEnd()},"control_version":${version}}`
 
 /**
- * Completes and validates an event: a new `event_id` (see `EventId.generate`) and `created_at` from `Clock` where they
- * are absent.
+ * Completes and validates an event. A missing `event_id` is generated (see `EventId.generate`); a missing `created_at`
+ * is the time of `Clock`. Fails with {@link InvalidEvent}.
  *
  * @example
  * import { ControlEvent } from "controlpublish"
@@ -323,7 +322,7 @@ export const make = (input: Input): Effect.Effect<ControlEvent, InvalidEvent> =>
   Effect.map(makeAll([input]), (events) => events[0]!)
 
 /**
- * {@link make} for many events, at one instant. Fails with the first one that is invalid.
+ * Completes and validates many events at one instant. Fails with the first invalid one.
  *
  * @since 1.0.0
  * @category constructors

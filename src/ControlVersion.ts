@@ -33,7 +33,7 @@ export type ControlVersion = typeof ControlVersion.Type
 export const is = (value: unknown): value is ControlVersion => isPositiveInteger(value)
 
 /**
- * Constructs a `ControlVersion`, throwing on a number that cannot be one.
+ * Constructs a `ControlVersion`. Throws if the number is invalid.
  *
  * @since 1.0.0
  * @category constructors

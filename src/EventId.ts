@@ -11,7 +11,7 @@ import * as Uuid from "uuid"
 import { isStorable } from "./internal/text.js"
 
 /**
- * The longest event id in UTF-8 bytes: it has to fit into one entry of a PostgreSQL index, which takes 2,704.
+ * The longest event id in UTF-8 bytes. It must fit into an entry of a PostgreSQL index, which takes 2,704.
  *
  * @since 1.0.0
  * @category constants
@@ -41,7 +41,7 @@ export const EventId = Schema.String.pipe(
 export type EventId = typeof EventId.Type
 
 /**
- * Whether text can be an id.
+ * Tells whether text is a valid id.
  *
  * @since 1.0.0
  * @category guards
@@ -49,7 +49,7 @@ export type EventId = typeof EventId.Type
 export const isEventId = (value: string): value is EventId => isValid(value)
 
 /**
- * Constructs an `EventId`, throwing on text that cannot be one. For ids known to the program.
+ * Constructs an `EventId`. Throws if the text is invalid. Use it for ids known to the program.
  *
  * @since 1.0.0
  * @category constructors
@@ -57,7 +57,7 @@ export const isEventId = (value: string): value is EventId => isValid(value)
 export const make = (value: string): EventId => EventId.make(value)
 
 /**
- * A new UUIDv7, its time taken from `Clock` and its randomness from `Random`, so that tests are deterministic.
+ * Generates a UUIDv7. Its time comes from `Clock` and its randomness from `Random`, so tests are deterministic.
  *
  * @since 1.0.0
  * @category constructors
@@ -66,7 +66,7 @@ export const generate: Effect.Effect<EventId> = Effect.gen(function* () {
   const msecs = yield* Clock.currentTimeMillis
   const random = new Uint8Array(16)
   const view = new DataView(random.buffer)
-  // The time takes the place of the first six bytes.
+  // The time replaces the first six bytes.
   for (const offset of [4, 8, 12]) view.setUint32(offset, yield* Random.nextIntBetween(0, 0x1_0000_0000))
   return Uuid.v7({ msecs, random }) as EventId
 })

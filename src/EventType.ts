@@ -1,5 +1,5 @@
 /**
- * Event types that an application declares with a Schema each, so that appending and applying are typed.
+ * Event types that an application declares with a Schema each, so appending and applying are typed.
  *
  * @since 1.0.0
  */
@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
 import * as ControlEvent from "./ControlEvent.js"
 
 /**
- * The contract's fields that go with the declared ones.
+ * The contract's fields that accompany the declared ones.
  *
  * @since 1.0.0
  * @category models
@@ -44,17 +44,17 @@ export interface EventType<Type extends string, F extends Fields> {
   /** The declared fields. */
   readonly schema: Schema.Struct<F>
   /**
-   * A complete, valid event: the declared fields encoded, `event_id` and `created_at` added where they are absent.
-   * Fails with an `InvalidEvent` that names the field.
+   * Makes a complete, valid event: encodes the declared fields and adds a missing `event_id` and `created_at`. Fails
+   * with an `InvalidEvent` that names the field.
    */
   readonly make: (
     input: Schema.Struct.Type<F> & Omit<Envelope, keyof F>
   ) => Effect.Effect<ControlEvent.ControlEvent, ControlEvent.InvalidEvent>
-  /** Whether the event is of this type. Says nothing about its fields. */
+  /** Tells whether the event is of this type. Does not check its fields. */
   readonly is: (event: ControlEvent.ControlEvent) => boolean
   /**
-   * The declared fields of an event. Fails with an `InvalidEvent` where it is of another type or a field does not
-   * decode.
+   * Decodes the declared fields of an event. Fails with an `InvalidEvent` if the event is of another type or a field
+   * does not decode.
    */
   readonly decode: (event: ControlEvent.ControlEvent) => Effect.Effect<Schema.Struct.Type<F>, ControlEvent.InvalidEvent>
 }
@@ -75,7 +75,7 @@ export interface EventType<Type extends string, F extends Fields> {
  */
 export const make = <const Type extends string, F extends Fields>(type: Type, fields: F): EventType<Type, F> => {
   const schema = Schema.Struct(fields)
-  // A struct over type parameters is opaque to the compiler: what comes out is what `F` says.
+  // A struct over type parameters is opaque to the compiler: its type is the one that `F` says.
   const declared: Schema.Schema<unknown, object> = Schema.make(schema.ast)
   const encode = ParseResult.encodeUnknown(declared)
   const decode = ParseResult.decodeUnknown(declared as Schema.Schema<Schema.Struct.Type<F>, object>)

@@ -1,12 +1,12 @@
 /**
- * Lanes divide the outbox among batches: an ordering key belongs to one lane for ever, and one pump at a time works on
- * a lane.
+ * Lanes divide the outbox among batches. An ordering key belongs to one lane forever, and one pump at a time works on a
+ * lane.
  *
  * @since 1.0.0
  */
 
 /**
- * The number of lanes. It is part of the table's definition (a generated column) and so not a setting.
+ * The number of lanes. It is part of the table's definition (a generated column), so it is not a setting.
  *
  * @since 1.0.0
  * @category constants

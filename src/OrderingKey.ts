@@ -1,6 +1,6 @@
 /**
- * What orders control events: the events of one ordering key are published in the order in which their transactions
- * committed. Events of different keys have no order among themselves.
+ * What orders control events. The events of one ordering key are published in the order in which their transactions
+ * committed. Events of different keys have no order.
  *
  * @since 1.0.0
  */
@@ -25,7 +25,7 @@ export const OrderingKey = Schema.String.pipe(
 export type OrderingKey = typeof OrderingKey.Type
 
 /**
- * Constructs an `OrderingKey`, throwing on text that no store can keep.
+ * Constructs an `OrderingKey`. Throws if no store can keep the text.
  *
  * @since 1.0.0
  * @category constructors
@@ -33,7 +33,7 @@ export type OrderingKey = typeof OrderingKey.Type
 export const make = (value: string): OrderingKey => OrderingKey.make(value)
 
 /**
- * The key where the producer gives none: the tenant's id, and `""` for events of no tenant.
+ * The default key: the tenant's id, or `""` for events without a tenant.
  *
  * @since 1.0.0
  * @category constructors

@@ -1,5 +1,5 @@
 /**
- * Appends control events in the transaction that changes what they tell of.
+ * Appends control events in the transaction of the change that they announce.
  *
  * @since 1.0.0
  */
@@ -25,6 +25,21 @@ import {
 } from "./OutboxStore.js"
 
 /**
+ * Appends control events to the outbox, in the transaction of the caller.
+ *
+ * @example
+ * import { SqlClient } from "@effect/sql"
+ * import { Outbox } from "controlpublish"
+ * import { Effect } from "effect"
+ *
+ * export const createTenant = Effect.fn("createTenant")(function* (id: string) {
+ *   const sql = yield* SqlClient.SqlClient
+ *   const outbox = yield* Outbox.Outbox
+ *   const change = sql`INSERT INTO tenants (id) VALUES (${id})`
+ *   const event = outbox.append({ type: "tenant.created", tenant_id: id })
+ *   return yield* sql.withTransaction(Effect.zipRight(change, event))
+ * })
+ *
  * @since 1.0.0
  * @category models
  */
@@ -32,22 +47,23 @@ export class Outbox extends Context.Tag("controlpublish/Outbox")<
   Outbox,
   {
     /**
-     * Appends an event to the ambient transaction and answers its id. The event is in the feed exactly if that
-     * transaction commits, after those events of its key whose transactions committed before.
+     * Appends an event to the ambient transaction and returns its id. The event is published if and only if that
+     * transaction commits, after the events of its key whose transactions committed before.
      *
-     * An interrupted append, as by a timeout around it, waits up to 2 seconds for its statement to end. Then nothing is
-     * appended, and the transaction goes on. A statement that still waits by then, say for another transaction of the
-     * key, is canceled, which fails the transaction: its commit is an `OutboxError` of `Outbox.withTransaction`, and a
-     * defect of `sql.withTransaction`. To go on in any case, append in a nested transaction and put the timeout around
-     * that.
+     * An interrupted append, for example by a timeout, waits up to 2 seconds for its statement to end. Then nothing is
+     * appended and the transaction can continue. A statement that is still running is canceled, which fails the
+     * transaction: `Outbox.withTransaction` fails with an `OutboxError`, `sql.withTransaction` with a defect. To
+     * continue in any case, append in a nested transaction and put the timeout around that.
      *
-     * Fails with `NotInTransaction` also in a transaction of another database.
+     * Fails with `NotInTransaction` outside a transaction and in a transaction of another database, with
+     * `DuplicateEventId` if the outbox has an event with this id, with `InvalidEvent` if the event breaks the contract,
+     * and with `OutboxError` if the database fails.
      */
     readonly append: (event: ControlEvent.Input, options?: AppendOptions) => Effect.Effect<EventId, AppendError>
 
     /**
-     * Appends events in the order given, all or none, and answers their ids in that order. Much cheaper than one
-     * `append` after another.
+     * Appends events in the order given, all or none, and returns their ids in that order. Much cheaper than repeated
+     * `append`.
      */
     readonly appendAll: (
       events: ReadonlyArray<ControlEvent.Input>,
@@ -55,17 +71,17 @@ export class Outbox extends Context.Tag("controlpublish/Outbox")<
     ) => Effect.Effect<ReadonlyArray<EventId>, AppendError>
 
     /**
-     * Runs an effect in a transaction of the outbox's database, as `sql.withTransaction` does. Fails with an
-     * `OutboxError` if the commit fails, also if a statement failed earlier and the server rolled back instead. Inside a
-     * transaction it is a savepoint.
+     * Runs an effect in a transaction of the outbox's database, as `sql.withTransaction` does. Inside a transaction it
+     * is a savepoint. Fails with an `OutboxError` if the commit fails, even if the server rolled back because an
+     * earlier statement failed.
      */
     readonly withTransaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | OutboxError, R>
 
-    /** The parked events with their errors, oldest first, at most `limit` of them (default 100). */
+    /** Returns the parked events with their errors, oldest first, at most `limit` (default 100). */
     readonly parked: (options?: { readonly limit?: number }) => Effect.Effect<ReadonlyArray<ParkedEvent>, OutboxError>
 
     /**
-     * Makes parked events pending again, in their old place and with a fresh count of attempts. Answers the ids that
+     * Makes parked events pending again, in their old place and with a fresh count of attempts. Returns the ids that
      * were parked.
      */
     readonly redrive: (eventIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<EventId>, OutboxError>
@@ -78,7 +94,8 @@ export class Outbox extends Context.Tag("controlpublish/Outbox")<
  */
 export interface AppendOptions {
   /**
-   * What orders the event, or how to tell it from the event. Default: the tenant's id, `""` for events of no tenant.
+   * The ordering key, or a function that derives it from the event. Default: the tenant's id, or `""` for events
+   * without a tenant.
    */
   readonly orderingKey?: string | ((event: ControlEvent.ControlEvent) => string) | undefined
 }
@@ -145,7 +162,7 @@ const bytesOf = {
   ordering_key: Bounds.textBytes.ordering_key
 } as const
 
-/** The first field that is longer than the outbox takes. What is short needs no look at its bytes. */
+/** Finds the first field that is longer than the outbox takes. Short fields need no count of bytes. */
 const tooLong = (event: ControlEvent.ControlEvent, orderingKey: string): keyof typeof bytesOf | undefined => {
   for (const field of Object.keys(bytesOf) as Array<keyof typeof bytesOf>) {
     const value = field === "ordering_key" ? orderingKey : event[field]

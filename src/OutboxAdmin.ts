@@ -1,8 +1,8 @@
 /**
- * The port for people who operate an outbox: to look into it, and to mend it by hand.
+ * The port for operators: to look into an outbox and to repair it.
  *
- * Nothing here is on the pump's way. Every question is bounded, so that it costs the same however large the table is, and
- * everything that is done by hand is written to the audit, with who did it and why.
+ * It does not delay the pump. Every query is bounded, so it costs the same however large the table is. Every action is
+ * recorded in the audit log with its actor and reason.
  *
  * @since 1.0.0
  */
@@ -32,39 +32,40 @@ import {
 export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
   OutboxAdmin,
   {
-    /** Which outbox this is, for those who have to know that they mean the same. */
+    /** Returns the identity of this outbox, so that two programs can tell whether they use the same one. */
     readonly identity: () => Effect.Effect<OutboxIdentity, OutboxError>
 
     /**
-     * How much there is to do, in all and in each lane that has something. Counts stop at `limit`, those of a lane at a
-     * 64th of it.
+     * Returns the backlog, in total and for each lane that has one. Counts stop at `limit`, those of a lane at a 64th
+     * of it.
      */
     readonly overview: (options: { readonly limit: number }) => Effect.Effect<Overview, OutboxError>
 
     /**
-     * Events that a filter lets through, newest first. A page looks at a bounded number of rows: it may hold fewer events
-     * than asked for, even none, and `next` then says where to go on.
+     * Returns the events that match a filter, newest first. A page looks at a bounded number of rows: it may have fewer
+     * events than asked for, even none, and `next` then says where to go on.
      */
     readonly events: (filter: EventFilter, page: PageOptions) => Effect.Effect<EventPage, InvalidCursor | OutboxError>
 
-    /** One event with its payload, or the beginning of a large one, and its attempts. */
+    /** Returns one event with its payload, or the beginning of a large one, and its attempts. */
     readonly event: (eventId: string) => Effect.Effect<Option.Option<EventDetail>, OutboxError>
 
-    /** The whole payload of an event, in pieces, so that a large one is never held as a whole. */
+    /** Returns the whole payload of an event in pieces, so a large one is never in memory as a whole. */
     readonly payload: (eventId: string) => Effect.Effect<Payload, EventNotFound | PayloadOmitted | OutboxError>
 
     /**
-     * Makes the parked events of a filter pending again, in their old place and with a fresh count of attempts. Answers
-     * how many. `{}` is all of them. Where there are many, they go in chunks: a failure leaves those that are done.
+     * Makes the parked events that match a filter pending again, in their old place and with a fresh count of attempts,
+     * and returns their number. `{}` matches all of them. Many events are redriven in chunks: a failure keeps the
+     * chunks that are done.
      */
     readonly redrive: (filter: EventFilter, by: By) => Effect.Effect<number, OutboxError>
 
-    /** Parks a pending event. A publish of it that is in flight is waited for, and may turn out to have succeeded. */
+    /** Parks a pending event. Waits for a publish of it that is in flight, which may succeed. */
     readonly park: (eventId: string, by: By) => Effect.Effect<void, EventNotFound | WrongState | OutboxError>
 
     /**
-     * Takes an event that is not published out of the outbox for good. The audit keeps the whole row. A publish of it
-     * that is in flight is waited for, and may turn out to have succeeded.
+     * Deletes an event that is not published from the outbox. The audit log keeps the whole row. Waits for a publish of
+     * it that is in flight, which may succeed.
      */
     readonly discard: (eventId: string, by: By) => Effect.Effect<void, EventNotFound | WrongState | OutboxError>
 
@@ -75,7 +76,7 @@ export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
      */
     readonly erase: (eventId: string, by: By) => Effect.Effect<Erased, EventNotFound | WrongState | OutboxError>
 
-    /** Writes to the audit what was done elsewhere, as to a pump, to which event or to how many. */
+    /** Records an action on something else, such as a pump, in the audit log. */
     readonly record: (
       action: AuditAction,
       by: By,
@@ -91,9 +92,9 @@ export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
     ) => Effect.Effect<AuditPage, InvalidCursor | OutboxError>
 
     /**
-     * Removes the oldest published rows that a retention does not keep, at most `limit` of them, and answers how many were
-     * removed and whether to go on: a look at a bounded number of rows may find none while there are more. Rows that are
-     * not published are never removed. Does nothing while another process is at it.
+     * Removes the oldest published rows that a retention does not keep, at most `limit`. Returns how many were removed
+     * and whether to go on: a call looks at a bounded number of rows and may find none while there are more.
+     * Unpublished rows are never removed. Does nothing while another process prunes.
      */
     readonly prune: (
       retention: Retention,
@@ -162,12 +163,12 @@ export {
 export interface PageOptions {
   /** At most this many. */
   readonly limit: number
-  /** Where the page before ended: its `next`. */
+  /** Where the previous page ended: its `next`. */
   readonly cursor?: string | undefined
 }
 
 /**
- * What was done by hand. `read`: somebody looked at a payload · `refused`: a write that was not allowed, or not possible.
+ * An operator's action. `read`: somebody read a payload · `refused`: a write that was not allowed or not possible.
  *
  * @since 1.0.0
  * @category schemas
@@ -191,7 +192,7 @@ export const AuditAction = Schema.Literal(
 export type AuditAction = typeof AuditAction.Type
 
 /**
- * Who does something by hand, and why.
+ * Who acts, and why.
  *
  * @since 1.0.0
  * @category models
@@ -210,11 +211,11 @@ export const AuditEntry = Schema.Struct({
   action: AuditAction,
   actor: Schema.String,
   reason: Schema.String,
-  /** The event it was done to, where it was one. */
+  /** The event, if it was one. */
   eventId: Schema.optional(Schema.String),
-  /** The events it was done to, where it may have been several: those parked ones that the filter lets through. */
+  /** The filter, if it may have been several events: the parked ones that match it. */
   filter: Schema.optional(EventFilter),
-  /** How many those were. */
+  /** The number of events. */
   affected: Schema.optional(Schema.Number)
 }).annotations({ identifier: "AuditEntry" })
 
@@ -253,19 +254,19 @@ export interface Payload {
 }
 
 /**
- * What is kept of the published rows.
+ * Which published rows are kept.
  *
  * @since 1.0.0
  * @category models
  */
 export type Retention =
-  /** Those published less than this ago. */
+  /** Rows published less than this ago. */
   | { readonly _tag: "Age"; readonly age: Duration.DurationInput }
-  /** The newest, at most this many. */
+  /** The newest rows, at most this many. */
   | { readonly _tag: "Count"; readonly count: number }
 
 /**
- * A cursor that no page has given.
+ * The cursor does not come from a page.
  *
  * @since 1.0.0
  * @category errors
@@ -282,7 +283,7 @@ export class InvalidCursor extends Schema.TaggedError<InvalidCursor>("controlpub
 }
 
 /**
- * There is no such event in the outbox.
+ * The outbox has no event with this id.
  *
  * @since 1.0.0
  * @category errors
@@ -299,7 +300,7 @@ export class EventNotFound extends Schema.TaggedError<EventNotFound>("controlpub
 }
 
 /**
- * The payload is larger than the outbox takes, and is not read.
+ * The payload exceeds the outbox's limit and is not read.
  *
  * @since 1.0.0
  * @category errors
@@ -317,7 +318,7 @@ export class PayloadOmitted extends Schema.TaggedError<PayloadOmitted>("controlp
 }
 
 /**
- * The event is in a state in which this cannot be done to it.
+ * The event's state does not allow the action.
  *
  * @since 1.0.0
  * @category errors

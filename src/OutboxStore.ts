@@ -1,5 +1,5 @@
 /**
- * The port to the database that holds the outbox: what `Outbox` and `Pump` need of it.
+ * The port to the outbox's database: what `Outbox` and `Pump` need.
  *
  * @since 1.0.0
  */
@@ -25,35 +25,35 @@ export class OutboxStore extends Context.Tag("controlpublish/OutboxStore")<
   {
     /**
      * Appends rows to the ambient transaction, in the order given, all or none. After a `DuplicateEventId` the
-     * transaction can go on; after an `OutboxError` the database has given it up.
+     * transaction can continue; after an `OutboxError` the database has aborted it.
      */
     readonly append: (
       rows: Arr.NonEmptyReadonlyArray<NewRow>
     ) => Effect.Effect<void, NotInTransaction | DuplicateEventId | OutboxError>
 
     /**
-     * Runs an effect in a transaction of the store's database: commits when it succeeds and rolls back when it does
-     * not. Inside a transaction it is a savepoint. A failing commit is an `OutboxError`.
+     * Runs an effect in a transaction of the store's database: commits if it succeeds, else rolls back. Inside a
+     * transaction it is a savepoint. Fails with `OutboxError` if the commit fails.
      */
     readonly withTransaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | OutboxError, R>
 
-    /** Which lanes hold rows that can be published at `now`, whether or not another pump is working on them. */
+    /** Finds the lanes with rows that can be published at `now`, whether or not another pump holds them. */
     readonly probe: (options: ProbeOptions) => Effect.Effect<Probe, OutboxError>
 
     /**
-     * Takes those of the lanes that nobody holds and the first of their publishable rows, in the order of their ids. The
-     * lanes are held until the scope closes; a scope that closes before `settle` leaves every row as it was.
+     * Takes the lanes that nobody holds, and the first of their publishable rows in the order of their ids. The lanes
+     * are held until the scope closes. A scope that closes before `settle` leaves every row unchanged.
      */
     readonly claim: (options: ClaimOptions) => Effect.Effect<ClaimResult, OutboxError, Scope.Scope>
 
-    /** How much there is to do. Bounded: it never counts further than `limit`. */
+    /** Counts the backlog, up to `limit`. */
     readonly backlog: (options: { readonly limit: number }) => Effect.Effect<Backlog, OutboxError>
 
-    /** The parked rows, oldest first, at most `limit` of them. */
+    /** Returns the parked rows, oldest first, at most `limit`. */
     readonly parked: (options: { readonly limit: number }) => Effect.Effect<ReadonlyArray<ParkedEvent>, OutboxError>
 
     /**
-     * Makes parked events pending again, with a fresh count of attempts and in their old place. Answers the ids that
+     * Makes parked events pending again, in their old place and with a fresh count of attempts. Returns the ids that
      * were parked.
      */
     readonly redrive: (eventIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<EventId>, OutboxError>
@@ -61,8 +61,8 @@ export class OutboxStore extends Context.Tag("controlpublish/OutboxStore")<
 >() {}
 
 /**
- * An append outside a transaction of the outbox's database: the change and its event would not commit together. The
- * transaction can be another client's, as long as that client's connections lead to the same database.
+ * The append is outside a transaction of the outbox's database, so the change and its event would not commit together.
+ * The transaction can be another client's if that client connects to the same database.
  *
  * @since 1.0.0
  * @category errors
@@ -88,8 +88,8 @@ export class NotInTransaction extends Schema.TaggedError<NotInTransaction>("cont
 }
 
 /**
- * An event with this id is in the outbox already, or twice in one call. Nothing of the call was appended, and the
- * transaction can go on.
+ * The outbox already has an event with this id, or one call has it twice. The call appended nothing, and the
+ * transaction can continue.
  *
  * @since 1.0.0
  * @category errors
@@ -114,11 +114,11 @@ export class DuplicateEventId extends Schema.TaggedError<DuplicateEventId>("cont
  */
 export class OutboxError extends Schema.TaggedError<OutboxError>("controlpublish/OutboxError")("OutboxError", {
   message: Schema.String,
-  /** Whether the same transaction can succeed when it is tried again (a deadlock, a lost connection). */
+  /** Whether a retry of the same transaction can succeed (a deadlock, a lost connection). */
   retryable: Schema.Boolean,
   /**
-   * Set if the transaction around is the cause: it is in another database, it is read-only, or a statement in it failed
-   * earlier.
+   * Set if the surrounding transaction is the cause: it is in another database, it is read-only, or an earlier
+   * statement failed.
    */
   reason: Schema.optionalWith(Schema.Literal("OtherDatabase", "ReadOnlyTransaction", "FailedTransaction"), {
     exact: true
@@ -134,7 +134,7 @@ export class OutboxError extends Schema.TaggedError<OutboxError>("controlpublish
  */
 export interface NewRow {
   readonly event: ControlEvent
-  /** The event as JSON text, which is what the feed will carry. */
+  /** The event as JSON text, exactly as the feed will carry it. */
   readonly payload: string
   readonly orderingKey: OrderingKey
   /** W3C trace context of the append. */
@@ -142,8 +142,8 @@ export interface NewRow {
 }
 
 /**
- * What keeps a key's later events waiting: an event that waits for its retry always does, and a parked one where this
- * is `"wait"`.
+ * Whether a parked event keeps the later events of its key waiting (`wait`) or not (`pass`). An event that waits for
+ * its retry always does.
  *
  * @since 1.0.0
  * @category models
@@ -166,14 +166,14 @@ export interface ProbeOptions {
 export interface Probe {
   /** The lanes with publishable rows. */
   readonly lanes: ReadonlyArray<Lane>
-  /** Those of them that have at least {@link crowd} pending rows. */
+  /** The lanes with at least {@link crowd} pending rows. */
   readonly crowded: ReadonlySet<Lane>
   /** When the next waiting row becomes publishable. */
   readonly nextAttemptAt: number | undefined
 }
 
 /**
- * As many pending rows make a lane crowded, and worth a batch of its own.
+ * The number of pending rows that makes a lane crowded, and worth its own batch.
  *
  * @since 1.0.0
  * @category constants
@@ -188,9 +188,9 @@ export interface ClaimOptions extends ProbeOptions {
   readonly lanes: Arr.NonEmptyReadonlyArray<Lane>
   /** At most this many rows. */
   readonly limit: number
-  /** Rows are taken until their payloads reach this many bytes; the first one always is. */
+  /** Rows are taken until their payloads reach this many bytes. The first row is always taken. */
   readonly maxBytes: number
-  /** Milliseconds after which the store may take the lanes from a holder that went silent. */
+  /** Milliseconds after which the store may take the lanes from a silent holder. */
   readonly holdFor: number
 }
 
@@ -200,7 +200,7 @@ export interface ClaimOptions extends ProbeOptions {
  */
 export type ClaimResult =
   | Claim
-  /** Others hold all of the lanes. */
+  /** Others hold all the lanes. */
   | { readonly _tag: "LanesHeld" }
   /** Nothing is publishable in the lanes that could be taken. */
   | { readonly _tag: "LanesEmpty" }
@@ -213,14 +213,14 @@ export interface Claim {
   readonly _tag: "Claim"
   readonly rows: Arr.NonEmptyReadonlyArray<ClaimedRow>
   /**
-   * Writes what became of the rows and ends the claim; rows it does not name stay as they were. A failure leaves all
-   * rows as they were.
+   * Writes the results of rows and ends the claim. Rows that it does not name stay unchanged. A failure leaves all rows
+   * unchanged.
    */
   readonly settle: (settlement: Settlement) => Effect.Effect<void, OutboxError>
 }
 
 /**
- * A row as it is in the store. Nothing in it is validated: anything may insert rows.
+ * A row as it is in the store. It is not validated: anything may insert rows.
  *
  * @since 1.0.0
  * @category rows
@@ -233,14 +233,16 @@ export interface ClaimedRow {
   readonly payload: string
   readonly traceparent: string | undefined
   readonly createdAt: number
-  /** Earlier attempts that the sink answered for this event alone. */
+  /** Earlier attempts that failed for this event alone. */
   readonly attemptCount: number
-  /** Why the row can never be published: it breaks the store's bounds. Its payload is `""`, and its texts are cut. */
+  /**
+   * Why the row can never be published: it exceeds the store's bounds. Its payload is then `""` and its texts are cut.
+   */
   readonly refused?: string | undefined
 }
 
 /**
- * What became of a claim's rows.
+ * The results of a claim's rows.
  *
  * @since 1.0.0
  * @category models
@@ -248,7 +250,7 @@ export interface ClaimedRow {
 export interface Settlement {
   readonly now: number
   readonly published: ReadonlyArray<{ readonly id: string; readonly version: ControlVersion }>
-  /** Rows that failed for now, to be tried again. */
+  /** Rows to retry. */
   readonly failed: ReadonlyArray<{ readonly id: string; readonly error: string; readonly nextAttemptAt: number }>
   /** Rows that failed for good. */
   readonly parked: ReadonlyArray<{ readonly id: string; readonly error: string }>
@@ -277,7 +279,7 @@ export interface Backlog {
 }
 
 /**
- * A count that stopped at a limit is a lower bound.
+ * A count. It is a lower bound if it stopped at a limit.
  *
  * @since 1.0.0
  * @category models

@@ -1,13 +1,13 @@
 /**
- * What those who operate an outbox see of it: counts, lanes and events, as the port for operators answers them.
+ * What operators see of an outbox: counts, lanes and events, as `OutboxAdmin` returns them.
  *
  * @since 1.0.0
  */
 import * as Schema from "effect/Schema"
 
 /**
- * `pending`: to be published · `waiting`: pending, and waits for its retry · `parked`: it failed for good, or was parked by
- * hand · `published`.
+ * `pending`: to be published · `waiting`: pending, and waits for its retry · `parked`: failed for good, or parked by an
+ * operator · `published`.
  *
  * @since 1.0.0
  * @category schemas
@@ -23,7 +23,7 @@ export const EventState = Schema.Literal("pending", "waiting", "parked", "publis
 export type EventState = typeof EventState.Type
 
 /**
- * Everything that is given has to hold. `pending` includes the events that wait.
+ * All given fields must match. `pending` includes the events that wait.
  *
  * @since 1.0.0
  * @category schemas
@@ -32,7 +32,7 @@ export const EventFilter = Schema.Struct({
   eventId: Schema.optional(Schema.NonEmptyString),
   type: Schema.optional(Schema.NonEmptyString),
   tenantId: Schema.optional(Schema.NonEmptyString),
-  /** May be empty: that is the key of events of no tenant. */
+  /** May be empty: the key of events without a tenant. */
   orderingKey: Schema.optional(Schema.String),
   state: Schema.optional(EventState),
   /** Created at this instant or later. */
@@ -48,7 +48,7 @@ export const EventFilter = Schema.Struct({
 export type EventFilter = typeof EventFilter.Type
 
 /**
- * Which outbox it is: equal for all who reach the same one, whatever URL they use.
+ * The identity of an outbox: equal for all who reach the same one, whatever URL they use.
  *
  * @since 1.0.0
  * @category schemas
@@ -68,14 +68,14 @@ export const OutboxIdentity = Schema.Struct({
 export type OutboxIdentity = typeof OutboxIdentity.Type
 
 /**
- * A count that stopped at a limit is a lower bound.
+ * A count. It is a lower bound if it stopped at a limit.
  *
  * @since 1.0.0
  * @category schemas
  */
 export const Count = Schema.Struct({ value: Schema.Number, exact: Schema.Boolean }).annotations({ identifier: "Count" })
 
-/** The names of the fields that are longer than an outbox takes, of which only the beginning is answered. */
+/** The names of fields that exceed the outbox's bounds; only their beginning is returned. */
 const Cut = Schema.optional(Schema.Array(Schema.String))
 
 /**
@@ -90,7 +90,7 @@ export const Overview = Schema.Struct({
   parked: Count,
   /** When the oldest of the first pending rows of each lane was created. */
   oldestPendingAt: Schema.optional(Schema.Number),
-  /** Ids that the database has drawn for rows so far: its growth is the rate of appends, those rolled back included. */
+  /** Ids that the database has drawn so far. Its growth is the rate of appends, rolled-back ones included. */
   drawn: Schema.Number,
   /** The lanes with pending or parked rows, each with what is at its head. */
   lanes: Schema.Array(
@@ -152,7 +152,7 @@ export const EventSummary = Schema.Struct({
 export type EventSummary = typeof EventSummary.Type
 
 /**
- * An attempt that the sink answered for the event alone, and that failed.
+ * An attempt that failed for the event alone.
  *
  * @since 1.0.0
  * @category schemas
@@ -160,7 +160,7 @@ export type EventSummary = typeof EventSummary.Type
 export const FailedAttempt = Schema.Struct({
   at: Schema.Number,
   error: Schema.String,
-  /** When it is tried again; absent where it was parked. */
+  /** When the event is retried. Absent if it was parked. */
   nextAttemptAt: Schema.optional(Schema.Number)
 }).annotations({ identifier: "FailedAttempt" })
 
@@ -187,7 +187,7 @@ export const EventDetail = Schema.Struct({
   /** The bytes of a payload beyond the outbox's limit, which is not read: `payload` is empty. */
   payloadOmitted: Schema.optional(Schema.Number),
   traceparent: Schema.optional(Schema.String),
-  /** The last of them, newest first. */
+  /** The last 20, newest first. */
   failedAttempts: Schema.Array(FailedAttempt)
 }).annotations({ identifier: "EventDetail" })
 
@@ -198,18 +198,18 @@ export const EventDetail = Schema.Struct({
 export type EventDetail = typeof EventDetail.Type
 
 /**
- * What was erased, and where the payload may still be.
+ * The result of an erasure, and where the payload may still be.
  *
  * @since 1.0.0
  * @category schemas
  */
 export const Erased = Schema.Struct({
   eventId: Schema.String,
-  /** The version under which the feed has it; absent for an event that was discarded and never published. */
+  /** The version under which the feed has it. Absent for a discarded event, which was never published. */
   controlVersion: Schema.optional(Schema.Number),
   /** The artifact that the event named, which is not erased. */
   artifactRef: Schema.optional(Schema.String),
-  /** What still holds the payload, or copies of it, a sentence each. */
+  /** What still holds the payload or copies of it, one sentence each. */
   remains: Schema.Array(Schema.String)
 }).annotations({ identifier: "Erased" })
 

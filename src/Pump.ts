@@ -1,8 +1,8 @@
 /**
- * The pump moves committed events from the outbox to the sink and writes their control versions back.
+ * The pump publishes committed events from the outbox through the sink and writes their control versions back.
  *
- * Any number of pumps can run on one outbox. Nothing ends a pump but interruption, and that finishes the publishes in
- * flight and their write-back first.
+ * Any number of pumps can run on one outbox. A pump runs until interrupted. Interruption waits for the publishes in
+ * flight and their write-back.
  *
  * @since 1.0.0
  */
@@ -26,6 +26,8 @@ import { Sink } from "./Sink.js"
 import { WakeUp } from "./WakeUp.js"
 
 /**
+ * Publishes the events of the outbox.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -33,23 +35,23 @@ export class Pump extends Context.Tag("controlpublish/Pump")<
   Pump,
   {
     /**
-     * Publishes until nothing is publishable for this pump, and reports what it did. Rows that wait for a retry, and
-     * lanes that another pump holds, are left. Does nothing while the pump is paused. This is how tests drive a pump
-     * without a clock.
+     * Publishes until nothing is publishable for this pump, and returns a report. Skips rows that wait for a retry and
+     * lanes that another pump holds. Does nothing while the pump is paused. Tests use it to drive a pump without a
+     * clock.
      */
     readonly drain: Effect.Effect<DrainReport, PumpError>
-    /** Starts no new batch from now on. Returns when no batch is in flight. */
+    /** Starts no new batch. Returns when no batch is in flight. */
     readonly pause: Effect.Effect<void>
     /** Ends a pause. */
     readonly resume: Effect.Effect<void>
     readonly status: Effect.Effect<PumpStatus>
-    /** The status now and whenever it changes. A slow reader misses what lies between. */
+    /** The current status, and each change. A slow reader misses intermediate values. */
     readonly changes: Stream.Stream<PumpStatus>
   }
 >() {}
 
 /**
- * Why a pass failed as a whole. No event was charged.
+ * Why a pass failed as a whole. No event was charged an attempt.
  *
  * @since 1.0.0
  * @category errors
@@ -64,7 +66,7 @@ export type PumpError = Report.PumpError
  */
 export type DrainReport = Report.DrainReport
 
-/** How long a pump leaves lanes alone that others hold. */
+/** How long a pump ignores lanes that others hold. */
 const contention = Duration.millis(50)
 
 const makeInert = (sink: Sink["Type"]): Effect.Effect<Pump["Type"]> =>
@@ -79,7 +81,7 @@ const makeInert = (sink: Sink["Type"]): Effect.Effect<Pump["Type"]> =>
 type Requirements = OutboxStore | WakeUp | Sink | PumpConfig
 
 const makeWith = (options: {
-  /** Whether the pump runs by itself, or only when it is drained. */
+  /** Whether the pump runs by itself, or only when drained. */
   readonly scheduled: boolean
 }): Effect.Effect<Pump["Type"], never, Requirements | Scope.Scope> =>
   Effect.gen(function* () {
@@ -120,8 +122,8 @@ const makeWith = (options: {
   })
 
 /**
- * Starts a pump in the scope. Closing the scope starts no new batch, waits at most the drain timeout for those in
- * flight and their write-back, and interrupts what is left; its events come again.
+ * Starts a pump in the scope. When the scope closes, the pump starts no new batch, waits at most the drain timeout for
+ * batches in flight and their write-back, and interrupts the rest; their events are published again later.
  *
  * @since 1.0.0
  * @category constructors
@@ -129,7 +131,18 @@ const makeWith = (options: {
 export const make: Effect.Effect<Pump["Type"], never, Requirements | Scope.Scope> = makeWith({ scheduled: true })
 
 /**
- * A pump that runs as long as the layer.
+ * Runs a pump as long as the layer's scope is open.
+ *
+ * @example
+ * import { Pump, PumpConfig } from "controlpublish"
+ * import { FileSink } from "controlpublish/file"
+ * import { Postgres } from "controlpublish/postgres"
+ * import { Layer } from "effect"
+ *
+ * // Needs a PgClient.
+ * export const PumpLive = Pump.layer.pipe(
+ *   Layer.provide([Postgres.layer(), FileSink.layer({ directory: "feed" }), PumpConfig.layerDefaults])
+ * )
  *
  * @since 1.0.0
  * @category layers
@@ -137,7 +150,7 @@ export const make: Effect.Effect<Pump["Type"], never, Requirements | Scope.Scope
 export const layer: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, make)
 
 /**
- * A pump that runs only when it is drained. For tests, and for programs that publish on demand.
+ * Provides a pump that publishes only when `drain` runs. For tests, and for programs that publish on demand.
  *
  * @since 1.0.0
  * @category layers
@@ -145,7 +158,7 @@ export const layer: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, 
 export const layerManual: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, makeWith({ scheduled: false }))
 
 /**
- * A pump with nothing to do, for a sink that is inert: it needs no store.
+ * Provides a pump that does nothing, for an inert sink. It needs no store.
  *
  * @since 1.0.0
  * @category layers

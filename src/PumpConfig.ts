@@ -12,38 +12,40 @@ import * as Schedule from "effect/Schedule"
 import type { AfterParked } from "./OutboxStore.js"
 
 /**
+ * The settings of a pump. Provide them with {@link layer} or {@link layerDefaults}.
+ *
  * @since 1.0.0
  * @category models
  */
 export class PumpConfig extends Context.Tag("controlpublish/PumpConfig")<
   PumpConfig,
   {
-    /** At most this many events in one batch. Default 500. */
+    /** Most events in one batch. Default 500. */
     readonly batchSize: number
-    /** A batch ends when its payloads reach this many bytes, so that large ones do not grow memory. Default 4 MiB. */
+    /** Most bytes of payloads in one batch, so that large payloads do not exhaust memory. Default 4 MiB. */
     readonly batchBytes: number
     /** How many batches are in flight at a time, each on a connection of its own. Default 4. */
     readonly concurrency: number
-    /** How often an idle pump looks for rows that no wake-up announced. Default 1 second. */
+    /** How often an idle pump looks for rows without a wake-up. Default 1 second. */
     readonly pollPeriod: Duration.DurationInput
     /**
-     * How long one publish may take, counted from its claim; then the sink counts as unavailable. A sink is told to send
-     * nothing more after three quarters of it, so that one that is merely slow can answer for what it did. It is also
-     * how long a pump that froze keeps a lane, give or take seconds. Default 10 seconds.
+     * How long one publish may take, counted from its claim, before the sink counts as unavailable. The sink must send
+     * nothing after three quarters of it, so that a slow sink can still answer. It is also roughly how long a frozen
+     * pump keeps a lane. Default 10 seconds.
      */
     readonly publishTimeout: Duration.DurationInput
     /** How long a stop waits for publishes in flight. Default 15 seconds. */
     readonly drainTimeout: Duration.DurationInput
-    /** What becomes of a key whose event was parked: later events `pass` it, or `wait` for it. Default `pass`. */
+    /** Whether later events of a key `pass` a parked event or `wait` for it. Default `pass`. */
     readonly afterParked: AfterParked
     /**
-     * Back-off of the pump as a whole while the sink or the database is unavailable. Where it ends, the pump goes on
+     * The back-off of the pump while the sink or the database is unavailable. When the schedule ends, the pump retries
      * every 30 seconds. Default {@link defaultRetry}.
      */
     readonly retry: Schedule.Schedule<unknown>
     /**
-     * When an event that failed alone is tried again, one step an attempt. Where it ends, the event is parked. Default
-     * {@link defaultEventRetry}, which does not end.
+     * When an event that failed alone is retried, one step per attempt. When the schedule ends, the event is parked.
+     * Default {@link defaultEventRetry}, which does not end.
      */
     readonly eventRetry: Schedule.Schedule<unknown>
   }
@@ -112,7 +114,7 @@ const checkDuration = (config: PumpConfig["Type"], name: "pollPeriod" | "publish
 }
 
 /**
- * The defaults with some settings replaced. A setting out of range is a `ConfigError` that names it.
+ * Returns the defaults with some settings replaced. Fails with a `ConfigError` that names a setting out of range.
  *
  * @since 1.0.0
  * @category constructors
@@ -135,7 +137,12 @@ export const make = (
 }
 
 /**
- * The defaults with some settings replaced, see {@link make}.
+ * Provides the defaults with some settings replaced. Fails with a `ConfigError` that names a setting out of range.
+ *
+ * @example
+ * import { PumpConfig } from "controlpublish"
+ *
+ * export const Config = PumpConfig.layer({ batchSize: 100, drainTimeout: "30 seconds", afterParked: "wait" })
  *
  * @since 1.0.0
  * @category layers

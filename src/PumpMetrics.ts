@@ -1,8 +1,8 @@
 /**
  * What the pumps of a process measure. The names are stable.
  *
- * Nothing is measured for each event, all of it for each batch or less often. What the outbox holds is said by
- * whoever looks at it anyway, with {@link setBacklog}: a scrape asks the database nothing.
+ * Metrics are set once a batch or less often, never per event. The backlog is set with {@link setBacklog} by whoever
+ * reads it anyway: a scrape does not query the database.
  *
  * @since 1.0.0
  */
@@ -46,7 +46,7 @@ export const parked = Metric.counter("controlpublish_parked_total", {
 })
 
 /**
- * A part without which nothing is published.
+ * A part that publishing needs.
  *
  * @since 1.0.0
  * @category models
@@ -59,7 +59,7 @@ const allFailures = Metric.counter("controlpublish_pass_failures_total", {
 })
 
 /**
- * Passes that failed as a whole, by the part that could not do its work. No event was charged.
+ * Passes that failed as a whole, by the part that failed. No event was charged an attempt.
  *
  * @since 1.0.0
  * @category counters
@@ -82,8 +82,8 @@ export const sinkDefects = Metric.counter("controlpublish_sink_defects_total", {
 })
 
 /**
- * What sends a pump to work that had nothing to do: its `start` · a commit that announced itself, `notify` · a look of its
- * own, `poll` · the time of an event that waited for its `retry`.
+ * What sends an idle pump to work. `start`: the pump started · `notify`: a commit announced itself · `poll`: the pump
+ * looked by itself · `retry`: the retry of an event was due.
  *
  * @since 1.0.0
  * @category models
@@ -96,7 +96,7 @@ const allWakeUps = Metric.counter("controlpublish_wake_ups_total", {
 })
 
 /**
- * Times that a pump went to work, by what told it to. A `poll` that finds something means that appends cannot wake it.
+ * Times that an idle pump went to work, by reason. A `poll` that finds events means that appends cannot wake the pump.
  *
  * @since 1.0.0
  * @category counters
@@ -109,7 +109,7 @@ export const wakeUps: Readonly<Record<WakeUpReason, Metric.Metric.Counter<number
 }
 
 /**
- * Says that nothing was counted yet: a counter that is not there does not grow for those who read it.
+ * Sets all counters to zero, so that readers see them before they grow.
  *
  * @since 1.0.0
  * @category counters
@@ -137,7 +137,7 @@ const seconds = MetricBoundaries.fromIterable([
 ])
 
 /**
- * Seconds that it took to claim the rows of a batch.
+ * Seconds to claim the rows of a batch.
  *
  * @since 1.0.0
  * @category histograms
@@ -149,7 +149,7 @@ export const claimDuration = Metric.histogram(
 )
 
 /**
- * Seconds that the sink took to answer for a batch. Calls that failed as a whole are not in it.
+ * Seconds until the sink answered for a batch. Publishes that failed as a whole are not included.
  *
  * @since 1.0.0
  * @category histograms
@@ -161,7 +161,7 @@ export const publishDuration = Metric.histogram(
 )
 
 /**
- * Seconds that it took to write back what became of a batch.
+ * Seconds to write back the results of a batch.
  *
  * @since 1.0.0
  * @category histograms
@@ -179,7 +179,7 @@ const pumpState = Metric.gauge("controlpublish_pump_state", {
 const states = PumpState.literals.map((state) => [state, Metric.tagged(pumpState, "state", state)] as const)
 
 /**
- * Says which state the pump of the process is in: 1 for it, and 0 for the others.
+ * Sets the state of the process's pump to 1 and the other states to 0.
  *
  * @since 1.0.0
  * @category gauges
@@ -205,7 +205,7 @@ const oldestPendingAge = Metric.gauge("controlpublish_oldest_pending_age_seconds
 })
 
 /**
- * Says what the outbox holds. A count that stopped at its limit is said as the limit.
+ * Sets the backlog. A count that stopped at its limit is reported as the limit.
  *
  * @since 1.0.0
  * @category gauges
@@ -239,7 +239,7 @@ const parts = (["database", "sink", "pump"] as const).map((part): readonly [Part
 ])
 
 /**
- * Says which parts can do their work.
+ * Sets which parts can work.
  *
  * @since 1.0.0
  * @category gauges

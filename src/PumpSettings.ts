@@ -12,7 +12,7 @@ import * as Retention from "./Retention.js"
 import * as Setting from "./Setting.js"
 
 /**
- * The part of `PumpConfig` that settings give.
+ * The part of `PumpConfig` that settings provide.
  *
  * @since 1.0.0
  * @category models

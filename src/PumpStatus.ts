@@ -6,9 +6,8 @@
 import * as Schema from "effect/Schema"
 
 /**
- * `inert`: the sink is `nop`, there is nothing to do · `publishing`: at work · `idle`: nothing is publishable ·
- * `unavailable`: the sink or the database is, and the pump backs off · `paused` · `stopping`: finishing what is in
- * flight · `stopped`.
+ * `inert`: the sink is `nop` · `publishing` · `idle`: nothing is publishable · `unavailable`: the sink or the database
+ * is unavailable, and the pump backs off · `paused` · `stopping`: finishing the publishes in flight · `stopped`.
  *
  * @since 1.0.0
  * @category schemas
@@ -22,14 +21,14 @@ export const PumpState = Schema.Literal("inert", "publishing", "idle", "unavaila
 export type PumpState = typeof PumpState.Type
 
 /**
- * A pump's state and what it has counted since it started. Instants are in milliseconds since the epoch.
+ * A pump's state and its counts since it started. Instants are in milliseconds since the epoch.
  *
  * @since 1.0.0
  * @category schemas
  */
 export const PumpStatus = Schema.Struct({
   state: PumpState,
-  /** Since when it is in this state. */
+  /** When the pump entered this state. */
   since: Schema.Number,
   /** The name of the sink. */
   sink: Schema.String,
@@ -42,11 +41,11 @@ export const PumpStatus = Schema.Struct({
   /** Passes that failed as a whole. */
   failures: Schema.Number,
   lastPublishedAt: Schema.optionalWith(Schema.Number, { exact: true }),
-  /** Why the last pass that failed did so. */
+  /** The error of the last failed pass. */
   lastError: Schema.optionalWith(
     Schema.Struct({
       at: Schema.Number,
-      /** What was unavailable, or broke its contract. */
+      /** What was unavailable or broke its contract. */
       of: Schema.Literal("sink", "database", "pump"),
       message: Schema.String
     }),

@@ -1,5 +1,5 @@
 /**
- * Removes published events from the outbox once they need not be kept, a little at a time.
+ * Removes published events that need not be kept from the outbox, a few at a time.
  *
  * @since 1.0.0
  */
@@ -14,21 +14,26 @@ import { OutboxAdmin, type By, type Retention as Kept } from "./OutboxAdmin.js"
 import type { OutboxError } from "./OutboxStore.js"
 
 /**
+ * Removes published events that need not be kept.
+ *
  * @since 1.0.0
  * @category models
  */
 export class Retention extends Context.Tag("controlpublish/Retention")<
   Retention,
   {
-    /** What is kept, for people: `7 days`, `the newest 100000`, or `off`. */
+    /** What is kept, for display: `7 days`, `the newest 100000`, or `off`. */
     readonly description: string
-    /** Removes at once what need not be kept, answers how many events that were, and writes to the audit who wanted it. */
+    /**
+     * Removes now what need not be kept, records the actor in the audit log, and returns the number of removed events.
+     * Fails with `RetentionOff` if everything is kept.
+     */
     readonly runNow: (by: By) => Effect.Effect<number, RetentionOff | OutboxError>
   }
 >() {}
 
 /**
- * Everything is kept: there is nothing to run.
+ * Everything is kept, so there is nothing to remove.
  *
  * @since 1.0.0
  * @category errors
@@ -60,12 +65,12 @@ export interface Options {
   readonly every?: Duration.DurationInput | undefined
   /** Rows that are removed at a time. Default 1,000. */
   readonly batchSize?: number | undefined
-  /** The time between two batches, for others to work in. Default 20 milliseconds. */
+  /** The pause between two batches, which lets others work. Default 20 milliseconds. */
   readonly pause?: Duration.DurationInput | undefined
 }
 
 /**
- * What is kept where nothing is said: 7 days.
+ * The default: 7 days.
  *
  * @since 1.0.0
  * @category defaults
@@ -83,7 +88,7 @@ const describe = (keep: Keep): string => {
 const makeWith = (
   { batchSize = 1_000, every = "1 minute", keep, pause = "20 millis" }: Options,
   how: {
-    /** Whether it runs by itself, or only when it is told to. */
+    /** Whether it runs by itself, or only on request. */
     readonly scheduled: boolean
   }
 ) =>
@@ -112,7 +117,7 @@ const makeWith = (
       )
     })
 
-    // A run that ends early has removed something, too: the audit has the count in any case.
+    // A run that ends early has removed something too: the audit log has its count in any case.
     const runNow = (by: By) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
@@ -131,7 +136,7 @@ const makeWith = (
         return removed > 0 ? Effect.logInfo(`Removed ${removed} published events; kept: ${description}`) : Effect.void
       }),
       Effect.tapError((error) => {
-        // Said once an outage.
+        // Logged once an outage.
         const log = failing ? Effect.logDebug : Effect.logWarning
         failing = true
         return log("Published events could not be removed; this is tried again", error)
@@ -153,7 +158,7 @@ const makeWith = (
   })
 
 /**
- * Prunes while the scope is open. Closing it waits for the batch that is being removed, and begins no other.
+ * Prunes while the scope is open. Closing the scope waits for the current batch and starts no other.
  *
  * @since 1.0.0
  * @category constructors
@@ -162,7 +167,13 @@ export const make = (options: Options): Effect.Effect<Retention["Type"], never, 
   makeWith(options, { scheduled: true })
 
 /**
- * Prunes as long as the layer lives, see {@link make}.
+ * Prunes as long as the layer's scope is open. Closing the scope waits for the current batch and starts no other.
+ *
+ * @example
+ * import { Retention } from "controlpublish"
+ * import { Duration } from "effect"
+ *
+ * export const RetentionLive = Retention.layer({ keep: { _tag: "Age", age: Duration.days(30) } })
  *
  * @since 1.0.0
  * @category layers
@@ -171,7 +182,7 @@ export const layer = (options: Options): Layer.Layer<Retention, never, OutboxAdm
   Layer.scoped(Retention, make(options))
 
 /**
- * Prunes only when it is told to.
+ * Prunes only when `runNow` runs.
  *
  * @since 1.0.0
  * @category layers

@@ -33,7 +33,7 @@ import * as Schema from "effect/Schema"
 import { quote } from "./internal/printable.js"
 
 /**
- * A setting is invalid. The message is one line: the setting, what was given (unless it is secret) and what is valid.
+ * A setting is invalid. The message is one line: the setting, the given value (unless secret) and what is valid.
  *
  * @since 1.0.0
  * @category errors
@@ -76,7 +76,7 @@ export interface Setting<A, Default = undefined> {
 }
 
 /**
- * A setting of whatever type, for those who list settings.
+ * A setting of any type, for lists of settings.
  *
  * @since 1.0.0
  * @category models
@@ -95,8 +95,7 @@ export interface Group {
 }
 
 /**
- * Declares a setting. The text of the default is derived from the default where it is text, a number, a boolean or a
- * `Duration`.
+ * Declares a setting. The text of the default is derived if the default is text, a number, a boolean or a `Duration`.
  *
  * @since 1.0.0
  * @category constructors
@@ -143,7 +142,8 @@ const durationText = (duration: Duration.Duration): string => {
 }
 
 /**
- * Reads a setting. An empty value counts as none. Fails with {@link InvalidSetting} if the value is invalid.
+ * Reads a setting from the current `ConfigProvider`. An empty value counts as none. Fails with {@link InvalidSetting}
+ * if the value is invalid.
  *
  * @since 1.0.0
  * @category reading
@@ -158,7 +158,7 @@ export const read = <A, Default>(setting: Setting<A, Default>): Effect.Effect<A 
   )
 
 /**
- * Makes the error of a setting that proves invalid only in use, as a file that cannot be read.
+ * Makes the error of a setting that proves invalid only in use, such as an unreadable file.
  *
  * @since 1.0.0
  * @category errors
@@ -225,7 +225,7 @@ export const boolean: Parse<boolean> = (text) => {
 }
 
 /**
- * Reads decimal digits as an integer, and answers nothing for all else.
+ * Reads decimal digits as an integer. Returns `undefined` for anything else.
  *
  * @since 1.0.0
  * @category rules
@@ -257,7 +257,7 @@ const shortUnits = {
 }
 
 /**
- * Reads a time with a long or a short unit (`10 seconds`, `500ms`, `7d`), and answers nothing for all else.
+ * Reads a time with a long or a short unit (`10 seconds`, `500ms`, `7d`). Returns `undefined` for anything else.
  *
  * @since 1.0.0
  * @category rules

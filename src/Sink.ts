@@ -22,9 +22,9 @@ import type { OrderingKey } from "./OrderingKey.js"
  * - The events of one ordering key are appended to the feed in the order given.
  * - After an event that was not published, no later event of its key is attempted: they are `NotAttempted`.
  * - Versions are positive, and later events have higher ones.
- * - An event id that is in the feed already answers its first version, as a `duplicate`, as far back as the sink can
- *   tell.
- * - Nothing is sent from the batch's deadline on.
+ * - For an event id that is already in the feed it returns the first version, as a `duplicate`, as far back as the sink
+ *   can tell.
+ * - Nothing is sent after the batch's deadline.
  *
  * `sinkConformance` in `controlpublish/testing` checks them.
  *
@@ -36,17 +36,16 @@ export class Sink extends Context.Tag("controlpublish/Sink")<
   {
     /** The sink's name in settings, logs and metrics. */
     readonly name: string
-    /** Whether a pump with this sink has nothing to do: no query, no fiber, no connection. */
+    /** Whether a pump with this sink does nothing: no query, no fiber, no connection. */
     readonly inert: boolean
     /**
-     * Publishes a batch and answers for each event, at its index. `SinkUnavailable` fails the call as a whole and costs
-     * no event an attempt; a sink that became unavailable half-way answers what it knows, and `NotAttempted` for the
-     * rest. An interruption is a publish whose outcome is unknown: the events will come again.
+     * Publishes a batch and returns one outcome per event, at its index. Fails with `SinkUnavailable` if no event was
+     * published; then no event is charged an attempt. A sink that becomes unavailable half-way returns what it knows,
+     * and `NotAttempted` for the rest. The outcome of an interrupted publish is unknown: the events come again.
      */
     readonly publish: (batch: Batch) => Effect.Effect<ReadonlyArray<Outcome>, SinkUnavailable>
     /**
-     * Whether a publish could succeed now, for those who ask while there is none. A sink that only a publish can tell
-     * about has none.
+     * Checks whether a publish could succeed now. Absent if only a publish can tell.
      */
     readonly check?: Effect.Effect<void, SinkUnavailable>
   }
@@ -59,7 +58,7 @@ export class Sink extends Context.Tag("controlpublish/Sink")<
 export interface Batch {
   /** In the order of the outbox. */
   readonly events: Arr.NonEmptyReadonlyArray<OutboundEvent>
-  /** The instant from which on nothing of the batch may be sent, in milliseconds since the epoch. */
+  /** The instant after which nothing of the batch may be sent, in milliseconds since the epoch. */
   readonly deadline: number
 }
 
@@ -80,12 +79,12 @@ export interface OutboundEvent {
   readonly traceparent: string | undefined
   /** When the row was created, in milliseconds since the epoch. */
   readonly createdAt: number
-  /** Earlier attempts that the sink answered for this event alone. */
+  /** Earlier attempts that failed for this event alone. */
   readonly attemptCount: number
 }
 
 /**
- * What became of one event of a batch.
+ * The outcome of one event of a batch.
  *
  * @since 1.0.0
  * @category models
@@ -101,7 +100,7 @@ export type Outcome = Published | EventRejected | EventFailed | NotAttempted
 export interface Published {
   readonly _tag: "Published"
   readonly version: ControlVersion
-  /** Whether the feed held the event already, and this is the version it got then. */
+  /** Whether the feed already had the event, under this version. */
   readonly duplicate: boolean
 }
 
@@ -116,9 +115,9 @@ export const published = (version: ControlVersion, duplicate = false): Published
 })
 
 /**
- * The event is not known to be in the feed: the sink did not try it, or did not learn what became of it. It will be given
- * again. So a sink whose broker cannot tell duplicates must not answer this for an event that may have been stored,
- * unless a second copy is acceptable.
+ * The event is not known to be in the feed: the sink did not try it, or does not know the result. The pump gives it to
+ * the sink again. So a sink whose broker cannot detect duplicates must not return this for an event that may have been
+ * stored, unless a second copy is acceptable.
  *
  * @since 1.0.0
  * @category models
@@ -134,7 +133,7 @@ export interface NotAttempted {
 export const notAttempted: NotAttempted = { _tag: "NotAttempted" }
 
 /**
- * The sink will never take this event: a retry cannot help, the pump parks it.
+ * The sink will never take this event. A retry cannot help, so the pump parks it.
  *
  * @since 1.0.0
  * @category errors
@@ -146,7 +145,7 @@ export class EventRejected extends Schema.TaggedError<EventRejected>("controlpub
 }) {}
 
 /**
- * The sink could not take this event now, while it can take others: the pump retries it, its key waiting behind it.
+ * The sink cannot take this event now, but can take others. The pump retries it, and its key waits behind it.
  *
  * @since 1.0.0
  * @category errors
@@ -158,8 +157,8 @@ export class EventFailed extends Schema.TaggedError<EventFailed>("controlpublish
 }) {}
 
 /**
- * The sink takes no event at all. A retry helps once its cause is gone; until then the pump backs off as a whole and
- * no event is charged.
+ * The sink takes no event at all. The pump backs off as a whole until the cause is gone, and no event is charged an
+ * attempt.
  *
  * @since 1.0.0
  * @category errors
@@ -170,7 +169,7 @@ export class SinkUnavailable extends Schema.TaggedError<SinkUnavailable>("contro
     sink: Schema.String,
     /**
      * `unreachable`: it does not answer · `timeout`: it did not answer in time · `full`: it has no room ·
-     * `misconfigured`: somebody has to change a setting · `defect`: it broke its own contract.
+     * `misconfigured`: somebody must change a setting · `defect`: it broke its own contract.
      */
     reason: Schema.Literal("unreachable", "timeout", "full", "misconfigured", "defect"),
     message: Schema.String,
@@ -179,9 +178,26 @@ export class SinkUnavailable extends Schema.TaggedError<SinkUnavailable>("contro
 ) {}
 
 /**
- * Lifts a function that appends one event into a sink: up to `concurrency` keys at a time, one key's events one after
- * another, nothing of a key after its first failure, and nothing at all after the deadline or once the feed is
- * unavailable.
+ * Makes a sink from a function that appends one event. Up to `concurrency` keys are published in parallel and the
+ * events of one key one after another. A key stops at its first failure; everything stops at the deadline and once the
+ * feed is unavailable.
+ *
+ * @example
+ * import { ControlVersion, Sink } from "controlpublish"
+ * import { Effect } from "effect"
+ *
+ * declare const post: (body: string) => Effect.Effect<number, Error>
+ *
+ * export const sink = Sink.fromAppend({
+ *   name: "http",
+ *   append: ({ payload }) =>
+ *     post(payload).pipe(
+ *       Effect.map((version) => Sink.published(ControlVersion.make(version))),
+ *       Effect.mapError(
+ *         ({ message }) => new Sink.SinkUnavailable({ sink: "http", reason: "unreachable", message })
+ *       )
+ *     )
+ * })
  *
  * @since 1.0.0
  * @category constructors
@@ -250,7 +266,7 @@ export const byKey = (
 }
 
 /**
- * Accepts and discards. A pump with it is inert: a single node behaves as if there were none.
+ * A sink of nothing. A pump with it does nothing, as if there were none.
  *
  * @since 1.0.0
  * @category layers

@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 
 /**
- * Wakes an idle pump. Best effort: a pump polls as well, so that a wake-up that gets lost costs time and nothing else.
+ * Wakes an idle pump. Best effort: a pump also polls, so a lost wake-up costs only time.
  *
  * @since 1.0.0
  * @category models
@@ -18,15 +18,16 @@ export class WakeUp extends Context.Tag("controlpublish/WakeUp")<
   WakeUp,
   {
     /**
-     * Asks for a wake-up, for the length of the scope. Answers an effect that completes when one has come since. Look
-     * once more for publishable rows between the two: a row that was committed before is not announced.
+     * Asks for a wake-up while the scope is open. Returns an effect that completes when one has come since. Look for
+     * publishable rows once more between the two: a row committed before is not announced.
      */
     readonly arm: Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
   }
 >() {}
 
 /**
- * No wake-ups: pumps only poll. For databases behind a pooler in transaction mode, which LISTEN does not pass.
+ * Provides no wake-ups: pumps only poll. For databases behind a pooler in transaction mode, through which LISTEN does
+ * not work.
  *
  * @since 1.0.0
  * @category layers

@@ -1,9 +1,9 @@
 /**
  * Artifacts in a directory, which the nodes mount or copy.
  *
- * An artifact is `sha256/<two digits>/<the other digits>`: it appears as a whole, and stays as it is. References of
- * other forms are read as paths within the directory, so that artifacts can be brought there by other means; `list` and
- * with it a sweep know only those that were put.
+ * An artifact is `sha256/<two digits>/<the other digits>`. It appears whole and never changes. References of other
+ * forms are read as paths within the directory, so you can put artifacts there by other means; `list`, and so a sweep,
+ * knows only those that were `put`.
  *
  * @since 1.0.0
  */
@@ -23,31 +23,34 @@ import { referenceOf } from "../fleet/internal/checksum.js"
  * @category models
  */
 export interface Options {
-  /** Relative to the working directory. Made by the first `put` where it is missing. */
+  /** Relative to the working directory. The first `put` creates it if it is missing. */
   readonly directory: string
   /**
-   * Who may read what is put: the user that puts it, its group as well, or every user of the machine. Default `owner`, as
-   * for `FileSink`.
+   * Who may read artifacts: `owner`, the user that puts them; `group`, its group as well; `all`, every user of the
+   * machine. Default `owner`.
    */
   readonly access?: Access | undefined
-  /** The largest artifact in bytes: an artifact is read into memory as a whole. Default 256 MiB. */
+  /** The largest artifact in bytes. An artifact is read into memory as a whole. Default 256 MiB. */
   readonly maxBytes?: number | undefined
 }
 
 /**
- * The largest artifact in bytes where nothing else is said.
+ * The default limit of an artifact in bytes: 256 MiB.
  *
  * @since 1.0.0
  * @category defaults
  */
 export const defaultMaxBytes: number = 256 * 1024 * 1024
 
-/** Nobody writes an artifact for longer, in milliseconds: what is older and unfinished is of a process that died. */
+/** Writing an artifact takes less than this, in milliseconds. Older unfinished files belong to dead processes. */
 const abandonedAfter = 24 * 60 * 60 * 1_000
 
 const root = "sha256"
 
-/** Begins the temporary names of artifacts that a sweep takes away. They say what they are, so that they can come back. */
+/**
+ * The prefix of names of artifacts that a sweep takes away. The name says which artifact it is, so that it can be
+ * restored.
+ */
 const taken = /^\.tmp-taken-sha256-([0-9a-f]{2})-([0-9a-f]{62})-/
 
 const isRange = (name: string): boolean => /^[0-9a-f]{2}$/.test(name)
@@ -99,7 +102,7 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
           cause: error.cause
         })
 
-    /** Nothing where there is no regular file. */
+    /** Returns `undefined` if there is no regular file. */
     const modifiedAt = (path: string): Effect.Effect<number | undefined, Files.FileError> =>
       Effect.map(Files.ifPresent(Files.attempt(() => Fs.lstat(path))), (found) =>
         found?.isFile() === true ? found.mtimeMs : undefined
@@ -124,7 +127,7 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
       for (const path of (yield* Files.ifPresent(Files.temporaries(directory))) ?? []) {
         const [, range, rest] = taken.exec(Path.basename(path)) ?? []
         if (range !== undefined && rest !== undefined) {
-          // Of a sweep that died before it knew whether a `put` was faster. One that was put since is left as it is.
+          // From a sweep that died before it knew whether a `put` was faster. An artifact that was put since stays.
           yield* bringBack(path, Path.join(directory, root, range, rest))
           continue
         }
@@ -135,7 +138,7 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
 
     const tidy = yield* Effect.cached(removeAbandoned)
 
-    /** A directory of ours may have been replaced by a link to somewhere else. */
+    /** Our directory may have been replaced by a link to another place. */
     const ensureWithin = (path: string): Effect.Effect<void, Files.FileError> =>
       Effect.gen(function* () {
         const base = yield* Files.attempt(() => Fs.realpath(directory))
@@ -164,7 +167,7 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
         Effect.catchIf(Files.isNoFile, () => Effect.succeed(false))
       )
 
-    /** Where the file of a reference really is, links followed. */
+    /** Finds the file of a reference, following links. */
     const locate = (artifactRef: string): Effect.Effect<string, ArtifactError | Files.FileError> =>
       Effect.gen(function* () {
         if (!isWithin(artifactRef)) return yield* escapes(artifactRef)
@@ -180,10 +183,10 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
           if (bytes.length > maxBytes) return yield* tooLarge(reference.artifact_ref, bytes.length, maxBytes)
           yield* tidy
           const path = Path.join(directory, reference.artifact_ref)
-          // One that was damaged is mended, and one that a sweep takes away at this moment is written anew.
+          // A damaged artifact is repaired, and one that a sweep takes away at this moment is written again.
           const touched = (yield* holds(path, bytes)) ? yield* Files.ifPresent(Effect.as(touch(path), true)) : undefined
           if (touched !== true) yield* write(path, bytes)
-          // Also where it is there already: who put it may have died before this.
+          // Also if it is already there: the process that put it may have died before this.
           yield* Files.syncDirectory(Path.dirname(path))
           return reference
         }).pipe(Effect.catchTag("FileError", (error) => unavailable("keep an artifact")(error))),
@@ -220,7 +223,7 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
         Stream.mapError(unavailable("list artifacts"))
       ),
 
-      // Taken away first, and brought back where a `put` was faster: one that comes after that finds nothing, and writes.
+      // Taken away first and restored if a `put` was faster. A later `put` finds nothing and writes.
       remove: (artifactRef, notPutAfter) =>
         Effect.gen(function* () {
           if (!isWithin(artifactRef)) return yield* escapes(artifactRef)
@@ -247,6 +250,13 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
   })
 
 /**
+ * Stores artifacts in a directory.
+ *
+ * @example
+ * import { FileArtifactStore } from "controlpublish/file"
+ *
+ * export const ArtifactsLive = FileArtifactStore.layer({ directory: "artifacts", access: "group" })
+ *
  * @since 1.0.0
  * @category layers
  */

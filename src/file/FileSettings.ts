@@ -1,5 +1,5 @@
 /**
- * The settings of what is kept in files: the feed of the sink, the feed of the source, and artifacts.
+ * The settings of files: the sink's feed, the source's feed, and artifacts.
  *
  * @since 1.0.0
  */
@@ -70,7 +70,7 @@ export const sourceGroup: Setting.Group = { title: "File source", settings: [sou
  */
 export const artifactGroup: Setting.Group = { title: "Artifacts", settings: [artifactDirectory, artifactMaxBytes] }
 
-/** Why a path cannot be a directory. Absent for one that is missing: it may come. */
+/** Why a path cannot be a directory. Absent if nothing is there: it may come. */
 const refusalOf = (path: string): Promise<string | undefined> =>
   stat(path).then(
     (info) => (info.isDirectory() ? undefined : `${quote(path)} is not a directory`),
@@ -90,7 +90,7 @@ const readDirectory = (setting: Setting.Setting<string, string>): Effect.Effect<
   )
 
 /**
- * Names the setting of the file sink's directory in the message of an error about it.
+ * Turns an error about the file sink's directory into one that names its setting.
  *
  * @since 1.0.0
  * @category errors

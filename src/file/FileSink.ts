@@ -1,17 +1,17 @@
 /**
- * A feed in a directory: a file for each event.
+ * Publishes into a directory: one file for each event. docs/file-feed.md describes the format.
  *
  * In the directory:
  *
- * - `<encoded event id>.json`: an event with its control version. It appears as a whole, and stays as it is.
- * - `.feed-id`: the identity of the feed, made with it. A feed that is made anew has another one.
- * - `.next-version`: where the versions go on after a restart. Without it every event file is read once.
+ * - `<encoded event id>.json`: an event with its control version. It appears whole and never changes.
+ * - `.feed-id`: the identity of the feed. A new feed has another one.
+ * - `.next-version`: the next version after a restart. If it is missing, every event file is read once.
  * - `.lock`: the process that publishes into the directory. There is only one.
- * - `.placing`: the order in which the events of a batch appear, for the next start after a power loss.
- * - `.tmp-…`: events that are being written. What a crash leaves of them is removed at the next start.
+ * - `.placing`: the order in which the events of a batch appear, to finish it after a power loss.
+ * - `.tmp-…`: events that are being written. The next start removes those that a crash left.
  *
- * Event files appear in the order of their versions. Readers ignore names that start with a dot. Files may be removed
- * once nobody wants them any more; an event that comes again after that is published again.
+ * Event files appear in the order of their versions. Readers ignore names that start with a dot. You may remove files
+ * that no reader needs any more; an event that comes again after that is published again.
  *
  * @since 1.0.0
  */
@@ -43,13 +43,13 @@ import * as Files from "./internal/files.js"
 import * as VersionFile from "./internal/versionFile.js"
 
 /**
- * The directory cannot be used. The message is one line, names the directory, and says what to do where that is known.
+ * The directory cannot be used. The message is one line that names the directory and, if known, says what to do.
  *
  * @since 1.0.0
  * @category errors
  */
 export class FileSinkError extends Schema.TaggedError<FileSinkError>("controlpublish/FileSinkError")("FileSinkError", {
-  /** `locked`: another process or layer publishes into it, or may do so · `unusable`: it cannot be read and written. */
+  /** `locked`: another process or layer publishes into it, or may · `unusable`: it cannot be read or written. */
   reason: Schema.Literal("locked", "unusable"),
   directory: Schema.String,
   message: Schema.String,
@@ -64,14 +64,15 @@ export interface Options {
   /** Relative to the working directory. */
   readonly directory: string
   /**
-   * Who may read the feed: the user that publishes, its group as well, or every user of the machine. Files and missing
-   * directories are made with modes 0600 and 0700, 0640 and 0750, or 0644 and 0755. Default `owner`.
+   * Who may read the feed: `owner`, the user that publishes (files 0600, directories 0700); `group`, its group as well
+   * (0640, 0750); `all`, every user of the machine (0644, 0755). Default `owner`.
    */
   readonly access?: Access | undefined
 }
 
 /**
- * Opens a directory, which is made when missing, for as long as the scope.
+ * Opens a directory until the scope closes, and creates it if it is missing. Fails with {@link FileSinkError} if
+ * another process publishes into it or it cannot be used.
  *
  * @since 1.0.0
  * @category constructors
@@ -99,7 +100,8 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], FileSinkErro
   }).pipe(Effect.annotateLogs(annotations))
 
 /**
- * Publishes into a directory.
+ * Publishes into a directory. Fails with {@link FileSinkError} if another process publishes into it or it cannot be
+ * used.
  *
  * @example
  * import { FileSink } from "controlpublish/file"
@@ -147,7 +149,7 @@ const publish = (directory: FeedDirectory.FeedDirectory, batch: Batch) =>
     Effect.annotateLogs(annotations)
   )
 
-/** An event that is not in the feed yet, or was not at the start of the batch. */
+/** An event that was not in the feed at the start of the batch. */
 interface Draft {
   readonly event: OutboundEvent
   readonly version: ControlVersion.ControlVersion
@@ -175,7 +177,7 @@ const publishBatch = Effect.fnUntraced(function* (directory: FeedDirectory.FeedD
   )
 })
 
-/** What the directory holds of an event: nothing, the event, or something that takes its place. */
+/** Looks for an event in the directory: finds nothing, the event, or something in its place. */
 const lookUp = (path: string, { eventId }: OutboundEvent): Effect.Effect<Outcome | undefined, Files.FileError> => {
   const file = Path.join(path, fileName(eventId))
   const failed = (what: string, cause?: Files.FileError) =>
@@ -192,7 +194,7 @@ const lookUp = (path: string, { eventId }: OutboundEvent): Effect.Effect<Outcome
         ? published(control_version, true)
         : failed("does not hold the event with its control_version")
     }),
-    // The directory itself can be searched: it was a moment ago.
+    // The directory itself can be searched: it could a moment ago.
     Effect.catchIf(
       (error) => Files.isNoFile(error) || ["ENAMETOOLONG", "EACCES", "EPERM"].includes(error.code),
       (error) => Effect.succeed(failed(`cannot be read: ${error.message}`, error))
@@ -207,11 +209,11 @@ const write =
 
 const stepOf = ({ event, temporary }: Draft) => [Path.basename(temporary), fileName(event.eventId)] as const
 
-/** Whether a key has several events in the batch, whose order a power loss must keep. */
+/** Tells whether a key has several events in the batch, whose order a power loss must keep. */
 const hasOrder = ({ events }: Batch): boolean =>
   new Set(events.map(({ orderingKey }) => orderingKey)).size < events.length
 
-/** Makes the drafts appear one after another, in the order of the batch. */
+/** Renames the drafts one after another, in the order of the batch. */
 const place = Effect.fnUntraced(function* (
   { path, settle }: FeedDirectory.FeedDirectory,
   batch: Batch,
@@ -236,7 +238,7 @@ const place = Effect.fnUntraced(function* (
     if (outcomes.every((outcome) => outcome._tag === "NotAttempted")) return yield* failure
     yield* Effect.logWarning("A batch was published in part", failure)
   }
-  // Also for duplicates: the batch that placed them may have been interrupted before this.
+  // Also for duplicates: the batch that renamed them may have been interrupted before this.
   if (outcomes.some((outcome) => outcome._tag === "Published")) yield* settle
   return outcomes
 })

@@ -1,13 +1,13 @@
 /**
  * Reads the feed that `FileSink` keeps in a directory.
  *
- * Files are read in the order of their control versions. Where versions are missing, a file that has been there for
- * less than `settle` waits for those before it, as a copy of a feed may bring its files in any order. After that the
- * hole is passed: pumps that crash leave holes, and files that nobody wants any more may be removed. A file whose
- * version was passed is a `gap`, and the node has to be started again from before it.
+ * Reads files in the order of their control versions. At a hole, a file younger than `settle` waits for those before
+ * it, since a copy of a feed may bring its files in any order. After that the hole is passed: pumps that crash leave
+ * holes, and files may be removed. A file that comes after its version was passed is a `gap`: start the node again from
+ * before it.
  *
- * The feed's identity is the id in `.feed-id`, which the sink makes with the feed. A feed without one has the identity
- * `""`, and cannot be told from another one that takes its place.
+ * The feed's identity is the id in `.feed-id`, which the sink creates with the feed. A feed without one has the
+ * identity `""` and cannot be distinguished from another one that takes its place.
  *
  * @since 1.0.0
  */
@@ -32,14 +32,14 @@ import { beyond, Source, SourceError, type FeedEvent, type Position } from "../f
 export interface Options {
   /** Relative to the working directory. */
   readonly directory: string
-  /** How long a file waits for those before it. Default 2 seconds. */
+  /** How long a file waits for missing versions before it. Default 2 seconds. */
   readonly settle?: Duration.DurationInput | undefined
 }
 
-/** How often the directory is looked at where nothing told of a change, in milliseconds. */
+/** How often the directory is checked without a notification, in milliseconds. */
 const pollPeriod = 1_000
 
-/** Events that are read at a time, and the bytes of their files beyond which no other one is added. */
+/** Events that are read at a time, and the bytes after which no other one is added. */
 const chunkSize = 256
 const chunkBytes = 16 * 1024 * 1024
 
@@ -57,7 +57,7 @@ const replaced = (path: string, before: string, now: string) =>
         : `The feed in ${path} is ${now} and was ${before}: its versions begin again. Start anew from a snapshot, or from 0 where the feed holds everything`
   })
 
-/** Opens a latch whenever something changes in the directory. Where that cannot be watched, it is polled. */
+/** Opens a latch whenever something changes in the directory. If the directory cannot be watched, it is polled. */
 const watch = (path: string, changed: Effect.Latch): Effect.Effect<void, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -83,7 +83,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
     const settle = Duration.toMillis(options.settle ?? "2 seconds")
     const index = yield* FeedIndex.make(path)
 
-    /** Nothing where the file is another one than was listed. */
+    /** Returns `undefined` if the file is not the one that was listed. */
     const read = (entry: FeedIndex.Entry): Effect.Effect<FeedEvent | undefined, SourceError> =>
       Files.ifPresent(Files.readContents(Path.join(path, entry.name), maxEventBytes)).pipe(
         Effect.catchTag("FileError", (error) => FeedIndex.unreadableFile(path, entry.name, error)),
@@ -95,13 +95,13 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
       )
 
     /**
-     * Whether a hole before an entry may be passed: by the clock of the file system alone where that has gone on for long
-     * enough, by that of this machine alone otherwise. The two may differ by hours.
+     * Tells whether a hole before an entry may be passed: by the clock of the file system alone if enough time has
+     * passed on it, else by that of this machine alone. The two may differ by hours.
      */
     const hasWaited = ({ placed, seen }: FeedIndex.Entry, now: number) =>
       index.latestChange() - placed >= settle || now - seen >= settle
 
-    /** The entries after a position that may be read now, and when the next one may be where it waits. */
+    /** Returns the entries after a position that may be read now, and when a waiting one may be. */
     const readable = (position: Position, now: number) => {
       const entries: Array<FeedIndex.Entry> = []
       let last = position
@@ -131,7 +131,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
           )
     })
 
-    /** Waits until there may be something new, and lists the directory where there is. */
+    /** Waits until there may be something new, then lists the directory if there is. */
     const change = (changed: Effect.Latch, until: number | undefined) =>
       Effect.gen(function* () {
         const now = yield* FeedIndex.now
@@ -149,7 +149,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
         yield* index.refresh
       })
 
-    /** Reads entries up to one that is not there as it was listed. */
+    /** Reads entries up to one that has changed since it was listed. */
     const readAll = (entries: ReadonlyArray<FeedIndex.Entry>) =>
       Effect.map(Effect.forEach(entries, read, { concurrency }), (found) => {
         const end = found.indexOf(undefined)
@@ -159,7 +159,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
         }
       })
 
-    /** Fails if an entry that was to be read next has gone. One that was published again comes again. */
+    /** Fails if the next entry is gone. One that was published again comes again. */
     const checkGone = (entry: FeedIndex.Entry) =>
       index.has(entry.name)
         ? Effect.void
@@ -199,7 +199,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
             yield* checkFeed(reader)
             yield* checkGone(changed)
           } else if (index.complete() < index.newest()) {
-            // What the last listing showed first is complete in the next one.
+            // What the last listing showed first is complete in the next listing.
             yield* index.refresh
           } else {
             yield* change(reader.changed, waitsUntil)
@@ -236,6 +236,13 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
   })
 
 /**
+ * Reads the feed that `FileSink` keeps in a directory.
+ *
+ * @example
+ * import { FileSource } from "controlpublish/file"
+ *
+ * export const SourceLive = FileSource.layer({ directory: "feed", settle: "10 seconds" })
+ *
  * @since 1.0.0
  * @category layers
  */

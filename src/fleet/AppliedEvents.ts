@@ -1,5 +1,5 @@
 /**
- * What a node has applied: the guard that makes deliveries that come twice count once.
+ * What a node has applied, so that an event that is delivered twice is applied once.
  *
  * @since 1.0.0
  */
@@ -12,22 +12,24 @@ import type { EventId } from "../EventId.js"
 import type { Position } from "./Source.js"
 
 /**
+ * Keeps the position of a node and a mark for each event that it has applied.
+ *
  * @since 1.0.0
  * @category models
  */
 export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
   AppliedEvents,
   {
-    /** How far this node is, and in which feed. */
+    /** The node's position, and its feed. */
     readonly cursor: Effect.Effect<Cursor, AppliedEventsError>
 
-    /** Whether the event is applied or set aside. */
+    /** Tells whether the event was applied or set aside. */
     readonly isApplied: (eventId: EventId) => Effect.Effect<boolean, AppliedEventsError>
 
     /**
-     * Runs an effect for an event that is not applied yet, and marks it. The effect, the mark and the cursor commit in
-     * one transaction, or nothing of them does. For an event that is applied, only the cursor moves, and the answer is
-     * `skipped`. Of two who apply the same event one waits for the other, and then skips.
+     * Runs an effect for an event that was not applied yet, and marks the event. Effect, mark and cursor commit in one
+     * transaction, or none does. For an event that was applied, only the cursor moves and the result is `skipped`. If
+     * two appliers apply the same event, one waits for the other and then skips it.
      */
     readonly applyOnce: <A, E, R>(
       event: Delivery,
@@ -35,26 +37,26 @@ export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
     ) => Effect.Effect<"applied" | "skipped", E | AppliedEventsError, R>
 
     /**
-     * `applyOnce` for several events in one transaction, one after the other: everything of all of them commits, or
-     * nothing of any. Answers in their order.
+     * Applies several events in one transaction, one after another, as `applyOnce`. All of them commit, or none does.
+     * Returns the results in order.
      */
     readonly applyAll: <E, R>(
       events: ReadonlyArray<readonly [Delivery, Effect.Effect<unknown, E, R>]>
     ) => Effect.Effect<ReadonlyArray<"applied" | "skipped">, E | AppliedEventsError, R>
 
-    /** Whether nothing is kept of effects that fail. Where it is, nobody should apply several events at once. */
+    /** Whether effects that fail are rolled back. If not, an applier applies one event at a time. */
     readonly isTransactional: boolean
 
-    /** Marks an event without applying it, and keeps the reason. */
+    /** Marks an event without applying it, with the reason. */
     readonly setAside: (event: Delivery, reason: string) => Effect.Effect<"setAside" | "skipped", AppliedEventsError>
 
-    /** The events that were set aside, newest first, at most `limit` of them (default 100). */
+    /** Returns the events that were set aside, newest first, at most `limit` (default 100). */
     readonly asides: (options?: { readonly limit?: number }) => Effect.Effect<ReadonlyArray<Aside>, AppliedEventsError>
 
     /**
-     * Starts the node from a snapshot: runs the effect that puts the snapshot in the place of everything that the node
-     * has, and sets the cursor, in one transaction. Marks of events that the snapshot does not hold are removed, so that
-     * these are applied again. Not while an applier is running.
+     * Starts the node from a snapshot: in one transaction, runs the effect that replaces everything that the node has,
+     * and sets the cursor. Removes the marks of events that the snapshot does not hold, so that these are applied
+     * again. Do not call it while an applier runs.
      */
     readonly start: <A, E, R>(
       snapshot: SnapshotCursor,
@@ -62,21 +64,21 @@ export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
     ) => Effect.Effect<A, E | AppliedEventsError, R>
 
     /**
-     * Sets the cursor, and keeps what the node has with its marks: going back applies nothing twice, and going forward
-     * says that the node has what is passed. Fails where marks after the position are not there any more. Not while an
-     * applier is running.
+     * Sets the cursor and keeps the node's data and marks. Going back applies nothing twice; going forward declares
+     * that the node has what is passed. Fails with `MarksPruned` if marks after the position were removed. Do not call
+     * it while an applier runs.
      */
     readonly seek: (cursor: Cursor) => Effect.Effect<void, MarksPruned | AppliedEventsError>
 
     /**
-     * Gives the position, and its marks, the feed that they are in, if no feed is known of them, and does nothing
-     * otherwise. For nodes that read a feed before it had an identity.
+     * Sets the feed of the position and its marks if it is unknown; otherwise does nothing. For nodes that read a feed
+     * before it had an identity.
      */
     readonly adopt: (feed: string) => Effect.Effect<void, AppliedEventsError>
 
     /**
-     * Removes marks of events that lie at least `keep` control versions before the cursor and were applied at least
-     * `olderThan` ago, at most `limit` of them (default 10,000), and answers how many.
+     * Removes the marks of events that lie at least `keep` control versions before the cursor and were applied at least
+     * `olderThan` ago, at most `limit` (default 10,000). Returns their number.
      */
     readonly prune: (options: {
       readonly keep: number
@@ -91,7 +93,7 @@ export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
  * @category models
  */
 export interface Cursor {
-  /** The identity of the feed that the position is in, see `Source.Feed`. */
+  /** The identity of the position's feed, see `Source.Feed`. */
   readonly feed: string
   readonly position: Position
 }
@@ -103,7 +105,7 @@ export interface Cursor {
  * @category models
  */
 export interface SnapshotCursor extends Cursor {
-  /** The events after the position that the snapshot holds nevertheless: they were committed, and not published yet. */
+  /** The events after the position that the snapshot holds: they were committed and not published yet. */
   readonly pending?: ReadonlyArray<EventId> | undefined
 }
 
@@ -133,7 +135,7 @@ export interface Aside {
 }
 
 /**
- * The node's database failed, and nothing of the transaction is kept.
+ * The node's database failed. The transaction was rolled back.
  *
  * @since 1.0.0
  * @category errors
@@ -142,11 +144,11 @@ export class AppliedEventsError extends Schema.TaggedError<AppliedEventsError>("
   "AppliedEventsError",
   {
     message: Schema.String,
-    /** Whether the same transaction can succeed when it is tried again. */
+    /** Whether a retry of the same transaction can succeed. */
     retryable: Schema.Boolean,
     /**
-     * Set if the transaction around is the cause: it is in another database, it is read-only, or a statement in it failed
-     * earlier.
+     * Set if the surrounding transaction is the cause: it is in another database, it is read-only, or an earlier
+     * statement failed.
      */
     reason: Schema.optionalWith(Schema.Literal("OtherDatabase", "ReadOnlyTransaction", "FailedTransaction"), {
       exact: true
@@ -156,7 +158,7 @@ export class AppliedEventsError extends Schema.TaggedError<AppliedEventsError>("
 ) {}
 
 /**
- * Events after the position would be applied twice: their marks were pruned, or the node started from a snapshot that
+ * Events after the position would be applied twice: their marks were removed, or the node started from a snapshot that
  * holds them.
  *
  * @since 1.0.0
@@ -164,7 +166,7 @@ export class AppliedEventsError extends Schema.TaggedError<AppliedEventsError>("
  */
 export class MarksPruned extends Schema.TaggedError<MarksPruned>("controlpublish/MarksPruned")("MarksPruned", {
   position: Schema.Number,
-  /** From where on marks are complete. */
+  /** The version from which on marks are complete. */
   markedAfter: Schema.Number
 }) {
   /**
@@ -176,8 +178,8 @@ export class MarksPruned extends Schema.TaggedError<MarksPruned>("controlpublish
 }
 
 /**
- * How far behind the cursor marks are kept by default, and for how long: a second copy of an event is far closer to the
- * first one than that, see docs/guarantees.md.
+ * How far behind the cursor, and for how long, marks are kept by default. A second copy of an event comes much sooner,
+ * see docs/guarantees.md.
  *
  * @since 1.0.0
  * @category defaults

@@ -1,8 +1,8 @@
 /**
- * The applier reads the feed and applies every event to a node, exactly once and in the order of the feed.
+ * The applier reads the feed and applies every event to a node, exactly once and in order.
  *
- * Nothing ends an applier but interruption, and that finishes the events in hand first. An event that cannot be applied
- * halts it: what comes after waits, and the event is tried again, until it can or somebody mends what is wrong.
+ * An applier runs until interrupted. Interruption waits for the events in flight. An event that cannot be applied halts
+ * it: later events wait, and the event is retried until it succeeds or somebody fixes the cause.
  *
  * @since 1.0.0
  */
@@ -25,6 +25,8 @@ import { Halt, type ApplierError as Reason } from "./internal/halt.js"
 import { Source } from "./Source.js"
 
 /**
+ * Applies the events of the feed to a node.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -32,22 +34,22 @@ export class Applier extends Context.Tag("controlpublish/Applier")<
   Applier,
   {
     /**
-     * Applies everything that is in the feed when this begins, and reports what it did. Does nothing while the applier
-     * is paused. This is how tests drive an applier without a clock.
+     * Applies every event that is in the feed when it starts, and returns a report. Does nothing while the applier is
+     * paused. Tests use it to drive an applier without a clock.
      */
     readonly drain: Effect.Effect<ApplyReport, ApplierError>
-    /** Applies nothing from now on. Returns when no event is in hand. */
+    /** Starts no other event. Returns when no event is in flight. */
     readonly pause: Effect.Effect<void>
     /** Ends a pause. */
     readonly resume: Effect.Effect<void>
     readonly status: Effect.Effect<ApplierStatus>
-    /** The status now and whenever it changes. A slow reader misses what lies between. */
+    /** The current status, and each change. A slow reader misses intermediate values. */
     readonly changes: Stream.Stream<ApplierStatus>
   }
 >() {}
 
 /**
- * Why an applier does not go on.
+ * Why an applier cannot continue.
  *
  * @since 1.0.0
  * @category errors
@@ -69,27 +71,27 @@ export type {
  */
 export interface Options {
   /**
-   * What becomes of an event that can never be applied: one that breaks the contract, or of which its handler says so
-   * with `CannotApply`. `halt`: everything after it waits until somebody mends it. `setAside`: it is marked with the
-   * reason, and the applier goes on. Default `halt`.
+   * What happens to an event that can never be applied: it breaks the contract, or its handler fails with
+   * `CannotApply`. `halt`: later events wait until somebody fixes the cause. `setAside`: the event is marked with the
+   * reason, and the applier continues. Default `halt`.
    */
   readonly cannotApply?: "halt" | "setAside" | undefined
   /**
-   * When a pass is tried again, one step a failure in a row. Where it ends, the applier tries every 30 seconds. Default
-   * {@link defaultRetry}.
+   * When a failed pass is retried, one step per consecutive failure. When the schedule ends, the applier retries every
+   * 30 seconds. Default {@link defaultRetry}.
    */
   readonly retry?: Schedule.Schedule<unknown> | undefined
   /**
-   * How many events are applied in one transaction at most, where so many are there and it takes no longer than 200 ms.
-   * Where one of them fails, nothing of them is kept, and they are applied again with a transaction each: a handler that
-   * does something outside of the transaction does it again. 1 for a transaction each. Default 100.
+   * Most events in one transaction, if so many have arrived and the transaction takes at most 200 ms. If one of them
+   * fails, the transaction is rolled back and each event gets its own: a handler repeats what it does outside the
+   * transaction. 1 gives each event its own transaction. Default 100.
    */
   readonly batchSize?: number | undefined
-  /** How long a stop waits for the events in hand. Default 15 seconds. */
+  /** How long a stop waits for the events in flight. Default 15 seconds. */
   readonly drainTimeout?: Duration.DurationInput | undefined
   /**
-   * Which marks are kept: those at most so many control versions behind the cursor, and those that are younger. The rest
-   * is removed at the start and every hour. Default `AppliedEvents.retention`.
+   * Which marks are kept: those at most `keep` control versions behind the cursor, and those younger than `olderThan`.
+   * The others are removed at the start and every hour. Default `AppliedEvents.retention`.
    */
   readonly retention?: { readonly keep: number; readonly olderThan: Duration.DurationInput } | "forever" | undefined
 }
@@ -117,7 +119,7 @@ const makeInert = (source: Source["Type"]): Effect.Effect<Applier["Type"]> =>
     changes: Stream.make(status)
   }))
 
-/** Removes the marks that are behind the retention, now and every hour. */
+/** Removes the marks that the retention does not keep, now and every hour. */
 const prune = (applied: AppliedEvents["Type"], retention: Exclude<Options["retention"], "forever" | undefined>) =>
   applied.prune({ ...retention, limit: pruneSize }).pipe(
     Effect.repeat({ while: (pruned) => pruned === pruneSize }),
@@ -131,7 +133,7 @@ const makeWith = <R>(
   handlers: Handlers<R>,
   options: Options,
   how: {
-    /** Whether the applier runs by itself, or only when it is drained. */
+    /** Whether the applier runs by itself, or only when drained. */
     readonly scheduled: boolean
   }
 ): Effect.Effect<Applier["Type"], never, Requirements | R | Scope.Scope> =>
@@ -187,8 +189,8 @@ const makeWith = <R>(
   })
 
 /**
- * Starts an applier in the scope. Closing the scope begins no other event, waits at most the drain timeout for the one
- * in hand, and interrupts what is left; nothing of it is kept then, and it comes again.
+ * Starts an applier in the scope. When the scope closes, the applier starts no other event, waits at most the drain
+ * timeout for the events in flight, and interrupts the rest, which is rolled back and applied later.
  *
  * @since 1.0.0
  * @category constructors
@@ -200,7 +202,22 @@ export const make = <R>(
   makeWith(handlers, options, { scheduled: true })
 
 /**
- * An applier that runs as long as the layer.
+ * Runs an applier as long as the layer's scope is open.
+ *
+ * @example
+ * import { Applier, ArtifactStore, Handlers } from "controlpublish/fleet"
+ * import { FileSource } from "controlpublish/file"
+ * import { PostgresAppliedEvents } from "controlpublish/postgres"
+ * import { Layer } from "effect"
+ *
+ * // Needs the PgClient of the node.
+ * export const Node = Applier.layer(Handlers.make([], {}, { otherwise: "skip" })).pipe(
+ *   Layer.provide([
+ *     FileSource.layer({ directory: "feed" }),
+ *     PostgresAppliedEvents.layer(),
+ *     ArtifactStore.layerNone
+ *   ])
+ * )
  *
  * @since 1.0.0
  * @category layers
@@ -209,7 +226,7 @@ export const layer = <R>(handlers: Handlers<R>, options: Options = {}): Layer.La
   Layer.scoped(Applier, make(handlers, options))
 
 /**
- * An applier that runs only when it is drained. For tests, and for programs that apply on demand.
+ * Provides an applier that applies only when `drain` runs. For tests, and for programs that apply on demand.
  *
  * @since 1.0.0
  * @category layers

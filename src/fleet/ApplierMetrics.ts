@@ -39,7 +39,7 @@ export const setAside = Metric.counter("controlpublish_set_aside_total", {
 })
 
 /**
- * Passes that ended in an error: an event could not be applied, or the feed or the database was unavailable.
+ * Passes that failed: an event could not be applied, or the feed or the database was unavailable.
  *
  * @since 1.0.0
  * @category metrics

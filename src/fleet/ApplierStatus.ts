@@ -6,9 +6,9 @@
 import * as Schema from "effect/Schema"
 
 /**
- * `inert`: the source is `nop`, there is nothing to do · `applying`: at work · `idle`: nothing to apply · `halted`: an
- * event cannot be applied, and is tried again · `unavailable`: the feed or the node's database cannot be used · `paused`
- * · `stopping`: finishing the events in flight · `stopped`.
+ * `inert`: the source is `nop` · `applying` · `idle`: nothing to apply · `halted`: an event cannot be applied and is
+ * retried · `unavailable`: the feed or the node's database is unavailable · `paused` · `stopping`: finishing the events
+ * in flight · `stopped`.
  *
  * @since 1.0.0
  * @category schemas
@@ -31,7 +31,7 @@ export const ApplierState = Schema.Literal(
 export type ApplierState = typeof ApplierState.Type
 
 /**
- * What became of events.
+ * The number of events by result.
  *
  * @since 1.0.0
  * @category schemas
@@ -50,7 +50,7 @@ export const ApplyReport = Schema.Struct({
 export type ApplyReport = typeof ApplyReport.Type
 
 /**
- * An applier's state and what it has counted since it started. Instants are in milliseconds since the epoch.
+ * An applier's state and its counts since it started. Instants are in milliseconds since the epoch.
  *
  * @since 1.0.0
  * @category schemas
@@ -66,14 +66,14 @@ export const ApplierStatus = Schema.Struct({
   position: Schema.Number,
   /** The newest version that is known to be in the feed. */
   newest: Schema.Number,
-  /** Passes that ended in an error. */
+  /** Passes that failed. */
   failures: Schema.Number,
-  /** Why the last pass that failed did so. */
+  /** The error of the last failed pass. */
   lastError: Schema.optionalWith(
     Schema.Struct({
       at: Schema.Number,
       message: Schema.String,
-      /** The event that could not be applied, where it was one. */
+      /** The event that could not be applied, if it was one. */
       version: Schema.optionalWith(Schema.Number, { exact: true })
     }),
     { exact: true }

@@ -1,5 +1,5 @@
 /**
- * Where the artifacts are that events refer to.
+ * The store of the artifacts to which events refer.
  *
  * @since 1.0.0
  */
@@ -12,8 +12,8 @@ import * as Stream from "effect/Stream"
 import { checksumOf, referenceOf } from "./internal/checksum.js"
 
 /**
- * Keeps artifacts by their contents: the same bytes have the same reference, wherever and however often they are put.
- * Its methods are those of an object store: put, get, list, delete.
+ * Stores artifacts by their contents: the same bytes have the same reference, wherever and however often they are put.
+ * Its methods are those of an object store: put, get, list, remove.
  *
  * @since 1.0.0
  * @category models
@@ -21,22 +21,22 @@ import { checksumOf, referenceOf } from "./internal/checksum.js"
 export class ArtifactStore extends Context.Tag("controlpublish/ArtifactStore")<
   ArtifactStore,
   {
-    /** Keeps bytes for good when this ends. What is there already is kept, and counts as new again for `list`. */
+    /** Stores bytes durably. Bytes that are already there stay, and count as new again for `list`. */
     readonly put: (bytes: Uint8Array) => Effect.Effect<Reference, ArtifactError>
-    /** The bytes, whose checksum is verified. */
+    /** Returns the bytes after it has verified their checksum. */
     readonly get: (reference: Reference) => Effect.Effect<Uint8Array, ArtifactError>
-    /** Every artifact, in no order. */
+    /** Lists every artifact, in no order. */
     readonly list: Stream.Stream<Artifact, ArtifactError>
     /**
-     * Removes an artifact if it is there and was not put after the instant, in milliseconds since the epoch, and answers
-     * whether it did. A `put` of the same bytes meanwhile wins.
+     * Removes an artifact that was not put after the instant, in milliseconds since the epoch. Returns whether it
+     * removed one. A concurrent `put` of the same bytes wins.
      */
     readonly remove: (artifactRef: string, notPutAfter: number) => Effect.Effect<boolean, ArtifactError>
   }
 >() {}
 
 /**
- * What an event says of its artifact.
+ * An event's reference to its artifact.
  *
  * @since 1.0.0
  * @category models
@@ -53,23 +53,23 @@ export interface Reference {
  */
 export interface Artifact {
   readonly artifactRef: string
-  /** When it was put last, in milliseconds since the epoch. */
+  /** When it was last put, in milliseconds since the epoch. */
   readonly putAt: number
 }
 
 /**
- * An artifact cannot be had or kept.
+ * An artifact cannot be read or stored.
  *
- * - `missing`: there is none of that reference.
- * - `corrupt`: what is there has another checksum.
- * - `invalid`: the reference cannot be one of this store.
+ * - `missing`: the store has no such artifact.
+ * - `corrupt`: its bytes have another checksum.
+ * - `invalid`: the reference is not valid in this store.
  * - `unavailable`: the store cannot be read or written now.
  *
  * @since 1.0.0
  * @category errors
  */
 export class ArtifactError extends Schema.TaggedError<ArtifactError>("controlpublish/ArtifactError")("ArtifactError", {
-  /** The reference, `""` where there is none yet. */
+  /** The reference, `""` if there is none yet. */
   artifactRef: Schema.String,
   reason: Schema.Literal("missing", "corrupt", "invalid", "unavailable"),
   message: Schema.String,
@@ -77,7 +77,7 @@ export class ArtifactError extends Schema.TaggedError<ArtifactError>("controlpub
 }) {}
 
 /**
- * Fails where bytes are not what a checksum says. For stores.
+ * Verifies bytes against a checksum. Fails with `corrupt`. For implementations of stores.
  *
  * @since 1.0.0
  * @category constructors
@@ -97,7 +97,7 @@ export const verify = (
 }
 
 /**
- * Artifacts in memory, none of them at first.
+ * Provides an empty store in memory.
  *
  * @since 1.0.0
  * @category layers
@@ -128,7 +128,7 @@ export const layerMemory: Layer.Layer<ArtifactStore> = Layer.sync(ArtifactStore,
 })
 
 /**
- * No artifacts: for nodes whose events have none.
+ * Provides a store without artifacts, for nodes whose events have none.
  *
  * @since 1.0.0
  * @category layers
@@ -149,7 +149,7 @@ export const layerNone: Layer.Layer<ArtifactStore> = Layer.sync(ArtifactStore, (
 })
 
 /**
- * The error of an artifact that is not there. For stores.
+ * The error of a missing artifact. For implementations of stores.
  *
  * @since 1.0.0
  * @category constructors

@@ -22,7 +22,7 @@ export interface CommitOptions<A, E, R> extends AppendOptions {
   readonly artifact: Uint8Array
   /** Changes the database, in the transaction. */
   readonly change: (reference: Reference) => Effect.Effect<A, E, R>
-  /** The event of the change. The reference and the checksum are added. */
+  /** The event of the change. `artifact_ref` and `checksum` are added. */
   readonly event: (changed: A) => ControlEvent.Input
 }
 
@@ -37,9 +37,22 @@ export interface Committed<A> {
 }
 
 /**
- * Keeps an artifact, and then commits a change together with the event that refers to the artifact. Nobody sees an event
- * whose artifact is not there, and no transaction is open while the artifact is kept. A transaction that fails leaves
- * the artifact, for `sweep`. To be called outside of a transaction.
+ * Stores an artifact, then commits a change together with the event that refers to the artifact. So no event precedes
+ * its artifact, and no transaction is open while the artifact is stored. A failed transaction leaves the artifact for
+ * {@link sweep}. Call it outside a transaction.
+ *
+ * @example
+ * import { SqlClient } from "@effect/sql"
+ * import { Artifacts } from "controlpublish/fleet"
+ * import { Effect } from "effect"
+ *
+ * export const publishPlan = (id: string, bytes: Uint8Array) =>
+ *   Artifacts.commit({
+ *     artifact: bytes,
+ *     change: ({ artifact_ref }) =>
+ *       Effect.flatMap(SqlClient.SqlClient, (sql) => sql`UPDATE tenants SET plan = ${artifact_ref} WHERE id = ${id}`),
+ *     event: () => ({ type: "plan.changed", tenant_id: id })
+ *   })
  *
  * @since 1.0.0
  * @category constructors
@@ -66,14 +79,14 @@ export const commit = <A, E, R>(
  * @category models
  */
 export interface SweepOptions<E, R> {
-  /** Which of the references something refers to, see `PostgresArtifacts.inOutbox`. */
+  /** Returns those of the references that are in use, see `PostgresArtifacts.inOutbox`. */
   readonly inUse: (artifactRefs: ReadonlyArray<string>) => Effect.Effect<Iterable<string>, E, R>
   /**
-   * An artifact stays as long after it was put last, as its transaction may still be open. It has to be longer than
-   * any transaction takes. Default 1 day.
+   * How long an artifact stays after it was last put, since its transaction may still be open. It must be longer than
+   * any transaction. Default 1 day.
    */
   readonly grace?: Duration.DurationInput | undefined
-  /** Removes nothing, and answers what would be removed. Default `false`. */
+  /** Removes nothing and returns what would be removed. Default `false`. */
   readonly dryRun?: boolean | undefined
 }
 
@@ -81,7 +94,7 @@ export interface SweepOptions<E, R> {
 const sweepSize = 1_000
 
 /**
- * Removes the artifacts that nothing refers to, which failed transactions have left, and answers them. An artifact that
+ * Removes the artifacts that failed transactions have left, to which nothing refers, and returns them. An artifact that
  * is put again meanwhile stays.
  *
  * @since 1.0.0

@@ -9,7 +9,7 @@ import { InvalidEvent, type ControlEvent } from "../ControlEvent.js"
 import type { ControlVersion } from "../ControlVersion.js"
 
 /**
- * What a handler gets beside the declared fields.
+ * What a handler gets besides the declared fields.
  *
  * @since 1.0.0
  * @category models
@@ -17,13 +17,13 @@ import type { ControlVersion } from "../ControlVersion.js"
 export interface Delivered {
   /** The event as it is in the feed, valid. */
   readonly event: ControlEvent & { readonly control_version: ControlVersion }
-  /** The bytes that `artifact_ref` refers to, verified; `undefined` where the event has none. */
+  /** The verified bytes of the artifact. `undefined` if the event has none. */
   readonly artifact: Uint8Array | undefined
 }
 
 /**
- * A handler declares that this event can never be applied here: a retry of the same event cannot help. The applier
- * halts, or sets the event aside where it was told to.
+ * A handler declares that this event can never be applied here, so a retry cannot help. The applier halts, or sets the
+ * event aside (`cannotApply` of `Applier.Options`).
  *
  * @since 1.0.0
  * @category errors
@@ -40,7 +40,7 @@ export class CannotApply extends Schema.TaggedError<CannotApply>("controlpublish
 }
 
 /**
- * A handler failed, and nothing of its transaction is kept. The event is tried again.
+ * A handler failed. Its transaction was rolled back, and the event is retried.
  *
  * @since 1.0.0
  * @category errors
@@ -52,7 +52,7 @@ export class HandlerFailed extends Schema.TaggedError<HandlerFailed>("controlpub
 }) {}
 
 /**
- * There is no handler for the type of an event: the node is older than the producer.
+ * The node has no handler for the type of an event: it is older than the producer.
  *
  * @since 1.0.0
  * @category errors
@@ -97,7 +97,7 @@ export interface Declared {
 type FieldsOf<T extends Declared> = Effect.Effect.Success<ReturnType<T["decode"]>>
 
 /**
- * A handler for each of the types: one that is missing does not compile.
+ * A handler for each type. A missing one does not compile.
  *
  * @since 1.0.0
  * @category models
@@ -123,7 +123,7 @@ const isOwn = (error: unknown): error is HandleError =>
   [InvalidEvent, CannotApply, HandlerFailed, UnknownType].some((own) => error instanceof own)
 
 /**
- * Handlers for declared types. They run in the transaction that marks the event as applied.
+ * Makes handlers for declared types. They run in the transaction that marks the event as applied.
  *
  * @example
  * import { SqlClient } from "@effect/sql"
@@ -148,7 +148,7 @@ export const make = <const Types extends ReadonlyArray<Declared>, H extends Tabl
   types: Types,
   handlers: H & { readonly [Type in Exclude<keyof H, Types[number]["type"]>]: never },
   options: {
-    /** What is done with events of other types: `halt` until the node knows them (the default), `skip`, or a handler. */
+    /** What happens to events of other types: `halt` until the node knows them (the default), `skip`, or a handler. */
     readonly otherwise?: "halt" | "skip" | ((delivered: Delivered) => Effect.Effect<unknown, unknown, R2>)
   } = {}
 ): Handlers<Needs<H[keyof H]> | R2> => {
@@ -171,7 +171,7 @@ export const make = <const Types extends ReadonlyArray<Declared>, H extends Tabl
           ? handleOther(delivered)
           : Effect.flatMap(type.decode(event), (fields) => table[event.type]!(fields, delivered))
       return handled.pipe(
-        // What a handler did not foresee is a failure like any other: nothing of it is kept, and it is tried again.
+        // A defect of a handler is a failure like any other: it is rolled back and retried.
         Effect.catchAllDefect((defect) => failed(event.type)(defect)),
         Effect.mapError((error): HandleError => (isOwn(error) ? error : failed(event.type)(error))),
         Effect.asVoid

@@ -1,5 +1,5 @@
 /**
- * How far a snapshot of the producer's database is in the feed, so that a new node can go on from there.
+ * The position of a snapshot of the producer's database in the feed, from which a new node goes on.
  *
  * @since 1.0.0
  */
@@ -15,6 +15,6 @@ import type { Position } from "./Source.js"
 export interface Snapshot {
   /** The snapshot holds every event up to this version. */
   readonly position: Position
-  /** The events that it holds and that were not known to be published: they come after the position. */
+  /** The events that it holds and that were not known to be published. They come after the position. */
   readonly pending: ReadonlyArray<EventId>
 }

@@ -15,11 +15,10 @@ import type { ControlVersion } from "../ControlVersion.js"
  *
  * A source promises:
  *
- * - The events after a position come in the order of their control versions, each once, and none is left out.
- * - The stream goes on with new events, and ends only by interruption or with a `SourceError`.
- * - What it cannot give whole (a gap, a feed that ends before the position, text that is no event) is a `SourceError`,
- *   never silence.
- * - Reading again from a position gives the same events again.
+ * - The events after a position come in the order of their control versions, each once, without omission.
+ * - The stream continues with new events. It ends only by interruption or with a `SourceError`.
+ * - A gap, a feed that ends before the position, and text that is no event are a `SourceError`, never silence.
+ * - Reading again from a position returns the same events again.
  * - A slow reader slows it down: it holds a bounded number of events.
  *
  * `SourceConformance` in `controlpublish/testing` checks them.
@@ -32,25 +31,25 @@ export class Source extends Context.Tag("controlpublish/Source")<
   {
     /** The source's name in settings, logs and metrics. */
     readonly name: string
-    /** Whether an applier with this source has nothing to do: no query, no fiber, no connection. */
+    /** Whether an applier with this source does nothing: no query, no fiber, no connection. */
     readonly inert: boolean
     /** The feed as it is now. */
     readonly look: Effect.Effect<Feed, SourceError>
     /**
-     * The events after a position, and then those to come. Where `feed` is given, fails with `replaced` if the feed has
-     * another identity by now: whoever looked first must not read on in a feed that took its place.
+     * Streams the events after a position, then new ones. If `feed` is given, fails with `replaced` if the feed has
+     * another identity by now: a reader must not continue in a feed that took its place.
      */
     readonly events: (after: Position, feed?: Feed["identity"]) => Stream.Stream<FeedEvent, SourceError>
     /**
-     * Says that everything up to the version is applied. The position is the node's to keep, so a source may ignore
-     * this, and nothing is lost with an acknowledgement.
+     * Tells the source that everything up to the version is applied. The node keeps the position, so a source may
+     * ignore this, and a lost acknowledgement loses nothing.
      */
     readonly acknowledge: (version: ControlVersion) => Effect.Effect<void, SourceError>
   }
 >() {}
 
 /**
- * How far a node is: the control version of the last event it applied, 0 before the first.
+ * A node's position: the control version of the last event it applied, 0 before the first.
  *
  * @since 1.0.0
  * @category models
@@ -63,24 +62,25 @@ export type Position = number
  */
 export interface Feed {
   /**
-   * What tells this feed from one that took its place and whose versions began again, `""` where the source cannot tell.
+   * Distinguishes this feed from another one that takes its place, whose versions begin again. `""` if the source
+   * cannot tell.
    */
   readonly identity: string
-  /** The version of the newest event, 0 where there is none. */
+  /** The version of the newest event, 0 if there is none. */
   readonly newest: Position
-  /** The version of the oldest event that is there, of the next one where there is none. */
+  /** The version of the oldest event that exists, or of the next one if there is none. */
   readonly oldest: Position
 }
 
 /**
- * An event as it stands in the feed. Its text is not validated: that is for who applies it.
+ * An event as it is in the feed. Its text is not validated.
  *
  * @since 1.0.0
  * @category models
  */
 export interface FeedEvent {
   readonly version: ControlVersion
-  /** The event's JSON text, with its control version or without. */
+  /** The event's JSON text, with or without its control version. */
   readonly text: string
   /** W3C trace context of the append. */
   readonly traceparent: string | undefined
@@ -89,11 +89,11 @@ export interface FeedEvent {
 /**
  * The feed cannot be read.
  *
- * - `unavailable`: it cannot be reached now; a retry can help.
- * - `misconfigured`: it is missing or refuses to be read, until somebody mends that.
+ * - `unavailable`: it is unreachable now. A retry can help.
+ * - `misconfigured`: it is missing or cannot be read until somebody fixes that.
  * - `gap`: events after the position are gone. The node needs a snapshot, see `AppliedEvents.start`.
- * - `beyond`: the feed ends before the position: it is another one, or was restored from a backup.
- * - `replaced`: the feed is another one than the position is of.
+ * - `beyond`: the feed ends before the position. It is another one, or was restored from a backup.
+ * - `replaced`: the feed is not the one of the position.
  * - `malformed`: something in the feed is no event. The message says what and why.
  *
  * @since 1.0.0
@@ -121,7 +121,7 @@ export const beyond = (source: string, after: Position, newest: Position): Sourc
   })
 
 /**
- * A source of nothing: appliers are inert with it.
+ * A source of nothing. An applier with it does nothing.
  *
  * @since 1.0.0
  * @category layers

@@ -51,7 +51,7 @@ const decodeRow = (row: ClaimedRow): Either.Either<Sink.OutboundEvent, string> =
   })
 }
 
-/** The rows that can be published, and those that never can. */
+/** Splits rows into those that can be published and those that never can. */
 const decodeRows = (
   rows: ReadonlyArray<ClaimedRow>,
   afterParked: AfterParked
@@ -74,7 +74,7 @@ const decodeRows = (
 const brokenContract = (sink: SinkService, message: string) =>
   new Sink.SinkUnavailable({ sink: sink.name, reason: "defect", message })
 
-/** Fails where the sink broke its contract in a way that would be written to the store. */
+/** Fails if the sink broke its contract in a way that would be written to the store. */
 const checkOutcomes = (sink: SinkService, batch: Sink.Batch, outcomes: ReadonlyArray<Sink.Outcome>) => {
   if (outcomes.length !== batch.events.length) {
     return Effect.fail(
@@ -89,9 +89,9 @@ const checkOutcomes = (sink: SinkService, batch: Sink.Batch, outcomes: ReadonlyA
     : Effect.succeed(outcomes)
 }
 
-/** A batch, and when its publish is given up. */
+/** A batch, and when its publish is abandoned. */
 interface TimedBatch extends Sink.Batch {
-  /** Later than the deadline, so that a sink which is slow rather than gone can say what it did until then. */
+  /** Later than the deadline, so that a slow sink can still say what it did. */
   readonly givenUpAt: number
 }
 
@@ -107,15 +107,14 @@ const publishOnce = (sink: SinkService, batch: TimedBatch) =>
     const now = yield* Clock.currentTimeMillis
     if (now >= batch.deadline) return yield* timeout(sink)
     return yield* sink.publish(batch).pipe(
-      // A sink that cannot be interrupted is left alone: it has promised to send nothing more.
+      // A sink that cannot be interrupted is left running: it has promised to send nothing more.
       Effect.disconnect,
       Effect.timeoutFail({ duration: Duration.millis(batch.givenUpAt - now), onTimeout: () => timeout(sink) })
     )
   }).pipe(Effect.flatMap((outcomes) => checkOutcomes(sink, batch, outcomes)))
 
 /**
- * Publishes a batch in which some event makes the sink die, one event at a time, so that it is charged to that event
- * and to no other.
+ * Publishes a batch in which some event makes the sink die, one event at a time, so that only that event is charged.
  */
 const isolate = (sink: SinkService, batch: TimedBatch): Effect.Effect<Array<Sink.Outcome>, Sink.SinkUnavailable> =>
   Effect.gen(function* () {
@@ -173,7 +172,7 @@ const settlementOf = (
     const published: Array<Settlement["published"][number]> = []
     const failed: Array<Settlement["failed"][number]> = []
     const parked = yield* Effect.forEach(invalid, ({ reason, row }) => park(row, reason))
-    // Asked once, so that it costs the events nothing where nobody wants to read of each.
+    // Asked once, so that it costs nothing per event if nobody reads debug lines.
     const inDetail = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Debug)
     for (const [index, { row }] of valid.entries()) {
       const outcome = outcomes[index]!
@@ -219,11 +218,11 @@ const late = () =>
     retryable: true
   })
 
-/** The part of the publish timeout in which a sink may begin to send. */
+/** The fraction of the publish timeout in which a sink may start to send. */
 const sending = 0.75
 
 /**
- * Publishes rows that were claimed at an instant, and answers what to write about them.
+ * Publishes rows that were claimed at an instant, and returns what to write about them.
  */
 export const run = (
   sink: SinkService,
@@ -240,7 +239,7 @@ export const run = (
     // A clock that goes back must not prolong anything.
     const from = Math.min(claimedAt, now)
     const deadline = from + publishTimeout * sending
-    // A holder that was frozen after its claim has lost its lane: whatever it sent now could overtake others.
+    // A holder that was frozen after its claim has lost its lane: whatever it sends now could overtake others.
     if (now >= deadline) return yield* late()
     const outcomes = yield* publish(sink, { events, deadline, givenUpAt: from + publishTimeout }).pipe(
       Metric.trackDurationWith(PumpMetrics.publishDuration, Duration.toSeconds),

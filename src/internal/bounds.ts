@@ -1,8 +1,8 @@
 /**
  * The longest values that an outbox takes, in UTF-8 bytes. The tables enforce them for rows of every origin.
  *
- * An id has to fit into an entry of a PostgreSQL index. The others are far above what is in use, and far below what
- * would hurt a pump, a page of events or a broker.
+ * An id must fit into an entry of a PostgreSQL index. The others are far above what is in use, and far below what would
+ * hurt a pump, a page of events or a broker.
  */
 export const textBytes = {
   event_id: 1024,
@@ -15,35 +15,38 @@ export const textBytes = {
   traceparent: 512
 } as const
 
-/** The largest payload where the outbox was not given another limit, in bytes. */
+/** The default limit of a payload in bytes. */
 export const payloadBytes = 8 * 1024 * 1024
 
-/** The largest limit: a driver's string, a pump's batch and six reads at a time still fit into memory. */
+/**
+ * The largest limit of a payload in bytes: a driver's string, a pump's batch and six concurrent reads still fit into
+ * memory.
+ */
 export const largestPayloadBytes = 128 * 1024 * 1024
 
 /** Why a payload is too large. */
 export const payloadReason = (bytes: number | string, limit: number | string): string =>
   `the payload has ${bytes} bytes, the maximum is ${limit}`
 
-/** Why a payload is refused, `undefined` where it is not, in an outbox without a limit of its own. */
+/** Why an outbox with the default limit rejects a payload. `undefined` if it does not. */
 export const refusedPayload = (payload: string): string | undefined => {
   const bytes = Buffer.byteLength(payload)
   return bytes > payloadBytes ? payloadReason(bytes, payloadBytes) : undefined
 }
 
-/** A payload as a claim returns it: none where it is refused. */
+/** A payload as a claim returns it: empty if it is rejected. */
 export const withoutRefused = (payload: string): { readonly payload: string; readonly refused?: string } => {
   const refused = refusedPayload(payload)
   return refused === undefined ? { payload } : { payload: "", refused }
 }
 
-/** Why the first refused row of an append is refused. */
+/** Why the first rejected row of an append is rejected. */
 export const firstRefused = (rows: ReadonlyArray<{ readonly payload: string }>): string | undefined => {
   const reason = rows.map(({ payload }) => refusedPayload(payload)).find((found) => found !== undefined)
   return reason === undefined ? undefined : `Could not append to the outbox: ${reason}`
 }
 
-/** A larger payload is not shown as a whole: those who look get the first characters of it. */
+/** Of a larger payload, readers get only the first characters. */
 export const shownPayloadBytes = 1024 * 1024
 export const shownCharacters = 256 * 1024
 

@@ -1,7 +1,7 @@
 import type { OutboxError, Settlement } from "../OutboxStore.js"
 import type { SinkUnavailable } from "../Sink.js"
 
-/** Why a pass failed as a whole. No event was charged. */
+/** Why a pass failed as a whole. No event was charged an attempt. */
 export type PumpError = SinkUnavailable | OutboxError
 
 /** What a drain did. */
@@ -9,7 +9,7 @@ export interface DrainReport {
   /** Batches that were written back. */
   readonly batches: number
   readonly published: number
-  /** Attempts that failed for one event alone; it waits for its retry. */
+  /** Attempts that failed for one event alone, which waits for its retry. */
   readonly failed: number
   readonly parked: number
 }

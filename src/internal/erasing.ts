@@ -17,7 +17,7 @@ export const marker = (row: { readonly eventId: string; readonly type: string; r
   })
 }
 
-/** Why the payload of an event is not erased. */
+/** Why the payload of an event cannot be erased. */
 export const refusal = (state: EventState): string =>
   `The event is ${state}: only one that is published can be erased. Discard this one first, then erase it`
 

@@ -1,2 +1,2 @@
-/** The code of an error of the platform's, as `ENOENT`. */
+/** The code of a platform error, such as `ENOENT`. */
 export const codeOf = (error: unknown): string | undefined => (error as { readonly code?: string }).code

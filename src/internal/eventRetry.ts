@@ -4,9 +4,8 @@ import * as ScheduleDecision from "effect/ScheduleDecision"
 import * as ScheduleIntervals from "effect/ScheduleIntervals"
 
 /**
- * When an event whose attempts failed `attempts` times (at least 1) is tried again, in milliseconds since the epoch, or
- * `undefined` where the schedule has ended. The schedule's state is derived from the count, so that any pump can take
- * the event next.
+ * When an event that failed `attempts` times (at least 1) is retried, in milliseconds since the epoch, or `undefined`
+ * if the schedule has ended. The schedule's state is derived from the count, so any pump can take the event next.
  */
 export const nextAttemptAt = <In, Out>(
   schedule: Schedule.Schedule<Out, In>,

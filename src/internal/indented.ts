@@ -1,19 +1,19 @@
 /** JSON laid out for people, within bounds: whoever appends decides how a payload is nested. */
 
-/** Brackets deeper than this are not laid out: what is in them stays on one line. */
+/** Brackets deeper than this stay on one line. */
 export const deepest = 32
 
 /** Longer texts are not laid out, in characters. */
 export const longest = 256 * 1024
 
-/** A layout is at most so long; where it would be longer, the text stays as it is. */
+/** The longest layout, in characters. A text whose layout would be longer stays unchanged. */
 export const longestLayout = 1024 * 1024
 
 const token = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g
 
 /**
- * JSON with line breaks. Numbers and strings stay as they are written, which a parser would not leave them: a version may
- * have more digits than a number of this language. What is not JSON, and what is beyond the bounds, stays as it is.
+ * Adds line breaks to JSON. Numbers and strings keep their text, unlike with a parser: a version may have more digits
+ * than a JavaScript number. Text that is not JSON or exceeds the bounds stays unchanged.
  */
 export const indented = (json: string): string => {
   if (json.length > longest) return json

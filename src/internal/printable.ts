@@ -2,10 +2,10 @@
 
 const longest = 100
 
-/** Removes the credentials of anything that looks like a URL, also of one that special characters make invalid. */
+/** Removes the credentials from anything that looks like a URL, even an invalid one. */
 export const discreet = (text: string): string => text.replace(/:\/\/\S*@/g, "://***@")
 
-/** Replaces line breaks, control characters and marks that turn the direction of text. */
+/** Replaces line breaks, control characters and marks that change the direction of text. */
 export const oneLine = (text: string): string =>
   text
     .replace(/\s+/g, " ")

@@ -13,7 +13,10 @@ const maxLinks = 128
 const spanOf = (traceparent: string | undefined): Option.Option<Tracer.ExternalSpan> =>
   traceparent === undefined ? Option.none() : Traceparent.decode(traceparent)
 
-/** What was appended together is published in the append's trace. Other batches have a trace of their own, and links. */
+/**
+ * Events that were appended together are published in the append's trace. Other batches have their own trace with
+ * links.
+ */
 const placeOf = (events: Events): Pick<Tracer.SpanOptions, "parent" | "root" | "links"> => {
   const [first] = events
   if (events.every(({ traceparent }) => traceparent === first.traceparent)) {
@@ -40,7 +43,7 @@ const describe = (span: Tracer.Span, outcomes: ReadonlyArray<Outcome>) => {
   span.attribute("controlpublish.not_attempted", counts.NotAttempted)
 }
 
-/** A span for the publish of a batch, where somebody traces. It says how many events, and nothing that they hold. */
+/** Adds a span for the publish of a batch if tracing is on. It has the number of events and nothing from them. */
 export const withPublishSpan =
   (sink: string, events: Events) =>
   <E, R>(publish: Effect.Effect<ReadonlyArray<Outcome>, E, R>): Effect.Effect<ReadonlyArray<Outcome>, E, R> =>

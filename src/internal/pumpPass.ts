@@ -34,7 +34,7 @@ export interface Pass {
   readonly lanes: number
 }
 
-/** Claims what the lanes have to publish, publishes it and writes back what became of it. */
+/** Claims the publishable rows of lanes, publishes them and writes the results back. */
 const publishLanes = ({ config, sink, status, store }: Parts, lanes: Lanes) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
@@ -63,7 +63,7 @@ export const annotate = (sink: Sink["Type"]) =>
 
 const startBatch = (parts: Parts, lanes: Lanes): Effect.Effect<Exit.Exit<DrainReport.DrainReport, PumpError>> =>
   Effect.map(parts.worker.inFlight(publishLanes(parts, lanes)), (exit) =>
-    // Nobody interrupts a batch but the end of the scope, and then nobody waits for this either.
+    // Only the end of the scope interrupts a batch, and then nobody waits for this.
     Exit.isFailure(exit) && Cause.isInterruptedOnly(exit.cause)
       ? Exit.fail(
           new SinkUnavailable({
@@ -75,14 +75,14 @@ const startBatch = (parts: Parts, lanes: Lanes): Effect.Effect<Exit.Exit<DrainRe
       : exit
   )
 
-/** A crowded lane is a batch of its own. Others share one, which costs as much for all as for one of them. */
+/** A crowded lane is its own batch. Others share one, which costs as much for all as for one. */
 const batchesOf = (batchSize: number, lanes: ReadonlyArray<Lane>, crowded: ReadonlySet<Lane>): ReadonlyArray<Lanes> => {
   const [sparse, alone] = Arr.partition(lanes, (lane) => crowded.has(lane))
   const atATime = Math.max(1, Math.floor(batchSize / crowd))
   return [...alone.map(Arr.of), ...Arr.chunksOf(sparse, atATime)]
 }
 
-/** Publishes one batch at most of each lane that has something to publish. */
+/** Publishes at most one batch of each lane that has publishable rows. */
 export const pass = (parts: Parts): Effect.Effect<Pass, PumpError> => {
   const { config, status, store, worker } = parts
   return Effect.gen(function* () {

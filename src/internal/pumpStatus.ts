@@ -18,7 +18,7 @@ const initial = <State extends "idle" | "inert">(sink: Sink["Type"], state: Stat
     ...DrainReport.nothing
   }))
 
-/** The status of a pump that has nothing to do. */
+/** The status of a pump with an inert sink. */
 export const inert = (sink: Sink["Type"]): Effect.Effect<PumpStatus> =>
   Effect.zipLeft(initial(sink, "inert"), PumpMetrics.setState("inert"))
 
@@ -30,10 +30,10 @@ const describe = (cause: Cause.Cause<unknown>) => {
   } as const
 }
 
-/** How far the rows are counted that an outage has left. */
+/** How far the rows that an outage has left are counted. */
 const countLimit = 100_000
 
-/** What an outage has left to publish, for a log line. Empty if the store does not say in time. */
+/** The backlog after an outage, for a log line. Empty if the store does not answer in time. */
 const leftOver = (store: OutboxStore["Type"]): Effect.Effect<string> =>
   store.backlog({ limit: countLimit }).pipe(
     Effect.map(({ pending: { exact, value } }) => {
@@ -45,7 +45,7 @@ const leftOver = (store: OutboxStore["Type"]): Effect.Effect<string> =>
     Effect.orElseSucceed(() => "")
   )
 
-/** The status of a pump that works, and what is counted and logged as it changes. */
+/** The status of a running pump, with the metrics and log lines of its changes. */
 export const make = (sink: Sink["Type"], store: OutboxStore["Type"]) =>
   Effect.gen(function* () {
     const status = yield* WorkerStatus.make<PumpStatus>(yield* initial(sink, "idle"), PumpMetrics.setState)
@@ -70,7 +70,7 @@ export const make = (sink: Sink["Type"], store: OutboxStore["Type"]) =>
         yield* Metric.incrementBy(PumpMetrics.published, report.published)
         yield* Metric.incrementBy(PumpMetrics.failed, report.failed)
         yield* Metric.incrementBy(PumpMetrics.parked, report.parked)
-        // Batches that end together say it once: the first has changed the activity.
+        // Batches that end together log it once: the first has changed the activity.
         if (outage !== undefined) yield* Effect.logInfo(`Publishing again after ${outage} s${yield* leftOver(store)}`)
       })
 
@@ -85,7 +85,7 @@ export const make = (sink: Sink["Type"], store: OutboxStore["Type"]) =>
           () => "unavailable"
         )
         yield* Metric.increment(PumpMetrics.failures[error.of])
-        // Said once an outage, and in full; its retries are said at debug level.
+        // Logged once an outage, in full. Retries are logged at debug level.
         yield* isKnown
           ? Effect.logDebug("The pump still cannot publish", cause)
           : Effect.logWarning("The pump cannot publish and backs off", cause)

@@ -3,7 +3,7 @@ import * as Schema from "effect/Schema"
 /** What PostgreSQL's `text` can hold unchanged: no NUL, no lone surrogate. */
 export const isStorable = (value: string): boolean => !value.includes("\u0000") && value.isWellFormed()
 
-/** A string that every store keeps as it is. */
+/** A string that every store keeps unchanged. */
 export const Text = Schema.String.pipe(
   Schema.filter(isStorable, { message: () => "must be text without NUL characters and lone surrogates" })
 ).annotations({ message: () => ({ message: "must be a string", override: false }) })

@@ -7,13 +7,13 @@ import * as Tracer from "effect/Tracer"
 
 const format = /^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})/
 
-/** Nothing for a span that nobody else could name, such as one made while tracing is disabled. */
+/** Returns `undefined` for a span that cannot be referred to, such as one made while tracing is disabled. */
 export const encode = (span: Tracer.AnySpan): string | undefined => {
   const traceparent = `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
   return format.test(traceparent) ? traceparent : undefined
 }
 
-/** The span that a traceparent names. None where it names none, or one that is not recorded. */
+/** The span that a traceparent names, if it is valid and recorded. */
 export const decode = (traceparent: string): Option.Option<Tracer.ExternalSpan> => {
   const [, traceId = "", spanId = "", flags = "0"] = format.exec(traceparent) ?? []
   return (Number.parseInt(flags, 16) & 1) === 0
@@ -24,5 +24,5 @@ export const decode = (traceparent: string): Option.Option<Tracer.ExternalSpan> 
 /** The tracer of a program that has none: its spans go nowhere. */
 const untraced = Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
-/** Whether somebody traces. Without, no traceparent need be read. */
+/** Whether tracing is on. If not, no traceparent need be read. */
 export const isTraced: Effect.Effect<boolean> = Effect.map(Effect.tracer, (tracer) => tracer !== untraced)

@@ -7,7 +7,7 @@ import * as PumpMetrics from "../PumpMetrics.js"
 import type { WakeUp } from "../WakeUp.js"
 import type { Parts } from "./pumpPass.js"
 
-/** Waits until something can be published, woken by a commit, a poll or the time of a retry, or until a pause. */
+/** Waits until something can be published (a commit, a poll, or a retry that is due) or until a pause. */
 export const untilPublishable = (
   { config, status, store, worker }: Parts,
   wakeUp: WakeUp["Type"]

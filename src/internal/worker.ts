@@ -1,6 +1,6 @@
 /**
- * What the pump and the applier share: one pass at a time, back-off after a pass that failed, pause, drain, and a stop
- * that waits for the work in flight.
+ * What the pump and the applier share: one pass at a time, back-off after a failed pass, pause, drain, and a stop that
+ * waits for the work in flight.
  *
  * docs/decisions/worker.md says what each call does in each state.
  */
@@ -18,29 +18,29 @@ import type { Lifecycle } from "./workerStatus.js"
 export interface Worker<R> {
   /** Whether no work may begin now: the worker is paused or stops. */
   readonly isHalted: () => boolean
-  /** Waits for an effect that comes before work, and gives it up once no work may begin. */
+  /** Waits for an effect that precedes work, and abandons it once no work may begin. */
   readonly unlessHalted: <A, E>(wait: Effect.Effect<A, E>) => Effect.Effect<Option.Option<A>, E>
   /**
-   * Runs work that a pause and a stop wait for. It outlives the fiber that asks for it, and sees none of its context:
-   * a caller's transaction least of all.
+   * Runs work that a pause and a stop wait for. It outlives the calling fiber and does not see its context, such as a
+   * transaction.
    */
   readonly inFlight: <A, E>(work: Effect.Effect<A, E, R>) => Effect.Effect<Exit.Exit<A, E>>
   /** Returns when no work is in flight. */
   readonly settled: Effect.Effect<void>
-  /** Waits for the passes of others, and keeps theirs waiting. */
+  /** Runs a pass while no other one runs. */
   readonly onePass: <A, E, R1>(pass: Effect.Effect<A, E, R1>) => Effect.Effect<A, E, R1>
-  /** Ends a pass that has no end of its own when no work may begin, and when a drain waits for its turn. */
+  /** Ends an endless pass when no work may begin, and when a drain waits for its turn. */
   readonly endless: <E, R1>(pass: Effect.Effect<unknown, E, R1>) => Effect.Effect<void, E, R1>
-  /** Says that work succeeded: the next failure begins the back-off anew. */
+  /** Records that work succeeded: the next failure restarts the back-off. */
   readonly succeeded: Effect.Effect<void>
   /** Whether the last work failed. */
   readonly isFailing: () => boolean
-  /** Runs the passes of a drain before the worker's own, or answers at once where no work may begin. */
+  /** Runs the passes of a drain before the worker's own, or returns `nothing` at once if no work may begin. */
   readonly drain: <A, E, R1>(passes: Effect.Effect<A, E, R1>, nothing: A) => Effect.Effect<A, E, R1>
-  /** Begins no work from now on, and returns when none is in flight, or when the pause was ended. */
+  /** Begins no work from now on. Returns when none is in flight, or when the pause ends. */
   readonly pause: Effect.Effect<void>
   readonly resume: Effect.Effect<void>
-  /** Repeats a step until the scope closes, and does the other things beside it. */
+  /** Repeats a step until the scope closes, and runs the other effects beside it. */
   readonly start: <E>(
     step: Effect.Effect<unknown, E, R>,
     beside?: ReadonlyArray<Effect.Effect<unknown, never, R>>
@@ -48,12 +48,12 @@ export interface Worker<R> {
 }
 
 interface Options {
-  /** Sees why a pass failed. */
+  /** Is told why a pass failed. */
   readonly failed: (cause: Cause.Cause<unknown>) => Effect.Effect<void>
   readonly become: (lifecycle: Lifecycle | "running") => Effect.Effect<void>
-  /** Says that nothing is done. */
+  /** Records that the worker does nothing. */
   readonly rest: Effect.Effect<void>
-  /** When a pass that failed is tried again. Where it ends, every 30 seconds. */
+  /** When a failed pass is retried. After the schedule ends, every 30 seconds. */
   readonly retry: Schedule.Schedule<unknown>
   readonly drainTimeout: Duration.DurationInput
 }
@@ -63,8 +63,8 @@ const first = <A, E, A1>(one: Effect.Effect<A, E>, other: Effect.Effect<A1>): Ef
   Effect.raceFirst(Effect.interruptible(one), Effect.interruptible(other))
 
 /**
- * Makes a worker in the scope. Closing the scope begins no work, waits at most the drain timeout for the work in flight,
- * and interrupts what is left.
+ * Makes a worker in the scope. When the scope closes, it begins no work, waits at most the drain timeout for the work
+ * in flight, and interrupts the rest.
  */
 export const make = <R = never>({
   become,
@@ -74,7 +74,7 @@ export const make = <R = never>({
   retry
 }: Options): Effect.Effect<Worker<R>, never, R | Scope.Scope> =>
   Effect.gen(function* () {
-    // Each is open while its name holds, so that nobody who begins to wait late misses it.
+    // Each is open while its name holds, so that a late waiter does not miss it.
     const running = yield* Effect.makeLatch(true)
     const halted = yield* Effect.makeLatch(false)
     const drained = yield* Effect.makeLatch(true)
@@ -152,7 +152,7 @@ export const make = <R = never>({
             Effect.suspend(() => {
               if (--drains > 0) return Effect.void
               draining.unsafeClose()
-              // The worker's own passes say what it does next. One that is only drained does nothing next.
+              // The worker's own passes set what it does next. A worker that is only drained does nothing next.
               return Effect.zipRight(failing ? Effect.void : rest, drained.open)
             })
         ),

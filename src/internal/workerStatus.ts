@@ -1,5 +1,5 @@
 /**
- * The status of something that works until it is stopped: what it does, and above that whether it is paused or stops.
+ * The status of a worker: its activity, and above that whether it is paused or stopping.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -20,9 +20,9 @@ export type Activity<S extends Stated> = Exclude<S["state"], Lifecycle>
 export interface WorkerStatus<S extends Stated> {
   readonly get: Effect.Effect<S>
   readonly changes: Stream.Stream<S>
-  /** What the worker does, whether it is seen or hidden by a pause. */
+  /** What the worker does, whether or not a pause hides it. */
   readonly activity: () => Activity<S>
-  /** Changes the activity. It is seen once nothing hides it. */
+  /** Changes the activity, which is visible when nothing hides it. */
   readonly enter: (activity: Activity<S>) => Effect.Effect<void>
   /** Changes what is counted and, from that, the activity, in one step. */
   readonly update: (
@@ -33,7 +33,7 @@ export interface WorkerStatus<S extends Stated> {
   readonly become: (lifecycle: Lifecycle | "running") => Effect.Effect<void>
 }
 
-/** Makes the status of a worker that begins with an activity. `onState` runs at each change of the state that is seen. */
+/** Makes the status of a worker that starts with an activity. `onState` runs at each change of the visible state. */
 export const make = <S extends Stated>(
   initial: S & { readonly state: Activity<S> },
   onState: (state: S["state"]) => Effect.Effect<void> = () => Effect.void

@@ -1,8 +1,7 @@
 /**
  * What a node has applied, in memory, for tests.
  *
- * Effects that are applied take part in no transaction here: what one did before it failed stays. The mark and the
- * cursor are as in PostgreSQL.
+ * Effects run in no transaction here: what one did before it failed stays. Mark and cursor behave as in PostgreSQL.
  *
  * @since 1.0.0
  */
@@ -128,7 +127,7 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
 })
 
 /**
- * Nothing applied at first.
+ * Provides an empty store: nothing is applied.
  *
  * @since 1.0.0
  * @category layers

@@ -121,7 +121,7 @@ const make = Effect.gen(function* () {
   const store = yield* MemoryOutboxStore
   const entries: Array<AuditEntry & { readonly id: number }> = []
   const rows = Effect.zipRight(store.check, store.rows)
-  /** Whose payloads the audit of a database would have. */
+  /** Events whose payloads the audit log of a database would have. */
   const discarded = new Set<string>()
 
   const write = (entry: Omit<AuditEntry, "at">) =>
@@ -303,7 +303,7 @@ const make = Effect.gen(function* () {
 })
 
 /**
- * Over the rows of the store in memory. The audit is kept with the layer.
+ * Operates the outbox in memory. The audit log lives as long as the layer.
  *
  * @since 1.0.0
  * @category layers

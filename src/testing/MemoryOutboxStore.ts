@@ -25,7 +25,7 @@ import { WakeUp } from "../WakeUp.js"
 import { MemoryTransaction, type Transaction } from "./internal/memoryTransaction.js"
 
 /**
- * What tests see and do beside the ports.
+ * What tests can see and do beyond the ports.
  *
  * @since 1.0.0
  * @category models
@@ -35,7 +35,7 @@ export class MemoryOutboxStore extends Context.Tag("controlpublish/testing/Memor
   {
     /** The committed rows in the order of their ids. */
     readonly rows: Effect.Effect<ReadonlyArray<MemoryRow>>
-    /** Commits a row as somebody might who knows nothing of the contract. */
+    /** Commits a row without validation, as a foreign writer might. */
     readonly insert: (row: {
       readonly eventId: string
       readonly payload: string
@@ -43,16 +43,16 @@ export class MemoryOutboxStore extends Context.Tag("controlpublish/testing/Memor
       readonly type?: string
     }) => Effect.Effect<void>
     /**
-     * Changes a committed row, or removes it where it is changed to `undefined`. Waits for the claim that holds its lane,
-     * and answers whether there is such a row.
+     * Changes a committed row, or removes it if the change returns `undefined`. Waits for the claim that holds its
+     * lane. Returns whether the row exists.
      */
     readonly change: (
       eventId: string,
       change: (row: MemoryRow) => MemoryRow | undefined
     ) => Effect.Effect<boolean, OutboxError>
-    /** Makes the store fail from now on, as a database that is gone, until it is given `undefined`. */
+    /** Makes every operation fail with the error, as if the database were gone. `undefined` ends that. */
     readonly breakWith: (error: OutboxError | undefined) => Effect.Effect<void>
-    /** Fails while the store is made to. */
+    /** Fails while `breakWith` is in effect. */
     readonly check: Effect.Effect<void, OutboxError>
     /** Ids that were drawn. */
     readonly drawn: Effect.Effect<number>
@@ -386,7 +386,13 @@ const make = Effect.sync(() => {
 })
 
 /**
- * An empty outbox in memory. `Outbox.withTransaction` gives its transactions.
+ * Provides an empty outbox in memory. Use `Outbox.withTransaction` for transactions.
+ *
+ * @example
+ * import { MemoryOutboxStore, MemorySink } from "controlpublish/testing"
+ * import { Layer } from "effect"
+ *
+ * export const Test = Layer.merge(MemorySink.layer, MemoryOutboxStore.layer)
  *
  * @since 1.0.0
  * @category layers

@@ -1,7 +1,7 @@
 /**
- * A sink in memory, for tests, that fails when and how it is told to.
+ * A sink in memory, for tests, that fails as scripted.
  *
- * It keeps a sink's promises also while it fails: order per key, nothing of a key after its failure, the first version
+ * It keeps a sink's promises even while it fails: order per key, nothing of a key after its failure, the first version
  * for an id that is in the feed. Without a script it publishes a batch in one step.
  *
  * @since 1.0.0
@@ -27,7 +27,7 @@ import {
 } from "../Sink.js"
 
 /**
- * What tests see and do beside the sink.
+ * What tests can see and do beyond the sink.
  *
  * @example
  * import { Effect } from "effect"
@@ -49,25 +49,27 @@ export class MemorySink extends Context.Tag("controlpublish/testing/MemorySink")
   {
     /** What was published, each event once, in the order of the versions: 1, 2, 3, … */
     readonly feed: Effect.Effect<ReadonlyArray<FeedEntry>>
-    /** The batches that were handed to the sink, also those it did not publish. */
+    /** The batches that the sink was given, published or not. */
     readonly calls: Effect.Effect<ReadonlyArray<Batch>>
-    /** Adds steps for the publish calls to come: each call uses up one, and without one it publishes. */
+    /** Adds steps for the next publish calls. Each call consumes one step; without steps it publishes. */
     readonly script: (...steps: ReadonlyArray<Step>) => Effect.Effect<void>
-    /** Whether the sink takes anything. While it does not, every call fails with `SinkUnavailable` and uses up no step. */
+    /**
+     * Makes the sink available or not. While it is not, every call fails with `SinkUnavailable` and consumes no step.
+     */
     readonly setAvailable: (available: boolean) => Effect.Effect<void>
     /** Answers `EventFailed` for the event. */
     readonly failEvent: OnEvent
     /** Answers `EventRejected` for the event. */
     readonly rejectEvent: OnEvent
-    /** Dies when it comes to the event; the events before it in the batch are in the feed then. */
+    /** Dies at the event. The events before it in the batch are then in the feed. */
     readonly dieOnEvent: OnEvent
-    /** Forgets every script, and is available. The feed stays. */
+    /** Removes every script and makes the sink available. The feed stays. */
     readonly reset: Effect.Effect<void>
   }
 >() {}
 
 /**
- * Makes the sink treat an event so, `times` times it is tried (default: always). A later call for the same event
+ * Makes the sink react to an event, the next `times` attempts (default: always). A later call for the same event
  * replaces this, and `times: 0` ends it.
  *
  * @since 1.0.0
@@ -84,7 +86,7 @@ export interface FeedEntry {
   readonly eventId: EventId
   readonly orderingKey: OrderingKey
   readonly event: ControlEvent
-  /** As the sink got it, without the version. */
+  /** The payload as the sink got it, without the version. */
   readonly payload: string
 }
 
@@ -97,7 +99,7 @@ export interface FeedEntry {
 export type Publish = Sink["Type"]["publish"]
 
 /**
- * What becomes of one publish call: it gets the batch, and the way in which it would be published without a script.
+ * One publish call: gets the batch, and the function that publishes it.
  *
  * @since 1.0.0
  * @category scripting
@@ -108,7 +110,7 @@ const unavailability = (message: string, reason: SinkUnavailable["reason"] = "un
   new SinkUnavailable({ sink: "memory", reason, message: `The memory sink ${message}` })
 
 /**
- * Publishes, as without a script: for a place in a script.
+ * Publishes as without a script.
  *
  * @since 1.0.0
  * @category scripting
@@ -159,7 +161,7 @@ export const loseAnswer: Step = (batch, publish) =>
 export const die: Step = () => Effect.die(new Error("The memory sink was told to die"))
 
 /**
- * Runs an effect before it publishes: hangs until a latch opens, or tells the test that a publish has begun.
+ * Runs an effect before it publishes, for example to wait for a latch or to tell the test that a publish has begun.
  *
  * @since 1.0.0
  * @category scripting
@@ -170,15 +172,15 @@ export const after =
     Effect.zipRight(effect, publish(batch))
 
 /**
- * Like {@link layer}, with options.
+ * Provides a sink in memory with options.
  *
  * @since 1.0.0
  * @category layers
  */
 export const layerWith = (options: {
   /**
-   * Whether `feed` and `calls` are kept, and with them every event. Without, they stay empty, and only ids and versions
-   * take memory. Default true.
+   * Whether `feed` and `calls` keep every event. If not, they stay empty and only ids and versions take memory. Default
+   * `true`.
    */
   readonly keepFeed?: boolean | undefined
 }): Layer.Layer<Sink | MemorySink> =>
@@ -190,7 +192,7 @@ export const layerWith = (options: {
   )
 
 /**
- * A sink in memory, with an empty feed for each time the layer is built.
+ * Provides a sink in memory, with an empty feed each time the layer is built.
  *
  * @since 1.0.0
  * @category layers
@@ -223,7 +225,7 @@ const make = (keepFeed: boolean): { readonly sink: Sink["Type"]; readonly memory
     return published(version)
   }
 
-  /** The outcome that the event's rule asks for, `undefined` for none; throws where it asks for a defect. */
+  /** The outcome of the event's rule, `undefined` if it has none. Throws if the rule is a defect. */
   const ruled = ({ eventId }: OutboundEvent): Outcome | undefined => {
     const rule = rules.get(eventId)
     if (rule === undefined || rule.times <= 0) return undefined

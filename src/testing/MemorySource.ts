@@ -13,7 +13,7 @@ import type { ControlVersion } from "../ControlVersion.js"
 import { beyond, Source, SourceError, type FeedEvent, type Position } from "../fleet/Source.js"
 
 /**
- * What tests see and do beside the source.
+ * What tests can see and do beyond the source.
  *
  * @since 1.0.0
  * @category models
@@ -21,15 +21,15 @@ import { beyond, Source, SourceError, type FeedEvent, type Position } from "../f
 export class MemorySource extends Context.Tag("controlpublish/testing/MemorySource")<
   MemorySource,
   {
-    /** Appends events, or text that may be none, and answers their versions: 1, 2, 3, … */
+    /** Appends events, or text that is none, and returns their versions: 1, 2, 3, … */
     readonly append: (events: ReadonlyArray<ControlEvent | string>) => Effect.Effect<ReadonlyArray<ControlVersion>>
-    /** The versions that were acknowledged, as often as they were. */
+    /** The acknowledged versions, repeated ones included. */
     readonly acknowledged: Effect.Effect<ReadonlyArray<ControlVersion>>
-    /** Whether the feed can be reached. While it cannot, readers fail with `unavailable`. */
+    /** Makes the feed reachable or not. While it is not, readers fail with `unavailable`. */
     readonly setAvailable: (available: boolean) => Effect.Effect<void>
     /** Removes events up to a version: readers before it find a gap. */
     readonly removeUpTo: (version: Position) => Effect.Effect<void>
-    /** Puts an empty feed in the place of this one, its versions from 1 on. */
+    /** Replaces the feed by an empty one, whose versions start at 1. */
     readonly replace: Effect.Effect<void>
   }
 >() {}
@@ -48,7 +48,7 @@ const make = Effect.gen(function* () {
   const acknowledged: Array<ControlVersion> = []
   let changed = yield* Effect.makeLatch(false)
 
-  // Who waits is woken, and waits for the next change by a latch of its own.
+  // Waiters are woken, and wait for the next change by a new latch.
   const change = <A>(update: () => A): Effect.Effect<A> =>
     Effect.gen(function* () {
       const next = yield* Effect.makeLatch(false)
@@ -136,7 +136,7 @@ const make = Effect.gen(function* () {
 })
 
 /**
- * A source in memory, with an empty feed for each time the layer is built.
+ * Provides a source in memory, with an empty feed each time the layer is built.
  *
  * @since 1.0.0
  * @category layers

@@ -1,5 +1,5 @@
 /**
- * The laws that every sink keeps, as a list for any test runner.
+ * The laws of sinks, as a list for any test runner.
  *
  * @example
  * import { it } from "@effect/vitest"
@@ -63,7 +63,7 @@ export {
 export const harness = <Feed>(options: Harness<Feed>): Harness<Feed> => options
 
 /**
- * The hooks for want of which the law has to be skipped.
+ * The hooks that the law needs and the harness lacks. Skip the law if there are any.
  *
  * @since 1.0.0
  * @category combinators
@@ -97,7 +97,7 @@ const stopsItsKey = (hook: "failing" | "rejecting", tag: Outcome["_tag"]) =>
     )
   })
 
-/** Not the clock of the program, which tests may have stopped: sinks work in real time. */
+/** Not the program's clock, which tests may have stopped: sinks work in real time. */
 const sleep = (millis: number) => Effect.withClock(Effect.sleep(millis), Clock.make())
 
 /**

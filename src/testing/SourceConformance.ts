@@ -1,5 +1,5 @@
 /**
- * The laws that every source keeps, as a list for any test runner.
+ * The laws of sources, as a list for any test runner.
  *
  * @example
  * import { it } from "@effect/vitest"
@@ -57,7 +57,7 @@ export {
 export const harness = <Feed>(options: Harness<Feed>): Harness<Feed> => options
 
 /**
- * The hooks for want of which the law has to be skipped.
+ * The hooks that the law needs and the harness lacks. Skip the law if there are any.
  *
  * @since 1.0.0
  * @category combinators

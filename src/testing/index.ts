@@ -1,6 +1,6 @@
 /**
- * What tests of an application need: an outbox and those who operate it, a sink, a source and a node's marks in memory, and the laws that every sink
- * and every source keep.
+ * What tests of an application need: an outbox with its administration, a sink, a source and a node's marks in memory,
+ * and the laws of sinks and sources.
  *
  * @since 1.0.0
  */

@@ -8,7 +8,7 @@ export interface Modes {
   readonly directory: number
 }
 
-/** Of files and directories that are made. Nobody but the owner ever writes. */
+/** The modes of new files and directories. Only the owner writes. */
 export const modesOf = (access: Access = "owner"): Modes => {
   switch (access) {
     case "owner":

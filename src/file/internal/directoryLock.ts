@@ -1,10 +1,10 @@
 /**
- * A lock on a directory against other processes, which ends with its holder however that ends.
+ * A lock on a directory against other processes. It ends with its holder, however that ends.
  *
- * Who wants the lock puts a file of its own into `.lock`, with its identity as the name, and then looks: the lock is
- * its own if no other file there is that of a living process. Two can both withdraw, but never both hold it: the one
- * that put its file last sees the other's. Files of dead processes are removed by whoever sees them: no name is used
- * twice, and so nobody removes another's by mistake.
+ * A process that wants the lock puts a file named by its identity into `.lock`, then lists that directory. It has the
+ * lock if no other file belongs to a living process. Two processes can both withdraw but never both hold the lock: the
+ * one that put its file last sees the other's. Whoever sees a file of a dead process removes it. No name is used twice,
+ * so nobody removes another's file by mistake.
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -37,7 +37,7 @@ interface Identity {
   readonly started: string
   /** Which run of the machine the pid belongs to. */
   readonly boot: string
-  /** Which set of pids of the machine: a container has its own. */
+  /** The namespace of the pid: a container has its own. */
   readonly namespace: string
   /** Percent-encoded. */
   readonly host: string
@@ -76,7 +76,7 @@ interface Other {
   readonly message: string
 }
 
-/** Another one that holds or wants the lock. Removes the files of the dead. */
+/** Finds another process that holds or wants the lock. Removes the files of dead ones. */
 const findOther = async (directory: string, own: string, self: Identity): Promise<Other | undefined> => {
   const locks = Path.dirname(own)
   for (const name of await Fs.readdir(locks)) {
@@ -100,7 +100,7 @@ const findOther = async (directory: string, own: string, self: Identity): Promis
   return undefined
 }
 
-/** A link would have locks made and removed where it leads. */
+/** With a link, locks would be made and removed at its target. */
 const ensureDirectory = (path: string): Effect.Effect<void, Files.FileError> =>
   Effect.flatMap(
     Files.attempt(() => Fs.lstat(path)),
@@ -117,7 +117,7 @@ const attemptAcquire = (
 ): Effect.Effect<string, DirectoryLocked | Files.FileError> =>
   Effect.gen(function* () {
     const locks = Path.join(directory, ".lock")
-    // Not recursive: a directory that is gone stays gone.
+    // Not recursive: a feed directory that is gone must stay gone.
     yield* Effect.catchIf(
       Files.attempt(() => Fs.mkdir(locks, 0o700)),
       (error) => error.code === "EEXIST",
@@ -132,7 +132,7 @@ const attemptAcquire = (
     if (other === undefined) return own
     yield* Files.remove(own)
     if (other.state === "unknown" || retries === 0) return yield* new DirectoryLocked(other)
-    // It may want the lock just as we do, and withdraw as well. In real time, which is where it lives.
+    // It may want the lock too and withdraw as well. The pause is in real time, as the other process is.
     const pause = yield* Random.nextIntBetween(20, 100)
     yield* Effect.promise(() => setTimeout(pause))
     return yield* attemptAcquire(directory, self, retries - 1)

@@ -1,4 +1,4 @@
-/** A directory that this sink alone publishes into, and the versions it gives out there. */
+/** A directory into which only this sink publishes, and the versions that it assigns. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { modesOf, type Access } from "./access.js"
@@ -8,7 +8,7 @@ import * as Files from "./files.js"
 import * as Placement from "./placement.js"
 import * as VersionFile from "./versionFile.js"
 
-/** Versions are reserved so many at a time, and a crash leaves a gap of at most so many. */
+/** How many versions are reserved at a time. A crash leaves a hole of at most this size. */
 const versionBlock = 1000
 
 export interface FeedDirectory {
@@ -16,25 +16,25 @@ export interface FeedDirectory {
   readonly path: string
   /**
    * Runs an effect while no other one runs, so that events appear in the order of their versions, and only while the
-   * directory is there and ours. One that was replaced is taken again.
+   * directory exists and is locked by us. A directory that was replaced is locked again.
    */
   readonly exclusively: <A, E, R>(
     effect: Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | Files.FileError | DirectoryLock.DirectoryLocked, R>
-  /** The first of as many consecutive versions that nothing gets but the caller, whatever happens. */
+  /** Reserves consecutive versions for the caller, whatever happens, and returns the first. */
   readonly reserve: (count: number) => Effect.Effect<number, Files.FileError>
   /**
-   * To be run before files appear. Those of an earlier batch are on the disk then. With steps, a power loss from now on
+   * Run it before files appear: those of an earlier batch are then on the disk. With steps, a power loss from now on
    * keeps their order.
    */
   readonly begin: (steps: ReadonlyArray<Placement.Step>) => Effect.Effect<void, Files.FileError>
-  /** Brings the files that have appeared to the disk. */
+  /** Syncs the files that have appeared to the disk. */
   readonly settle: Effect.Effect<void, Files.FileError>
-  /** Of the files that appear. */
+  /** The mode of the files that appear. */
   readonly mode: number
 }
 
-/** Opens a directory, which is made when missing, until the scope closes. */
+/** Opens a directory until the scope closes, and creates it if it is missing. */
 export const open = (
   path: string,
   access: Access | undefined
@@ -98,7 +98,7 @@ export const open = (
 
     const close = Effect.gen(function* () {
       closed = true
-      // Not in a directory that may be somebody else's by now.
+      // Not in a directory that may belong to another process by now.
       if (!(yield* isHeld)) return
       if (unsettled) yield* settle
       if (next !== reserved) yield* VersionFile.write(path, next)
@@ -135,11 +135,11 @@ export const open = (
     }
   })
 
-/** Brings to the disk what an earlier holder has left, and finishes what it had begun. */
+/** Syncs what an earlier holder has left to the disk, and finishes what it had begun. */
 const recover = (path: string): Effect.Effect<void, Files.FileError> =>
   Effect.gen(function* () {
     const placed = yield* Placement.recover(path)
-    // Of one that was killed.
+    // From a holder that was killed.
     yield* Files.syncDirectory(path)
     if (placed > 0)
       yield* Effect.logWarning(`A crash had broken off a batch in ${path}: ${placed} more events appeared`)

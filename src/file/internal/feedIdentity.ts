@@ -1,6 +1,6 @@
 /**
- * What tells a feed from one that takes its place: a file with a random id, made with the feed. A copy of the feed has the
- * id of the original.
+ * The identity of a feed: a file with a random id, created with the feed, that distinguishes it from another one in its
+ * place. A copy of the feed has the id of the original.
  */
 import * as Effect from "effect/Effect"
 import { randomUUID } from "node:crypto"
@@ -11,14 +11,14 @@ const name = ".feed-id"
 
 const maxBytes = 1024
 
-/** The code of the error of a file that holds something else. */
+/** The error code of an invalid identity file. */
 export const malformed = "EBADMSG"
 
 const fileOf = (directory: string): string => Path.join(directory, name)
 
 const valid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
-/** The identity of the feed in the directory, `""` where it has none. */
+/** Reads the identity of the feed in the directory, `""` if it has none. */
 export const read = (directory: string): Effect.Effect<string, Files.FileError> =>
   Effect.gen(function* () {
     const text = (yield* Files.ifPresent(Files.readOwn(fileOf(directory), maxBytes)))?.trim()
@@ -33,7 +33,7 @@ export const read = (directory: string): Effect.Effect<string, Files.FileError> 
   })
 
 /**
- * Gives the feed an identity if it has none. It is on the disk when this ends. Answers whether the feed got it now.
+ * Gives the feed an identity if it has none, and syncs it to the disk. Returns whether the identity is new.
  */
 export const ensure = (directory: string, mode: number): Effect.Effect<boolean, Files.FileError> =>
   Effect.gen(function* () {

@@ -1,4 +1,4 @@
-/** Which versions the files of a directory have: their names do not say, so each file is read once. */
+/** The versions of the files in a directory. The names do not have them, so each file is read once. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { Stats } from "node:fs"
@@ -21,7 +21,7 @@ export interface Entry {
   readonly version: number
   /** In bytes. */
   readonly size: number
-  /** Which file has the name: another one has another stamp. */
+  /** Identifies the file behind the name: another file has another stamp. */
   readonly stamp: string
   /** When the file got its name, by the clock of the file system, in milliseconds. */
   readonly placed: number
@@ -32,7 +32,7 @@ export interface Entry {
 /** The stamp of a file. */
 export const stampOf = ({ ino, mtimeMs }: Stats): string => `${ino} ${mtimeMs}`
 
-/** Milliseconds of a clock that nobody sets. */
+/** Milliseconds of a monotonic clock. */
 export const now: Effect.Effect<number> = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos / 1_000n) / 1_000)
 
 export interface FeedIndex {
@@ -44,28 +44,28 @@ export interface FeedIndex {
   readonly hasChanged: Effect.Effect<boolean, SourceError>
   /** When the directory may be listed again, in milliseconds of `now`. */
   readonly notBefore: () => number
-  /** The identity of the feed, `""` where it has none. */
+  /** The identity of the feed, `""` if it has none. */
   readonly identity: () => string
-  /** An instant that has passed by the clock of the file system, in milliseconds: its latest change that was seen. */
+  /** The latest change seen, by the clock of the file system, in milliseconds. */
   readonly latestChange: () => number
-  /** Whether a file of the name was there in the last listing. */
+  /** Whether the last listing had a file of this name. */
   readonly has: (name: string) => boolean
-  /** Reads a file anew with the next listing. */
+  /** Reads a file again with the next listing. */
   readonly forget: (entry: Entry) => void
   /** The entry after a version. */
   readonly after: (version: number) => Entry | undefined
-  /** The highest version, 0 where there is none. */
+  /** The highest version, 0 if there is none. */
   readonly newest: () => number
   /**
-   * Up to which version nothing is missing that was placed in the order of the versions. A listing is no snapshot: it
-   * may show a file and not one that appeared before it. What it shows last is complete in the next one.
+   * The version up to which no file is missing that appeared in order. A listing is no snapshot: it may show a file and
+   * miss one that appeared before it, which the next listing shows.
    */
   readonly complete: () => number
-  /** A file that appeared with a version that had been passed before, and has to be told of. */
+  /** A file that appeared after its version was passed, and must be reported. */
   readonly late: () => Entry | undefined
-  /** Says that versions up to this one are passed: one that appears now is late. */
+  /** Marks versions up to this one as passed: one that appears now is late. */
   readonly pass: (version: number) => void
-  /** Says that reading begins after a version: what was late after it is read now. */
+  /** Starts reading after a version: late files after it are read now. */
   readonly begin: (after: number) => void
 }
 
@@ -175,7 +175,7 @@ export const make = (path: string): Effect.Effect<FeedIndex> =>
       late = undefined
     }
 
-    /** Answers whether the directory held one feed from the beginning to the end. */
+    /** Lists the directory. Returns whether it held one feed from beginning to end. */
     const list = Effect.gen(function* () {
       const before = yield* FeedIdentity.read(path)
       if (before !== identity) replace(before)
@@ -234,7 +234,7 @@ export const make = (path: string): Effect.Effect<FeedIndex> =>
     }
   })
 
-/** Where the first entry of at least a version is. */
+/** The index of the first entry of at least a version. */
 const lowerBound = (entries: ReadonlyArray<Entry>, version: number): number => {
   let [low, high] = [0, entries.length]
   // Almost always at the end.

@@ -1,4 +1,4 @@
-/** What feeds and artifacts in directories need of a file system, each operation as an Effect. */
+/** The file system operations that feeds and artifacts need, as Effects. */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { randomUUID } from "node:crypto"
@@ -22,13 +22,12 @@ const toFileError = (cause: unknown): FileError => {
 }
 
 /**
- * Waits for the operation even when interrupted: nothing can take it back, and who went on without it would race with
- * it.
+ * Waits for the operation even when interrupted: nothing can cancel it, and going on without it would be a race.
  */
 export const attempt = <A>(operation: () => Promise<A>): Effect.Effect<A, FileError> =>
   Effect.uninterruptible(Effect.tryPromise({ try: operation, catch: toFileError }))
 
-/** Succeeds with `undefined` where an operation fails because there is no such file. */
+/** Succeeds with `undefined` if an operation fails because there is no such file. */
 export const ifPresent = <A>(self: Effect.Effect<A, FileError>): Effect.Effect<A | undefined, FileError> =>
   Effect.catchIf(
     self,
@@ -39,16 +38,16 @@ export const ifPresent = <A>(self: Effect.Effect<A, FileError>): Effect.Effect<A
 /** What temporary files start with. */
 const temporary = ".tmp-"
 
-/** Whether a name is one of a temporary file. */
+/** Tells whether a name is that of a temporary file. */
 export const isTemporary = (name: string): boolean => name.startsWith(temporary)
 
-/** A new temporary name in the directory, where a rename is atomic. Readers ignore it, and nobody can guess it. */
+/** A new temporary name in the directory, where a rename is atomic. Readers ignore it and nobody can guess it. */
 export const temporaryPath = (directory: string, prefix = ""): string =>
   Path.join(directory, `${temporary}${prefix}${randomUUID()}`)
 
 /**
- * Writes a new file that is on the disk when this ends, but for its name. Fails where something has the name, also a
- * link.
+ * Writes a new file and syncs its contents, but not its name, to the disk. Fails if something, even a link, has the
+ * name.
  */
 export const create = (path: string, contents: string | Uint8Array, mode: number): Effect.Effect<void, FileError> =>
   attempt(async () => {
@@ -61,7 +60,7 @@ export const create = (path: string, contents: string | Uint8Array, mode: number
     }
   })
 
-/** Brings the names in the directory to the disk. */
+/** Syncs the names in the directory to the disk. */
 export const syncDirectory = (directory: string): Effect.Effect<void, FileError> =>
   attempt(async () => {
     const handle = await Fs.open(directory, "r")
@@ -83,7 +82,7 @@ const large = 1024 * 1024
 
 const oneLarge = Effect.unsafeMakeSemaphore(1)
 
-/** Reads a regular file of at most so many bytes. Whatever else is there, a link as well, fails at once. */
+/** Reads a regular file of at most `maxBytes`. Anything else, even a link, fails at once. */
 export const readContents = (path: string, maxBytes: number): Effect.Effect<Contents, FileError> =>
   Effect.acquireUseRelease(
     attempt(() => RegularFile.open(path, { maxBytes, followLink: false })),
@@ -95,11 +94,11 @@ export const readContents = (path: string, maxBytes: number): Effect.Effect<Cont
     ({ handle }) => Effect.ignoreLogged(attempt(() => handle.close()))
   )
 
-/** `readContents` for text. */
+/** Reads a regular file as text. */
 export const read = (path: string, maxBytes: number): Effect.Effect<string, FileError> =>
   Effect.map(readContents(path, maxBytes), ({ bytes }) => bytes.toString("utf8"))
 
-/** `read` for a file of ours. What is there instead of it is named. */
+/** Reads a file of the sink's own. An error names its path. */
 export const readOwn = (path: string, maxBytes: number): Effect.Effect<string, FileError> =>
   Effect.mapError(read(path, maxBytes), (error) =>
     isNoFile(error)
@@ -107,7 +106,7 @@ export const readOwn = (path: string, maxBytes: number): Effect.Effect<string, F
       : error
   )
 
-/** Whether the error says that something else, or too much, is in the place of a file. */
+/** Tells whether the error says that something other than a file, or too large a file, has the name. */
 export const isNoFile = ({ code }: FileError): boolean => ["EISDIR", "ELOOP", "ENOTREG", "EFBIG"].includes(code)
 
 export const exists = (path: string): Effect.Effect<boolean, FileError> =>
@@ -125,7 +124,7 @@ export const rename = (from: string, to: string): Effect.Effect<void, FileError>
 export const remove = (path: string): Effect.Effect<void, FileError> =>
   Effect.asVoid(ifPresent(attempt(() => Fs.unlink(path))))
 
-/** Replaces a file as a whole: a crash leaves the old text or the new. */
+/** Replaces a file atomically: a crash leaves the old text or the new. */
 export const replace = (
   directory: string,
   name: string,
@@ -141,9 +140,8 @@ export const replace = (
 }
 
 /**
- * Makes the directory with its parents, all of them on the disk when this ends. Not with the `recursive` of Node, which
- * goes on for ever where a parent is there and yet takes no directory, as under `/proc`. The mode is that of what is made,
- * whatever the umask of the process is.
+ * Makes the directory with its parents and syncs all of them to the disk. Node's `recursive` never ends if a parent
+ * exists and takes no directory, as under `/proc`. New directories get the mode, whatever the umask of the process is.
  */
 export const makeDirectory = (directory: string, mode: number): Effect.Effect<void, FileError> =>
   Effect.flatMap(makeMissing(directory, mode), (made) =>
@@ -154,11 +152,11 @@ const makeOne = async (directory: string, mode: number): Promise<void> => {
   await Fs.mkdir(directory, mode)
   if ((mode & 0o077) === 0) return
   const found = await Fs.stat(directory)
-  // What the directory has inherited, as its group, stays.
+  // What the directory has inherited, such as its group, stays.
   if ((found.mode & mode) !== mode) await Fs.chmod(directory, (found.mode & 0o7777) | mode)
 }
 
-/** The directories that were missing and are made now, the innermost first. */
+/** Makes the missing directories and returns them, the innermost first. */
 const makeMissing = (directory: string, mode: number): Effect.Effect<ReadonlyArray<string>, FileError> => {
   const parent = Path.dirname(directory)
   const make = Effect.as(
@@ -181,7 +179,7 @@ const makeMissing = (directory: string, mode: number): Effect.Effect<ReadonlyArr
   )
 }
 
-/** The names in a directory that satisfy the predicate, which is not read into memory as a whole. */
+/** The names in a directory that satisfy the predicate. The listing is not held in memory as a whole. */
 export const names = (
   directory: string,
   predicate: (name: string) => boolean
@@ -194,13 +192,13 @@ export const names = (
     return found
   })
 
-/** The paths of the temporary files, of which a crash leaves some. */
+/** The paths of temporary files that a crash may have left. */
 export const temporaries = (directory: string): Effect.Effect<ReadonlyArray<string>, FileError> =>
   Effect.map(names(directory, isTemporary), (names) => names.map((name) => Path.join(directory, name)))
 
 /**
- * Removes the temporary files that a crash has left. What cannot be removed, as a directory of somebody else's, stays and
- * is told of.
+ * Removes the temporary files that a crash has left. What cannot be removed, such as another user's directory, stays
+ * and is logged.
  */
 export const removeTemporaries = (directory: string): Effect.Effect<void, FileError> =>
   Effect.flatMap(

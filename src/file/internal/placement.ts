@@ -1,10 +1,10 @@
 /**
- * Lets the files of a batch appear so that a power loss keeps the order of each key.
+ * Makes the files of a batch appear so that a power loss keeps the order of each key.
  *
- * A file system may bring a later rename to the disk and lose an earlier one until the directory is synced. To sync it
- * after each rename would cost a sync an event. Instead a batch that holds several events of a key first writes down
- * which temporary file gets which name, in `.placing`, and syncs the directory once: temporary files and list are on the
- * disk before the first rename. After a crash the next holder of the directory does the renames that were lost.
+ * Until the directory is synced, a file system may keep a later rename and lose an earlier one. A sync after each
+ * rename would cost one sync per event. Instead, a batch with several events of a key first writes to `.placing` which
+ * temporary file gets which name, and syncs the directory once. So temporary files and list are on the disk before the
+ * first rename. After a crash the next holder of the directory redoes the lost renames.
  */
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs/promises"
@@ -19,24 +19,24 @@ const name = ".placing"
 /** Of 10,000 events with the longest names. */
 const maxBytes = 8 * 1024 * 1024
 
-/** A temporary file and the name that it gets, both without a directory. */
+/** A temporary file and its final name, both without a directory. */
 export type Step = readonly [temporary: string, name: string]
 
-/** Writes down what is about to be renamed, in this order. All names in the directory are on the disk when this ends. */
+/** Records the coming renames, in order, and syncs all names in the directory to the disk. */
 export const announce = (directory: string, steps: ReadonlyArray<Step>): Effect.Effect<void, Files.FileError> =>
   Files.replace(directory, name, JSON.stringify(steps), 0o600)
 
-/** Says that everything that was announced is on the disk, or is not to be done. */
+/** Forgets the recorded renames: they are on the disk, or must not be done. */
 export const forget = (directory: string): Effect.Effect<void, Files.FileError> =>
   Files.remove(Path.join(directory, name))
 
-/** Does what was announced and lost in a crash, and answers how many files appeared. */
+/** Redoes the recorded renames that a crash lost, and returns how many files appeared. */
 export const recover = (directory: string): Effect.Effect<number, Files.FileError> =>
   Effect.gen(function* () {
     const text = yield* Files.ifPresent(Files.readOwn(Path.join(directory, name), maxBytes))
     if (text === undefined) return 0
     let placed = 0
-    // What comes after one that is lost for good must not appear before its event comes again.
+    // Files after one that is lost for good must not appear before its event comes again.
     for (const [temporary, final] of parse(text)) {
       if (yield* isThere(Path.join(directory, final))) continue
       if (!(yield* isWhole(Path.join(directory, temporary), final))) break
@@ -51,7 +51,7 @@ export const recover = (directory: string): Effect.Effect<number, Files.FileErro
 const isThere = (path: string): Effect.Effect<boolean, Files.FileError> =>
   Effect.map(Files.ifPresent(Files.attempt(() => Fs.lstat(path))), (found) => found !== undefined)
 
-/** Whether a temporary file holds the event that is to have the name. */
+/** Tells whether a temporary file holds the event of the name. */
 const isWhole = (path: string, final: string): Effect.Effect<boolean, Files.FileError> =>
   Files.ifPresent(Files.read(path, maxEventBytes)).pipe(
     Effect.map((text) => {

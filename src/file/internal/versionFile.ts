@@ -1,4 +1,4 @@
-/** Remembers which versions were given out, so that a restart does not have to look at every event. */
+/** Remembers which versions were assigned, so that a restart need not read every event. */
 import * as Effect from "effect/Effect"
 import * as Path from "node:path"
 import * as ControlVersion from "../../ControlVersion.js"
@@ -9,11 +9,11 @@ const name = ".next-version"
 
 const maxBytes = 1024
 
-/** Sees to it that versions from `next` on, and only those, are given out after a restart. */
+/** Records that versions from `next` on are free after a restart. */
 export const write = (directory: string, next: number): Effect.Effect<void, Files.FileError> =>
   Files.replace(directory, name, `${next}\n`, 0o600)
 
-/** The first version that nothing has got, however the last holder of the directory ended. */
+/** Reads the first free version, however the last holder of the directory ended. */
 export const read = (directory: string): Effect.Effect<number, Files.FileError> =>
   Effect.gen(function* () {
     const text = yield* Files.ifPresent(Files.readOwn(Path.join(directory, name), maxBytes))
@@ -21,7 +21,7 @@ export const read = (directory: string): Effect.Effect<number, Files.FileError> 
     return ControlVersion.is(next) ? next : yield* scan(directory, text === undefined ? "is missing" : "is malformed")
   })
 
-/** The `event_id` and `control_version` in the text of an event's file, whatever they are. */
+/** The unvalidated `event_id` and `control_version` in the text of an event's file. */
 export const parse = (text: string): { readonly event_id?: unknown; readonly control_version?: unknown } => {
   try {
     const value: unknown = JSON.parse(text)
@@ -31,7 +31,7 @@ export const parse = (text: string): { readonly event_id?: unknown; readonly con
   }
 }
 
-/** The text of an event's file, nothing where something else has its name: no event of ours is in there. */
+/** The text of an event's file, or `undefined` if something else has its name: it holds no event. */
 const readEvent = (directory: string, file: string): Effect.Effect<string | undefined, Files.FileError> =>
   Effect.catchIf(Files.read(Path.join(directory, file), maxEventBytes), Files.isNoFile, () => Effect.succeed(undefined))
 

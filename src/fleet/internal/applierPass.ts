@@ -31,8 +31,8 @@ const replaced = (source: string, { feed, position }: Cursor, found: string) =>
   })
 
 /**
- * How many events the next transaction takes: twice as many where that will not take longer than 200 ms, half as many
- * where it did, so that slow handlers have a transaction for each event and hold their locks no longer than that.
+ * How many events the next transaction takes: twice as many if that stays below 200 ms, half as many if it did not. So
+ * slow handlers get a transaction for each event and hold their locks no longer.
  */
 const sizeAfter = (took: number, size: number, largest: number): number => {
   if (took > 200) return Math.max(size >> 1, 1)
@@ -48,7 +48,7 @@ const lookAt = <R>({ applied, source, status, worker }: Parts<R>, until: (newest
       return yield* replaced(source.name, cursor, feed.identity)
     }
     if (feed.newest < cursor.position) return yield* beyond(source.name, cursor.position, feed.newest)
-    // Once: from now on a feed that takes the place of this one is told from it.
+    // Once: from now on, a feed that takes the place of this one is noticed.
     if (cursor.feed === "" && feed.identity !== "" && cursor.position > 0) yield* applied.adopt(feed.identity)
     yield* status.update(() => ({ position: cursor.position, newest: feed.newest }))
     if (cursor.position === feed.newest) yield* status.enter("idle")
@@ -56,7 +56,7 @@ const lookAt = <R>({ applied, source, status, worker }: Parts<R>, until: (newest
     return { position: cursor.position, last: until(feed.newest), identity: feed.identity }
   })
 
-/** Applies the events that arrive, as many in one transaction as are there and are applied quickly. */
+/** Applies the events that arrive. A transaction takes those that have arrived, as long as it is quick. */
 const applyArriving = <R>(
   parts: Parts<R>,
   arriving: Mailbox.ReadonlyMailbox<FeedEvent, SourceError>,
@@ -85,18 +85,18 @@ const applyArriving = <R>(
     return report
   })
 
-/** Applies the events after the cursor, up to a version or without end. */
+/** Applies the events after the cursor, up to a version or endlessly. */
 export const pass = <R>(
   parts: Parts<R>,
   until: (newest: Position) => Position
 ): Effect.Effect<ApplyReport, Halt | ApplierError> =>
   Effect.gen(function* () {
-    // Those of a pass that was interrupted: their cursor is not there yet.
+    // Events of an interrupted pass: their cursor is not there yet.
     yield* parts.worker.settled
     if (parts.worker.isHalted()) return Report.nothing
     const { identity, last, position } = yield* lookAt(parts, until)
     if (position >= last) return Report.nothing
-    // Read on while events are applied, so that what has arrived meanwhile can share a transaction.
+    // Read on while events are applied, so that those that arrive meanwhile can share a transaction.
     const arriving = yield* parts.source.events(position, identity).pipe(
       Stream.takeUntil(({ version }) => version >= last),
       Mailbox.fromStream({ capacity: parts.largest })
@@ -107,6 +107,6 @@ export const pass = <R>(
 /** Applies everything that is in the feed now. */
 export const drain = <R>(parts: Parts<R>): Effect.Effect<ApplyReport, Halt | ApplierError> =>
   pass(parts, (newest) => newest).pipe(
-    // The pass reads in a fiber of its own, which could not be ended where the caller cannot be interrupted.
+    // The pass reads in its own fiber, which an uninterruptible caller could not end.
     Effect.interruptible
   )

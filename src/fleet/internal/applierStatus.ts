@@ -27,13 +27,13 @@ const isUnavailable = (error: unknown): boolean =>
   "_tag" in error &&
   (error._tag === "SourceError" || error._tag === "AppliedEventsError")
 
-/** The status of an applier that works, and what is counted and logged as it changes. */
+/** The status of a running applier, with the metrics and log lines of its changes. */
 export const make = (source: Source["Type"]) =>
   Effect.gen(function* () {
     const status = yield* WorkerStatus.make<ApplierStatus>(yield* initial(source, "idle"))
     let told: string | undefined
 
-    /** What halted is no less halted while it is tried again. */
+    /** A halted applier is still halted while it retries. */
     const arrived = (version: Position, isFailing: boolean) =>
       status.update(
         ({ newest }) => ({ newest: Math.max(newest, version) }),
@@ -74,7 +74,7 @@ export const make = (source: Source["Type"]) =>
         yield* Metric.increment(ApplierMetrics.failures)
         const which =
           event === undefined ? "" : ` Event ${event.version} cannot be applied, and what comes after waits.`
-        // Said once, and in full; its retries are said at debug level.
+        // Logged once, in full. Retries are logged at debug level.
         const isKnown = told === message
         told = message
         yield* isKnown

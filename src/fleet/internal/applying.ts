@@ -24,10 +24,10 @@ export interface Parts<R> {
   readonly succeeded: Effect.Effect<void>
 }
 
-/** Artifacts that are in memory at the same time take at most so many bytes, and one artifact more. */
+/** Most bytes of artifacts in memory at the same time, plus one artifact. */
 const maxBytes = 8 * 1024 * 1024
 
-/** Continues the trace of the append, where somebody traces. */
+/** Continues the trace of the append, if tracing is on. */
 const traced =
   (source: string, { traceparent, version }: FeedEvent, eventId: string) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -57,7 +57,7 @@ const decode = ({ text, version }: FeedEvent) =>
     )
   )
 
-/** What has to be done in the transaction, with everything that can be done before it opens. */
+/** Prepares what the transaction will do, with everything that can be done before it opens. */
 const prepare = <R>({ applied, artifacts, handlers, source }: Parts<R>, delivered: FeedEvent, feed: string) =>
   Effect.gen(function* () {
     const event = yield* decode(delivered)
@@ -66,7 +66,7 @@ const prepare = <R>({ applied, artifacts, handlers, source }: Parts<R>, delivere
       artifact_ref === undefined || checksum === undefined
         ? undefined
         : yield* artifacts.get({ artifact_ref, checksum }).pipe(
-            // That of an event that is applied may be gone by now.
+            // The artifact of an event that was applied may be gone by now.
             Effect.catchAll((error) =>
               Effect.flatMap(applied.isApplied(eventId), (isApplied) => (isApplied ? Effect.void : error))
             )
@@ -111,7 +111,7 @@ const settle = <R>(
     return outcomes
   })
 
-/** Applies the first of the events in one transaction, as many as it can, and answers what became of them. */
+/** Applies as many of the events as possible in one transaction, and returns their results. */
 export const applySome = <R>(
   parts: Parts<R>,
   events: ReadonlyArray<FeedEvent>,
@@ -131,7 +131,7 @@ export const applySome = <R>(
       const error = together.left
       if (error._tag === "AppliedEventsError" && error.retryable) return yield* Effect.fail(new Halt(undefined, error))
     }
-    // Alone it is seen which one it is, and nothing before it waits.
+    // Alone, the culprit is known, and no event before it waits.
     const alone = events.slice(0, Math.max(ready.length, 1))
     return yield* Effect.forEach(alone, (event) =>
       applyOne(parts, event, feed).pipe(

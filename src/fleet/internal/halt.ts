@@ -3,7 +3,7 @@ import type { ArtifactError } from "../ArtifactStore.js"
 import type { HandleError } from "../Handlers.js"
 import type { FeedEvent, SourceError } from "../Source.js"
 
-/** Why an applier does not go on. */
+/** Why an applier cannot continue. */
 export type ApplierError = SourceError | AppliedEventsError | ArtifactError | HandleError
 
 /** Why a pass ended, and at which event where it was one. */

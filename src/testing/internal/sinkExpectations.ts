@@ -22,7 +22,7 @@ export const outbound = (eventId: string, key: string, payload?: string): Outbou
   }
 }
 
-/** Events named `a1 b1 a2 b2 …`: as many of each key, one key after the other. */
+/** Events named `a1 b1 a2 b2 …`, as many of each key. */
 export const interleaved = (keys: Arr.NonEmptyReadonlyArray<string>, from: number, to: number): Events => {
   const events = Array.from({ length: to - from + 1 }, (_, n) =>
     keys.map((key) => outbound(`${key}${from + n}`, key))
@@ -37,7 +37,7 @@ export const describe = (outcomes: ReadonlyArray<Outcome>): string =>
     )
     .join(", ")
 
-/** The versions of a batch that has to be published as a whole. */
+/** Returns the versions of a batch that must be published as a whole. */
 export const versionsOf = (
   events: Events,
   outcomes: ReadonlyArray<Outcome>
@@ -96,7 +96,7 @@ export const expectFeed = (
 export const without = (events: Events, outcomes: ReadonlyArray<Outcome>) =>
   events.filter((_, index) => outcomes[index]?._tag === "Published")
 
-/** Ids that a careless encoding into a file name, a subject or a header takes for one another, or for something else. */
+/** Ids that a careless encoding into a file name, a subject or a header confuses. */
 export const awkwardIds: Arr.NonEmptyReadonlyArray<string> = [
   ".",
   "..",

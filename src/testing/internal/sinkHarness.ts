@@ -9,17 +9,17 @@ import { Sink, type OutboundEvent, type Outcome, type SinkUnavailable } from "..
 import { Broken, missing } from "./broken.js"
 
 /**
- * How the laws get at a sink. A `Feed` is whatever names one feed: a directory, a stream, a built context.
+ * How the laws access a sink. A `Feed` is whatever names one feed: a directory, a stream, a built context.
  *
  * @since 1.0.0
  * @category models
  */
 export interface Harness<Feed> {
-  /** A feed with nothing in it, of the law's own. */
+  /** Makes an empty feed for one law. */
   readonly empty: Effect.Effect<Feed, unknown, Scope.Scope>
   /** The sink on a feed. Built again on the same feed it is that sink after a restart. */
   readonly layer: (feed: Feed) => Layer.Layer<Sink, unknown>
-  /** What really is in the feed, in the order of the versions. */
+  /** The actual entries of the feed, in the order of the versions. */
   readonly entries?: (feed: Feed) => Effect.Effect<ReadonlyArray<Entry>, unknown>
   /** Makes the sink answer `EventFailed` for the event until the scope closes. */
   readonly failing?: (feed: Feed, eventId: EventId.EventId) => Effect.Effect<void, unknown, Scope.Scope>
@@ -36,12 +36,12 @@ export interface Harness<Feed> {
 export interface Entry {
   readonly eventId: string
   readonly version: number
-  /** The event's JSON text as the feed carries it, with its control version or without. */
+  /** The event's JSON text as the feed carries it, with or without its control version. */
   readonly payload: string
 }
 
 /**
- * What a harness may leave out, and laws may need.
+ * What a harness may omit and laws may need.
  *
  * @since 1.0.0
  * @category models
@@ -56,7 +56,7 @@ export interface Law {
   readonly name: string
   /** The hooks without which the law cannot be checked. */
   readonly needs: ReadonlyArray<Hook>
-  /** Checks the law on a feed of its own. Fails as well where the harness lacks a hook that the law needs. */
+  /** Checks the law on a feed of its own. Also fails if the harness lacks a hook that the law needs. */
   readonly run: <Feed>(harness: Harness<Feed>) => Effect.Effect<void, ConformanceFailure>
 }
 
@@ -77,14 +77,14 @@ export class ConformanceFailure extends Schema.TaggedError<ConformanceFailure>("
 
 export type Events = Arr.NonEmptyReadonlyArray<OutboundEvent>
 
-/** Publishes with a minute's time unless told the deadline. */
+/** Publishes with a deadline, in one minute by default. */
 export type Publish = (events: Events, deadline?: number) => Effect.Effect<ReadonlyArray<Outcome>, SinkUnavailable>
 
 export interface Subject {
-  /** Builds the sink, uses it and closes it: a second session is a restart. */
+  /** Builds the sink, uses it and closes it. A second session is a restart. */
   readonly session: <A, E>(use: (publish: Publish) => Effect.Effect<A, E>) => Effect.Effect<A, unknown>
   readonly entries: Effect.Effect<ReadonlyArray<Entry>, unknown>
-  /** Runs an effect while the sink answers so for the event. */
+  /** Runs an effect while the sink answers this for the event. */
   readonly during: <A, E>(
     hook: "failing" | "rejecting",
     eventId: EventId.EventId,

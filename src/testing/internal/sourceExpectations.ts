@@ -14,7 +14,7 @@ import { patience, type Appended } from "./sourceHarness.js"
 
 export const ids = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => `e${from + n}`)
 
-/** How long a source may take to let go of a reader. */
+/** How long a source may take to release a reader. */
 export const patienceForInterruption = "5 seconds"
 
 export const inTime = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>, limit?: Duration.DurationInput) =>
@@ -52,7 +52,7 @@ export const expectEvents = (
     () => `Expected [${describe(expected)}], got [${describe(found)}]`
   )
 
-/** Reads until it fails, which it has to. */
+/** Reads until the expected failure. */
 export const failureOf = (source: Source["Type"], after: Position): Effect.Effect<SourceError, Broken> =>
   inTime("a SourceError", Effect.either(Stream.runDrain(source.events(after)))).pipe(
     Effect.flatMap((result) =>
@@ -69,7 +69,7 @@ export const expectReason = (error: SourceError, reason: SourceError["reason"]) 
 export const expectFailure = (source: Source["Type"], after: Position, reason: SourceError["reason"]) =>
   Effect.flatMap(failureOf(source, after), (error) => expectReason(error, reason))
 
-/** Reads on in the background, and lets the first events be awaited. */
+/** Reads in the background, and waits for the first events. */
 export const follow = (source: Source["Type"], after: Position, first: number) =>
   Effect.gen(function* () {
     const events: Array<FeedEvent> = []

@@ -9,32 +9,32 @@ import { Source, type Position } from "../../fleet/Source.js"
 import { Broken, missing } from "./broken.js"
 
 /**
- * How the laws get at a source. A `Feed` is whatever names one feed: a directory, a stream, a built context.
+ * How the laws access a source. A `Feed` is whatever names one feed: a directory, a stream, a built context.
  *
  * @since 1.0.0
  * @category models
  */
 export interface Harness<Feed> {
-  /** A feed with nothing in it, of the law's own. */
+  /** Makes an empty feed for one law. */
   readonly empty: Effect.Effect<Feed, unknown, Scope.Scope>
   /** The source on a feed. Built again on the same feed it is that source after a restart. */
   readonly layer: (feed: Feed) => Layer.Layer<Source, unknown>
-  /** Appends events, given as JSON text without a control version, in this order, and answers their versions. */
+  /** Appends events, given as JSON text without a control version, in this order, and returns their versions. */
   readonly append: (feed: Feed, texts: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<number>, unknown>
-  /** Removes the events up to a version from the feed, as its retention does, where readers have to be told. */
+  /** Removes the events up to a version from the feed, as its retention does. Only for feeds that must report it. */
   readonly removeUpTo?: (feed: Feed, version: Position) => Effect.Effect<void, unknown>
-  /** Puts an empty feed in the place of this one: its versions begin again. */
+  /** Replaces the feed by an empty one, whose versions begin again. */
   readonly replace?: (feed: Feed) => Effect.Effect<void, unknown>
-  /** Puts something into the feed that is no event. */
+  /** Adds something to the feed that is no event. */
   readonly spoil?: (feed: Feed) => Effect.Effect<void, unknown>
   /** Makes the feed unreachable until the scope closes. */
   readonly sever?: (feed: Feed) => Effect.Effect<void, unknown, Scope.Scope>
-  /** How long the source may take for what it has to do at once. Default 20 seconds. */
+  /** How long the source may take for what it must do at once. Default 20 seconds. */
   readonly patience?: Duration.DurationInput
 }
 
 /**
- * What a harness may leave out, and laws may need.
+ * What a harness may omit and laws may need.
  *
  * @since 1.0.0
  * @category models
@@ -49,7 +49,7 @@ export interface Law {
   readonly name: string
   /** The hooks without which the law cannot be checked. */
   readonly needs: ReadonlyArray<Hook>
-  /** Checks the law on a feed of its own. Fails as well where the harness lacks a hook that the law needs. */
+  /** Checks the law on a feed of its own. Also fails if the harness lacks a hook that the law needs. */
   readonly run: <Feed>(harness: Harness<Feed>) => Effect.Effect<void, ConformanceFailure>
 }
 
@@ -68,7 +68,7 @@ export class ConformanceFailure extends Schema.TaggedError<ConformanceFailure>(
 }) {}
 
 export type Subject = {
-  /** Builds the source, uses it and closes it: a second session is a restart. */
+  /** Builds the source, uses it and closes it. A second session is a restart. */
   readonly session: <A, E>(
     use: (source: Source["Type"]) => Effect.Effect<A, E, Scope.Scope>
   ) => Effect.Effect<A, unknown>
@@ -78,7 +78,7 @@ export type Subject = {
   readonly removeUpTo: (version: Position) => Effect.Effect<void, unknown>
   readonly replace: Effect.Effect<void, unknown>
   readonly spoil: Effect.Effect<void, unknown>
-  /** Runs an effect while the feed cannot be reached. */
+  /** Runs an effect while the feed is unreachable. */
   readonly severed: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, unknown>
 }
 
@@ -89,7 +89,7 @@ export interface Appended {
 
 const textOf = (id: string) => JSON.stringify({ event_id: id, type: "conformance.checked" })
 
-/** How long a source may take for what it has to do at once. */
+/** How long a source may take for what it must do at once. */
 export const patience = FiberRef.unsafeMake<Duration.DurationInput>("20 seconds")
 
 export const law = (

@@ -74,7 +74,7 @@ const nginx = (to: number, location = "") =>
         })
     )
     const send = (path: string, headers = {}, body?: unknown) => Http.send(port, { path, headers, body })
-    yield* Effect.retry(Effect.sandbox(Effect.delay(send("/health/live"), "50 millis")), { times: 100 })
+    yield* Effect.retry(Effect.sandbox(Effect.delay(send("/health/live"), "50 millis")), { times: 1_000 })
     return send
   })
 

@@ -96,7 +96,10 @@ export const useLive = (session: number): Live => {
       }, end).catch((error: unknown) => {
         clearTimeout(watchdog)
         if (closed.signal.aborted) return
-        setLive((live) => ({ ...live, connection: connectionAfter(error), problem: Api.explain(error) }))
+        const connection = connectionAfter(error)
+        setLive((live) => ({ ...live, connection, problem: Api.explain(error) }))
+        // The service slows down whoever sends wrong tokens.
+        if (connection === "refused") wait = longestRetry
         retryTimer = setTimeout(connect, wait)
         wait = Math.min(wait * 2, longestRetry)
       })

@@ -81,7 +81,8 @@ export const openPage = (
       (context) => Effect.promise(() => context.close())
     )
     const page = yield* Effect.promise(() => context.newPage())
-    page.setDefaultTimeout(15_000)
+    // A guard against a hang: a machine that is busy takes its time.
+    page.setDefaultTimeout(60_000)
     yield* Effect.promise(() => page.goto(url))
     return page
   })

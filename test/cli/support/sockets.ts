@@ -14,15 +14,28 @@ export interface Raw {
 
 const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
-/** Sends it, and answers what came back until the connection was closed, `patience` milliseconds at most. */
-export const raw = (port: number, { after = 0, end, parts, pause = 0 }: Raw, patience = 3_000): Effect.Effect<string> =>
+/**
+ * Sends it, and answers what came back until the connection was closed, or what came matches, `patience` milliseconds at
+ * most.
+ */
+export const raw = (
+  port: number,
+  { after = 0, end, parts, pause = 0 }: Raw,
+  patience = 3_000,
+  expected?: RegExp
+): Effect.Effect<string> =>
   Effect.promise(async () => {
     const socket = Net.connect({ host: "127.0.0.1", port })
     let text = ""
     const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()))
     // What the server resets is an answer, too.
     socket.on("error", () => {})
-    socket.setEncoding("latin1").on("data", (chunk: string) => (text += chunk))
+    const matched = new Promise<void>((resolve) => {
+      socket.setEncoding("latin1").on("data", (chunk: string) => {
+        text += chunk
+        if (expected?.test(text) === true) resolve()
+      })
+    })
     for (const [index, part] of parts.entries()) {
       if (index > 0) await sleep(pause)
       if (!socket.destroyed) socket.write(part)
@@ -30,7 +43,7 @@ export const raw = (port: number, { after = 0, end, parts, pause = 0 }: Raw, pat
     await sleep(after)
     if (end === "reset") socket.resetAndDestroy()
     if (end === "finish") socket.end()
-    await Promise.race([closed, sleep(patience)])
+    await Promise.race([closed, matched, sleep(patience)])
     socket.destroy()
     return text
   })

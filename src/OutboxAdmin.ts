@@ -153,7 +153,12 @@ export {
    * @since 1.0.0
    * @category schemas
    */
-  Overview
+  Overview,
+  /**
+   * @since 1.0.0
+   * @category schemas
+   */
+  Stranger
 } from "./OutboxViews.js"
 
 /**

@@ -79,6 +79,30 @@ export const Count = Schema.Struct({ value: Schema.Number, exact: Schema.Boolean
 const Cut = Schema.optional(Schema.Array(Schema.String))
 
 /**
+ * A session of the database that holds locks of the outbox and is no part of it. Pumps pass over the lanes that it
+ * holds, and appends wait for the ordering keys.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const Stranger = Schema.Struct({
+  pid: Schema.Number,
+  user: Schema.String,
+  application: Schema.String,
+  /** When its transaction began, or its last statement; absent where the service's role may not see it. */
+  since: Schema.optional(Schema.Number),
+  lanes: Schema.Array(Schema.Number),
+  /** How many of the 4,096 groups that ordering keys are hashed to. */
+  keys: Schema.Number
+}).annotations({ identifier: "Stranger" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type Stranger = typeof Stranger.Type
+
+/**
  * @since 1.0.0
  * @category schemas
  */
@@ -92,6 +116,8 @@ export const Overview = Schema.Struct({
   oldestPendingAt: Schema.optional(Schema.Number),
   /** Ids that the database has drawn so far. Its growth is the rate of appends, rolled-back ones included. */
   drawn: Schema.Number,
+  /** Absent where there is none. */
+  strangers: Schema.optional(Schema.Array(Stranger)),
   /** The lanes with pending or parked rows, each with what is at its head. */
   lanes: Schema.Array(
     Schema.Struct({

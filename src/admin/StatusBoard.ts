@@ -13,12 +13,13 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { OutboxAdmin, type Overview } from "../OutboxAdmin.js"
+import { OutboxAdmin, type Overview, type Stranger } from "../OutboxAdmin.js"
 import { Pump } from "../Pump.js"
 import * as PumpMetrics from "../PumpMetrics.js"
 import type { PumpStatus } from "../PumpStatus.js"
 import { Retention } from "../Retention.js"
 import { Sink } from "../Sink.js"
+import * as Strangers from "../internal/strangers.js"
 import { version } from "../internal/version.js"
 import type { Check, Health, Sample, Status } from "./AdminApi.js"
 
@@ -68,6 +69,8 @@ interface Totals {
 interface Reading {
   readonly overview: Overview | undefined
   readonly readAt: number | undefined
+  /** Those that the reading before had found, too: others may just be between two statements. */
+  readonly strangers: ReadonlyArray<Stranger>
   readonly databaseError: string | undefined
   readonly sinkError: string | undefined
   /** When the database, or the sink, failed first since it last answered. */
@@ -77,6 +80,7 @@ interface Reading {
 const nothingRead: Reading = {
   overview: undefined,
   readAt: undefined,
+  strangers: [],
   databaseError: undefined,
   sinkError: undefined,
   failingSince: { database: undefined, sink: undefined }
@@ -135,7 +139,7 @@ const words: Record<PumpStatus["state"], Check> = {
   stopped: { ok: false, message: "stopped" }
 }
 
-const pumpCheck = ({ lastError, since, state }: PumpStatus): Check => {
+const stateCheck = ({ lastError, since, state }: PumpStatus): Check => {
   const { message, ok } = words[state]
   if (ok) return { ok, message }
   return state === "unavailable" && lastError !== undefined
@@ -143,10 +147,22 @@ const pumpCheck = ({ lastError, since, state }: PumpStatus): Check => {
     : { ok, message, since }
 }
 
+/** A pump that finds its lanes held goes on without them, and looks idle. */
+const pumpCheck = ({ strangers }: Reading, status: PumpStatus): Check => {
+  const check = stateCheck(status)
+  if (strangers.length === 0) return check
+  const since = strangers.flatMap(({ since }) => (since === undefined ? [] : [since]))
+  return {
+    ok: check.ok && strangers.every(({ lanes }) => lanes.length === 0),
+    message: [check.message, ...strangers.slice(0, 3).map(Strangers.describe)].join("; "),
+    ...(since.length === 0 ? {} : { since: Math.min(...since) })
+  }
+}
+
 const healthOf = (reading: Reading, status: PumpStatus): Health => {
   const database = databaseCheck(reading, status)
   const sink = sinkCheck(reading, status)
-  const pump = pumpCheck(status)
+  const pump = pumpCheck(reading, status)
   return { ready: database.ok && sink.ok && pump.ok, database, sink, pump }
 }
 
@@ -192,8 +208,16 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
         database: Either.isLeft(database) ? (reading.failingSince.database ?? at) : undefined,
         sink: sinkError === undefined ? undefined : (reading.failingSince.sink ?? at)
       }
+      const known = new Set(reading.overview?.strangers?.map(({ pid }) => pid))
       reading = Either.isRight(database)
-        ? { overview: database.right, readAt: at, databaseError: undefined, sinkError, failingSince }
+        ? {
+            overview: database.right,
+            readAt: at,
+            strangers: database.right.strangers?.filter(({ pid }) => known.has(pid)) ?? [],
+            databaseError: undefined,
+            sinkError,
+            failingSince
+          }
         : { ...reading, databaseError: database.left, sinkError, failingSince }
     })
 

@@ -23,7 +23,8 @@ import {
   type EventFilter,
   type EventState,
   type OutboxIdentity,
-  type Overview
+  type Overview,
+  type Stranger
 } from "../OutboxAdmin.js"
 import { maxErrorLength, OutboxError, type Count } from "../OutboxStore.js"
 import * as Erasing from "../internal/erasing.js"
@@ -69,6 +70,7 @@ interface Redriven extends Place {
 }
 
 interface OverviewRow extends Record<"drawn" | "pending" | "parked" | "waiting", number> {
+  readonly strangers: ReadonlyArray<Stranger>
   readonly lanes: ReadonlyArray<{
     readonly lane: number
     readonly pending: number
@@ -154,7 +156,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
         return Effect.map(
           read((session) => session.query<OverviewRow>(text.overview, [limit, ofLane])),
           ([row]): Overview => {
-            const { drawn, lanes, parked, pending, waiting } = row!
+            const { drawn, lanes, parked, pending, strangers, waiting } = row!
             const oldest = lanes.flatMap(({ head }) => (head === null ? [] : [head!.createdAt]))
             return {
               pending: count(pending, limit),
@@ -162,6 +164,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
               parked: count(parked, limit),
               ...(oldest.length === 0 ? {} : { oldestPendingAt: Math.min(...oldest) }),
               drawn,
+              ...(strangers.length === 0 ? {} : { strangers }),
               lanes: lanes.map(({ head, lane, parked, pending }) => ({
                 lane,
                 pending: count(pending, ofLane),

@@ -3,9 +3,10 @@ import { Effect } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { vi } from "vitest"
+import * as Names from "../../src/postgres/internal/names.js"
 import { layerDatabase, TestDatabase } from "../support/postgres.js"
 import { eventually } from "../support/pump.js"
-import { asOwner, makeRole } from "../support/roles.js"
+import { asOwner, connectTo, failureOf, makeRole } from "../support/roles.js"
 import * as Controlpublish from "./support/controlpublish.js"
 
 vi.setConfig({ testTimeout: 120_000 })
@@ -68,6 +69,15 @@ layer(Controlpublish.layerProgram, { excludeTestServices: true, timeout: 300_000
         assert.match((yield* as(viewer, ["discard", "bad", "--reason", "x"])).stderr, /permission denied/)
         succeeds(yield* as(operator, ["discard", "bad", "--reason", "x"]))
         assert.include(succeeds(yield* as(viewer, ["audit"])), "discard")
+        const stranger = yield* connectTo(app.url, { application_name: "cron" })
+        yield* failureOf(stranger, `SELECT pg_advisory_lock(${Names.make("public").laneLock}, 3)`)
+        assert.match(
+          succeeds(yield* as(viewer, ["status"])),
+          new RegExp(
+            `^held up +session \\d+ \\(user "${app.name}", application "cron"\\) is no pump and holds lane 3: end it`,
+            "m"
+          )
+        )
         assert.match((yield* as(app, ["events"])).stderr, /permission denied/)
         assert.strictEqual((yield* serving.stop("SIGTERM")).code, 0)
 

@@ -17,6 +17,7 @@ import * as PostgresOutboxAdmin from "../../postgres/PostgresOutboxAdmin.js"
 import type { CliError } from "../internal/CliError.js"
 import * as Database from "../internal/database.js"
 import { endsWell } from "../internal/endsWell.js"
+import * as Strangers from "../../internal/strangers.js"
 import * as Operating from "../internal/operating.js"
 import * as Table from "../internal/table.js"
 import { quote } from "../internal/text.js"
@@ -100,7 +101,8 @@ const show = (status: Status): string => {
       : [
           ["pending", `${showCount(overview.pending)}${showAge(oldestAge(status))}`],
           ["waiting", `${showCount(overview.waiting)} of them for a retry`],
-          ["parked", showCount(overview.parked)]
+          ["parked", showCount(overview.parked)],
+          ...(overview.strangers ?? []).map((stranger) => ["held up", Strangers.describe(stranger)])
         ])
   ].map(([name = "", value = ""]) => `${name.padEnd(9)} ${value}`)
   const heads = overview === undefined ? [] : failing(overview)

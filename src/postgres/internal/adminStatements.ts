@@ -6,6 +6,7 @@ import { drawn, instant, parked, pending } from "./columns.js"
 import * as EventPages from "./eventPages.js"
 import * as Guarded from "./guarded.js"
 import * as Names from "./names.js"
+import { strangers } from "./strangers.js"
 import * as Settled from "./settled.js"
 
 /** Parked events that one transaction redrives. */
@@ -33,7 +34,8 @@ export const statements = (names: Names.Names) => {
   return {
     // $1 limit, $2 limit of a lane
     overview: `
-      SELECT ${drawn(names.sequence)}::float8 AS drawn, ${Columns.count(outbox, pending, "$1")} AS pending,
+      SELECT ${drawn(names.sequence)}::float8 AS drawn, ${strangers(names)} AS strangers,
+        ${Columns.count(outbox, pending, "$1")} AS pending,
         ${Columns.count(outbox, parked, "$1")} AS parked, ${Columns.countWaiting(outbox, "$1")} AS waiting,
         (SELECT coalesce(json_agg(json_build_object('lane', lane, 'pending', pending, 'parked', parked, 'head', head)
             ORDER BY lane), '[]')

@@ -150,6 +150,7 @@ export const look = (url: string) =>
     }
     const { createdAt } = Option.getOrThrow(yield* admin.event("invalid"))
     assert.isBelow(Math.abs(Date.now() - createdAt), 600_000)
+    assert.isDefined(yield* admin.identity())
     const { pieces } = yield* admin.payload("invalid")
     assert.strictEqual(Buffer.concat(Array.from(yield* Stream.runCollect(pieces))).toString(), "{}")
     yield* admin.audit({ limit: 10 })

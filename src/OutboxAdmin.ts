@@ -283,7 +283,7 @@ export class InvalidCursor extends Schema.TaggedError<InvalidCursor>("controlpub
    * @since 1.0.0
    */
   override get message(): string {
-    return `${JSON.stringify(this.cursor)} is no cursor: valid is what the page before gave as "next"`
+    return `invalid cursor ${JSON.stringify(this.cursor)}: use the "next" of the previous page`
   }
 }
 

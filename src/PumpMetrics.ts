@@ -54,7 +54,7 @@ export const parked = Metric.counter("controlpublish_parked_total", {
 export type Part = "database" | "sink" | "pump"
 
 const allFailures = Metric.counter("controlpublish_pass_failures_total", {
-  description: "Passes that failed as a whole, by the part that could not do its work: database, sink or pump",
+  description: "Passes that failed as a whole, by the part that failed: database, sink or pump",
   incremental: true
 })
 
@@ -91,7 +91,7 @@ export const sinkDefects = Metric.counter("controlpublish_sink_defects_total", {
 export type WakeUpReason = "start" | "notify" | "poll" | "retry"
 
 const allWakeUps = Metric.counter("controlpublish_wake_ups_total", {
-  description: "Times an idle pump went to work, by what told it to: start, notify, poll or retry",
+  description: "Times an idle pump went to work, by reason: start, notify, poll or retry",
   incremental: true
 })
 
@@ -173,7 +173,7 @@ export const writeBackDuration = Metric.histogram(
 )
 
 const pumpState = Metric.gauge("controlpublish_pump_state", {
-  description: "1 for the state that the pump is in, 0 for the others"
+  description: "1 for the state of the pump, 0 for the others"
 })
 
 const states = PumpState.literals.map((state) => [state, Metric.tagged(pumpState, "state", state)] as const)
@@ -201,7 +201,7 @@ const parkedNow = Metric.gauge("controlpublish_backlog_parked", {
 })
 
 const oldestPendingAge = Metric.gauge("controlpublish_oldest_pending_age_seconds", {
-  description: "For how long the oldest pending event has been waiting to be published; 0 where there is none"
+  description: "Age of the oldest pending event in seconds; 0 if there is none"
 })
 
 /**
@@ -230,7 +230,7 @@ export const setBacklog = (
   )
 
 const healthy = Metric.gauge("controlpublish_healthy", {
-  description: "1 where the part (database, sink, pump) can do its work, 0 where it cannot"
+  description: "1 if the part (database, sink, pump) can work, else 0"
 })
 
 const parts = (["database", "sink", "pump"] as const).map((part): readonly [Part, Metric.Metric.Gauge<number>] => [

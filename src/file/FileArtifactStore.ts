@@ -79,7 +79,7 @@ const tooLarge = (artifactRef: string, bytes: number, maxBytes: number) =>
   new ArtifactError({
     artifactRef,
     reason: "invalid",
-    message: `The artifact has ${bytes} bytes and the maximum is ${maxBytes}: raise maxBytes here, and ARTIFACT_MAX_BYTES at the nodes`
+    message: `The artifact has ${bytes} bytes and the maximum is ${maxBytes}: raise maxBytes here and ARTIFACT_MAX_BYTES on the nodes`
   })
 
 /**

@@ -53,8 +53,8 @@ const replaced = (path: string, before: string, now: string) =>
     reason: "replaced",
     message:
       now === ""
-        ? `The feed in ${path} was ${before} and has no identity any more: restore its .feed-id, or start anew from a snapshot`
-        : `The feed in ${path} is ${now} and was ${before}: its versions begin again. Start anew from a snapshot, or from 0 where the feed holds everything`
+        ? `The feed in ${path} was ${before} and has lost its identity: restore its .feed-id, or start from a snapshot`
+        : `The feed in ${path} is ${now} and was ${before}: its versions begin again. Start from a snapshot, or from 0 if the feed holds everything`
   })
 
 /** Opens a latch whenever something changes in the directory. If the directory cannot be watched, it is polled. */
@@ -127,7 +127,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
       return late === undefined
         ? Effect.void
         : gap(
-            `The file ${Path.join(path, late.name)} of version ${late.version} appeared after this node had passed that version: start it again from before ${late.version}`
+            `The file ${Path.join(path, late.name)} of version ${late.version} appeared after this node had passed that version: restart the node from before ${late.version}`
           )
     })
 

@@ -173,7 +173,7 @@ export class MarksPruned extends Schema.TaggedError<MarksPruned>("controlpublish
    * @since 1.0.0
    */
   override get message(): string {
-    return `Cannot go on after control version ${this.position}: this node has marks for what it applied after ${this.markedAfter} alone, and would apply the rest twice. Go on from there, or start from a snapshot`
+    return `Cannot continue after control version ${this.position}: this node has marks only for events after ${this.markedAfter} and would apply the others twice. Continue from ${this.markedAfter}, or start from a snapshot`
   }
 }
 

@@ -64,7 +64,7 @@ export class UnknownType extends Schema.TaggedError<UnknownType>("controlpublish
    * @since 1.0.0
    */
   override get message(): string {
-    return `This node has no handler for ${JSON.stringify(this.type)}: bring it up to date, or have other types skipped (otherwise)`
+    return `This node has no handler for ${JSON.stringify(this.type)}: upgrade the node, or skip such types (otherwise)`
   }
 }
 

@@ -117,7 +117,7 @@ export const beyond = (source: string, after: Position, newest: Position): Sourc
   new SourceError({
     source,
     reason: "beyond",
-    message: `This node has applied control version ${after}, and the feed ends at ${newest}: it is another feed, or was restored from a backup. Start anew from a snapshot, or from 0 where the feed holds everything`
+    message: `This node has applied control version ${after}, and the feed ends at ${newest}: it is another feed, or was restored from a backup. Start from a snapshot, or from 0 if the feed holds everything`
   })
 
 /**

@@ -201,7 +201,7 @@ const settlementOf = (
           if (nextAttemptAt === undefined) {
             parked.push(yield* park(row, `Attempts exhausted: ${outcome.message}`))
           } else {
-            yield* Effect.logWarning("A control event failed and will be tried again", outcome).pipe(
+            yield* Effect.logWarning("A control event failed and will be retried", outcome).pipe(
               Effect.annotateLogs({ event_id: row.eventId, ordering_key: row.orderingKey })
             )
             failed.push({ id: row.id, error: truncate(outcome.message, maxErrorLength), nextAttemptAt })
@@ -214,7 +214,7 @@ const settlementOf = (
 
 const late = () =>
   new OutboxError({
-    message: "The claim took most of the publish timeout, and nothing of it was sent",
+    message: "The claim took most of the publish timeout, so nothing was sent",
     retryable: true
   })
 

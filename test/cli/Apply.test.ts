@@ -214,7 +214,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         // What was passed has no marks.
         const { code, stderr } = yield* run(["--from", "0"])
         assert.strictEqual(code, 1)
-        assert.match(stderr, /^controlpublish: Cannot go on after control version 0: [^\n]*\n$/)
+        assert.match(stderr, /^controlpublish: Cannot continue after control version 0: [^\n]*\n$/)
         assert.deepStrictEqual(yield* journal, ["INSERT c free"])
       })
     )
@@ -240,7 +240,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           upsert("after", "free")
         ])
         const running = yield* apply()
-        yield* running.waitFor(/Event 1 cannot be applied, and what comes after waits\. .*is not in the store/)
+        yield* running.waitFor(/Event 1 cannot be applied, and later events wait\. .*is not in the store/)
         yield* Effect.promise(() => Fs.rename(away, path(missing.artifact_ref)))
         yield* running.waitFor(/Event 2 cannot be applied.* is corrupt/)
         yield* Effect.promise(() => Fs.writeFile(path(corrupt.artifact_ref), kept))

@@ -786,7 +786,7 @@ describe("a directory that cannot be used", () => {
           yield* Effect.promise(() => Fs.rmdir(obstacle))
           const { messages, value } = yield* logged(publish(sink, event("a"), event("c")))
           assert.deepStrictEqual(line(value), ["3", "4"])
-          assert.deepStrictEqual(messages, [`The directory ${directory} was replaced; the feed goes on in it`])
+          assert.deepStrictEqual(messages, [`The directory ${directory} was replaced; the feed continues in it`])
           assert.strictEqual((yield* Effect.flip(Effect.scoped(open(directory)))).reason, "locked")
           assert.isAbove(yield* nextVersion(directory), 4)
           // Somebody else was faster.

@@ -58,7 +58,7 @@ export const open = (
       const file = lock
       lock = undefined
       return file === undefined ? Effect.void : Files.remove(file)
-    }).pipe(Effect.catchAll((error) => Effect.logWarning(`The lock on ${path} was not given back`, error)))
+    }).pipe(Effect.catchAll((error) => Effect.logWarning(`The lock on ${path} was not released`, error)))
 
     const take = Effect.gen(function* () {
       yield* Effect.uninterruptible(
@@ -93,7 +93,7 @@ export const open = (
         return yield* unusable("it is on another file system than at the start, is it mounted?")
       }
       yield* take
-      yield* Effect.logWarning(`The directory ${path} was replaced; the feed goes on in it`)
+      yield* Effect.logWarning(`The directory ${path} was replaced; the feed continues in it`)
     })
 
     const close = Effect.gen(function* () {
@@ -142,7 +142,7 @@ const recover = (path: string): Effect.Effect<void, Files.FileError> =>
     // From a holder that was killed.
     yield* Files.syncDirectory(path)
     if (placed > 0)
-      yield* Effect.logWarning(`A crash had broken off a batch in ${path}: ${placed} more events appeared`)
+      yield* Effect.logWarning(`A crash interrupted a batch in ${path}: finished it with ${placed} more events`)
   })
 
 const unusable = (message: string) => new Files.FileError({ code: "", message, cause: undefined })

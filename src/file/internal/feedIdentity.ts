@@ -27,7 +27,7 @@ export const read = (directory: string): Effect.Effect<string, Files.FileError> 
       ? text
       : yield* new Files.FileError({
           code: malformed,
-          message: `${fileOf(directory)} holds no id: restore it, or delete it and start every node anew`,
+          message: `${fileOf(directory)} holds no valid id: restore it, or delete it and start every node again`,
           cause: undefined
         })
   })

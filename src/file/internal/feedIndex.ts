@@ -102,7 +102,7 @@ export const unreadableFile = (path: string, name: string, error: Files.FileErro
 const malformed = (path: string, name: string, why: string) =>
   failure(
     "malformed",
-    `The file ${Path.join(path, name)} ${why}: restore it from the outbox, or move it away if it is none of the feed's`
+    `The file ${Path.join(path, name)} ${why}: restore it from the outbox, or move it away if it does not belong to the feed`
   )
 
 const versionOf = (path: string, name: string, text: string): Effect.Effect<number, SourceError> => {

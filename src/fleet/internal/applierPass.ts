@@ -27,7 +27,7 @@ const replaced = (source: string, { feed, position }: Cursor, found: string) =>
   new SourceError({
     source,
     reason: "replaced",
-    message: `This node has applied up to control version ${position} of the feed ${feed}, and this ${found === "" ? "has no identity: a copy must have that of its original. Bring it there, or start" : `is ${found}: its versions begin again. Start`} anew from a snapshot, or from 0 where the feed holds everything`
+    message: `This node has applied up to control version ${position} of the feed ${feed}, and this feed ${found === "" ? "has no identity: a copy needs the identity of its original. Copy it too, or start" : `is ${found}: its versions begin again. Start`} from a snapshot, or from 0 if the feed holds everything`
   })
 
 /**

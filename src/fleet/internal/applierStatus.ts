@@ -72,15 +72,14 @@ export const make = (source: Source["Type"]) =>
           () => (isUnavailable(error) ? "unavailable" : "halted")
         )
         yield* Metric.increment(ApplierMetrics.failures)
-        const which =
-          event === undefined ? "" : ` Event ${event.version} cannot be applied, and what comes after waits.`
+        const which = event === undefined ? "" : ` Event ${event.version} cannot be applied, and later events wait.`
         // Logged once, in full. Retries are logged at debug level.
         const isKnown = told === message
         told = message
         yield* isKnown
-          ? Effect.logDebug(`The applier still does not go on: ${message}`)
+          ? Effect.logDebug(`The applier still cannot continue: ${message}`)
           : Effect.logWarning(
-              `The applier does not go on.${which} ${message}`,
+              `The applier cannot continue.${which} ${message}`,
               halt === undefined ? cause : Cause.fail(error)
             )
       })

@@ -1,7 +1,7 @@
 /**
- * The HTTP API of the service, for those who operate it: what it can be asked, and what it answers.
+ * The HTTP API for operators: endpoints, and the schemas of what they answer.
  *
- * Instants are in milliseconds since the epoch, here as everywhere.
+ * Instants are in milliseconds since the epoch.
  *
  * @since 1.0.0
  */
@@ -33,9 +33,9 @@ export { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorize
  */
 export const Check = Schema.Struct({
   ok: Schema.Boolean,
-  /** What is wrong, or how it is. */
+  /** The failure, or the current state. */
   message: Schema.String,
-  /** Since when it fails, in milliseconds since the epoch. Absent while it works. */
+  /** When the failure began. Absent while the check passes. */
   since: Schema.optional(Schema.Number)
 }).annotations({ identifier: "Check" })
 
@@ -46,7 +46,7 @@ export const Check = Schema.Struct({
 export type Check = typeof Check.Type
 
 /**
- * Whether the service can do its work, and if not, what is in its way.
+ * Whether the service can publish, and the check that fails if it cannot.
  *
  * @since 1.0.0
  * @category schemas
@@ -65,7 +65,7 @@ export const Health = Schema.Struct({
 export type Health = typeof Health.Type
 
 /**
- * Not ready.
+ * The service cannot publish. Carries the checks.
  *
  * @since 1.0.0
  * @category errors
@@ -77,7 +77,7 @@ export class NotReady extends Schema.TaggedError<NotReady>("controlpublish/admin
 ) {}
 
 /**
- * The state of the service, read at most once a second for all who ask.
+ * The state of the service. All clients share one reading a second.
  *
  * @since 1.0.0
  * @category schemas
@@ -88,20 +88,20 @@ export const Status = Schema.Struct({
   version: Schema.String,
   startedAt: Schema.Number,
   health: Health,
-  /** The pump of this process; other processes have others. */
+  /** The pump of this process. Other processes run pumps of their own. */
   pump: PumpStatus,
-  /** Events a second over the last seconds; absent until there are two readings. */
+  /** Events per second over the last 10 seconds. Absent until there are two readings. */
   rates: Schema.Struct({
-    /** Appended by all, those rolled back included. */
+    /** Appended by all applications, rolled-back appends included. */
     appended: Schema.optional(Schema.Number),
     /** Published by this process. */
     published: Schema.optional(Schema.Number)
   }),
-  /** The last one that was read: while the database does not answer it is older than `at`. Absent until there is one. */
+  /** The last overview that was read. While the database does not answer, it is older than `at`. */
   outbox: Schema.optional(Overview),
   /** When `outbox` was read. */
   outboxAt: Schema.optional(Schema.Number),
-  /** How old the oldest pending event is at `at`. */
+  /** The age of the oldest pending event at `at`. */
   oldestPendingAgeMillis: Schema.optional(Schema.Number),
   retention: Schema.String
 }).annotations({ identifier: "Status" })
@@ -113,14 +113,14 @@ export const Status = Schema.Struct({
 export type Status = typeof Status.Type
 
 /**
- * A reading of the last minutes, for charts. What could not be read is absent.
+ * One reading for the charts. Absent fields could not be read.
  *
  * @since 1.0.0
  * @category schemas
  */
 export const Sample = Schema.Struct({
   at: Schema.Number,
-  /** Pending events; a lower bound where the count stopped. */
+  /** Pending events, up to the limit of the count. */
   pending: Schema.optional(Schema.Number),
   /** Events appended a second, by all applications. */
   appended: Schema.optional(Schema.Number),
@@ -142,7 +142,7 @@ export type Sample = typeof Sample.Type
  */
 export const History = Schema.Struct({ samples: Schema.Array(Sample) }).annotations({ identifier: "History" })
 
-// A name that is misspelt must not widen a filter: what is not known is refused. PostgreSQL's text holds no NUL.
+// A misspelled name must not widen a filter, so unknown names are rejected. PostgreSQL's text holds no NUL.
 const strict = { parseOptions: { onExcessProperty: "error" } } as const
 
 const text = Schema.String.pipe(
@@ -156,7 +156,7 @@ const nonEmpty = text.pipe(Schema.minLength(1))
 const reason = Schema.Trim.pipe(Schema.compose(text), Schema.minLength(1), Schema.maxLength(500))
 
 /**
- * Why something is done by hand.
+ * Why an operator does something. The audit log keeps it.
  *
  * @since 1.0.0
  * @category schemas
@@ -165,7 +165,7 @@ export const Reason = Schema.Struct({ reason }).annotations({ identifier: "Reaso
 
 const Affected = Schema.Struct({ affected: Schema.Number }).annotations({ identifier: "Affected" })
 
-/** The largest page. */
+/** The largest page size. */
 const largest = 500
 
 const page = {
@@ -173,7 +173,7 @@ const page = {
   cursor: Schema.optional(nonEmpty)
 }
 
-/** As far as a Date goes. */
+/** The range of a Date. */
 const instant = Schema.Number.pipe(Schema.between(0, 8.64e15))
 
 const instantFromString = Schema.optional(Schema.NumberFromString.pipe(Schema.compose(instant)))
@@ -191,7 +191,7 @@ const ParkedFilter = Schema.Struct({
 }).annotations({ identifier: "ParkedFilter", ...strict })
 
 /**
- * Who asks, as the audit names it.
+ * The client, as the audit log names it.
  *
  * @since 1.0.0
  * @category models
@@ -203,7 +203,7 @@ export class Actor extends Context.Tag("controlpublish/admin/Actor")<Actor, stri
 // -----------------------------------------------------------------------------
 
 /**
- * Who may ask: checks the token where one is needed, and refuses other sites' pages.
+ * Authenticates each request and provides its {@link Actor}.
  *
  * @since 1.0.0
  * @category middlewares
@@ -215,7 +215,7 @@ export class Access extends HttpApiMiddleware.Tag<Access>()("controlpublish/admi
 }) {}
 
 /**
- * Refuses a body that is nested so deeply that nobody could have meant it.
+ * Rejects bodies that are nested more than 32 levels deep.
  *
  * @since 1.0.0
  * @category middlewares
@@ -232,7 +232,7 @@ const health = HttpApiGroup.make("health")
     HttpApiEndpoint.get("ready", "/health/ready")
       .addSuccess(Health)
       .addError(NotReady)
-      .annotate(OpenApi.Description, "Database, sink and pump can do their work; else 503 with what is in the way.")
+      .annotate(OpenApi.Description, "200 if database, sink and pump are healthy, else 503 with the checks.")
   )
 
 const outbox = HttpApiGroup.make("outbox")
@@ -245,7 +245,7 @@ const outbox = HttpApiGroup.make("outbox")
   .add(
     HttpApiEndpoint.get("history", "/api/history")
       .addSuccess(History)
-      .annotate(OpenApi.Description, "Backlog and rates of the last ten minutes, also from before anybody looked.")
+      .annotate(OpenApi.Description, "Backlog and rates of the last ten minutes.")
   )
   .add(
     HttpApiEndpoint.get("stream", "/api/stream")
@@ -253,7 +253,7 @@ const outbox = HttpApiGroup.make("outbox")
       .addError(TooManyRequests)
       .annotate(
         OpenApi.Description,
-        "Server-sent events named `status`, each a Status, one a second. Who reads slowly misses some."
+        "Server-sent events named `status`, one Status per second. A slow reader misses some."
       )
   )
   .add(
@@ -266,7 +266,7 @@ const outbox = HttpApiGroup.make("outbox")
           key: Schema.optional(text),
           state: Schema.optional(
             EventState.annotations({
-              // Else the first of them is said to be what is expected.
+              // The default message names the first state only.
               message: () => ({ message: "valid is pending, waiting, parked or published", override: true })
             })
           ),
@@ -354,7 +354,7 @@ const outbox = HttpApiGroup.make("outbox")
 const pump = HttpApiGroup.make("pump")
   .add(HttpApiEndpoint.post("pause", "/api/pump/pause").setPayload(Reason).addSuccess(PumpStatus))
   .add(HttpApiEndpoint.post("resume", "/api/pump/resume").setPayload(Reason).addSuccess(PumpStatus))
-  .annotate(OpenApi.Description, "The pump of this process: others go on.")
+  .annotate(OpenApi.Description, "Acts on the pump of this process. Other processes' pumps continue.")
   .addError(Unavailable)
   .addError(BadRequest)
   .middleware(Shape)
@@ -369,8 +369,8 @@ const node = HttpApiGroup.make("node")
   .middleware(Access)
 
 /**
- * The API. Beside it the service answers `GET /metrics` (Prometheus), `GET /openapi.json`, `GET /docs` and the dashboard
- * at `GET /`.
+ * The API. The same server answers `GET /metrics` (Prometheus), `GET /openapi.json`, `GET /docs` and the dashboard at
+ * `GET /`.
  *
  * @since 1.0.0
  * @category api
@@ -383,4 +383,4 @@ export class AdminApi extends HttpApi.make("controlpublish")
   .annotate(OpenApi.Title, "controlpublish")
   .annotate(OpenApi.Version, version)
   .annotate(OpenApi.Transform, withoutDecodeErrors)
-  .annotate(OpenApi.Description, "Look into an outbox, and mend it.") {}
+  .annotate(OpenApi.Description, "Inspect and operate an outbox.") {}

@@ -41,16 +41,16 @@ import * as StatusBoard from "./StatusBoard.js"
  * @category models
  */
 export interface Options {
-  /** Where the files of the dashboard are, if not where the build puts them. */
+  /** The directory of the dashboard's files. Default: where the build puts them. */
   readonly dashboard?: string | undefined
-  /** Whether an address is a proxy's, whose connections are those of many people. Default: no address is. */
+  /** Whether an address is a proxy that forwards many clients. Default: none is. */
   readonly isProxy?: ((address: string | undefined) => boolean) | undefined
-  /** What is shown of a node. Default: no node. See {@link layerNode}. */
+  /** The node that the page shows. Default: none. See {@link layerNode}. */
   readonly node?: Layer.Layer<NodeView.NodeView> | undefined
 }
 
 /**
- * What the app shows and changes.
+ * The services that the app shows and operates.
  *
  * @since 1.0.0
  * @category models
@@ -59,10 +59,10 @@ export type Services = OutboxAdmin | Pump | Retention | Sink
 
 class App extends Context.Tag("controlpublish/admin/App")<App, HttpApp.Default>() {}
 
-/** The application's server decides which names it answers to. */
+/** The application's server decides which host names it answers. */
 const anyHost: Hosts.Options = { loopback: false, allowed: new Set() }
 
-/** Below a path without a slash at its end, the page's own references would lead one level up. */
+/** The page's relative links need a trailing slash in its own path. */
 const withSlash = (app: HttpApp.Default): HttpApp.Default =>
   Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ originalUrl, url }) => {
     const path = originalUrl.split("?", 1)[0]!
@@ -74,7 +74,7 @@ const withSlash = (app: HttpApp.Default): HttpApp.Default =>
   })
 
 /**
- * Makes the app. It answers until the scope closes; then its streams end.
+ * Makes the app. Its streams end when the scope closes.
  *
  * Its paths begin at `/`: the dashboard at `/`, the API below `/api`, `/docs`, `/openapi.json`, `/health/live`,
  * `/health/ready` and `/metrics`. Mount it below a path with `HttpRouter.mountApp`, or with `layer` into an `HttpApi`
@@ -86,7 +86,7 @@ const withSlash = (app: HttpApp.Default): HttpApp.Default =>
  */
 export const make = (
   options: Options & {
-    /** The names by which the server may be asked for. Default: any. */
+    /** The host names that the server answers. Default: any. */
     readonly hosts?: Hosts.Options | undefined
   } = {}
 ): Effect.Effect<HttpApp.Default, never, Access | Services | Scope.Scope> =>
@@ -136,10 +136,10 @@ export const make = (
       ),
       Layer.provide(NodeHttpServer.layerContext)
     )
-    // Built apart: an application that has an HttpApi of its own has a router of its own.
+    // Built apart from the application's own HttpApi, whose router it must not share.
     const memoMap = yield* Layer.makeMemoMap
     const context = yield* Layer.buildWithMemoMap(app, memoMap, yield* Effect.scope)
-    // Before the server stops to answer, its streams end.
+    // Streams end before the server stops.
     yield* Effect.addFinalizer(() => Deferred.succeed(stopping, undefined))
     return Context.get(context, App)
   })
@@ -171,15 +171,15 @@ export const make = (
  */
 export const layer = (
   options: Options & {
-    /** Where the app begins, without a slash at the end, as `/ops/outbox`. */
+    /** The path of the app, without a trailing slash: `/ops/outbox`. */
     readonly path: `/${string}`
   }
 ): Layer.Layer<never, never, Access | Services> =>
   HttpApiBuilder.Router.use((router) => Effect.flatMap(make(options), (app) => router.mountApp(options.path, app)))
 
 /**
- * Like {@link layer}, for an application that runs an applier: the page shows the node as well. An application without an
- * outbox provides `NoOutbox.layer`.
+ * Like {@link layer}, for an application that runs an applier: the page shows the node as well. An application without
+ * an outbox provides `NoOutbox.layer`.
  *
  * @since 1.0.0
  * @category layers

@@ -27,21 +27,21 @@ import * as Tokens from "./Tokens.js"
 export interface Options {
   /** The address to listen on. */
   readonly host: string
-  /** 0: any that is free. */
+  /** 0 for any free port. */
   readonly port: number
-  /** Whether a port that is taken is replaced by one that is free. */
+  /** Whether to listen on a free port if this one is taken. */
   readonly orFree: boolean
-  /** Once there is a token, every request for the API needs one. */
+  /** If set, every request to the API needs a token. */
   readonly token: Redacted.Redacted | undefined
   /** More tokens, with names and roles. */
   readonly tokens?: Tokens.Tokens | undefined
-  /** Names by which the service may be asked for, beside those of this machine. With them, beyond it no others are answered. */
+  /** Host names that the service answers besides those of this machine. If set, it answers no other names. */
   readonly allowedHosts?: ReadonlySet<string> | undefined
-  /** Proxies, whose `X-Forwarded-For` is believed. */
+  /** The proxies whose `X-Forwarded-For` is trusted. */
   readonly isProxy?: ((address: string | undefined) => boolean) | undefined
-  /** The service speaks TLS with these. */
+  /** If set, the service speaks TLS. */
   readonly tls?: Tls | undefined
-  /** Where the files of the dashboard are, if not where the build puts them. */
+  /** The directory of the dashboard's files. Default: where the build puts them. */
   readonly dashboard?: string
 }
 
@@ -54,7 +54,7 @@ export interface Options {
 export type Tls = Listener.Tls
 
 /**
- * The address cannot be listened on.
+ * The server cannot listen on the address.
  *
  * @since 1.0.0
  * @category errors
@@ -77,8 +77,8 @@ const why: Readonly<Record<string, string>> = {
 }
 
 /**
- * Listens, for as long as the layer. Until something is served, every request is told that the service is starting; the
- * live probe is answered. Its end waits for requests in flight, two seconds at most.
+ * Listens until the layer's scope closes. Until {@link layer} serves the API, it answers 503 and says that the service
+ * is starting; the live probe is answered. Closing waits at most two seconds for requests in flight.
  *
  * @since 1.0.0
  * @category layers
@@ -111,7 +111,7 @@ export const layerServer = ({
 }
 
 /**
- * Where the server is found.
+ * The URL of the server.
  *
  * @since 1.0.0
  * @category accessors
@@ -132,7 +132,7 @@ const allTokens = (
 }
 
 /**
- * Answers requests for as long as the layer.
+ * Serves the API, the dashboard, health and metrics until the layer's scope closes.
  *
  * @since 1.0.0
  * @category layers
@@ -150,7 +150,7 @@ export const layer = ({
     Effect.map(AdminApp.make({ dashboard, hosts, isProxy }), (app) => HttpServer.serve(app))
   ).pipe(
     Layer.provide(Access.layer({ tokens: allTokens(token, tokens), isProxy })),
-    // Those who only look would fill the traces.
+    // Reads would fill the traces.
     HttpMiddleware.withTracerDisabledWhen(({ method }) => method === "GET")
   )
 }

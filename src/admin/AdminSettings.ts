@@ -25,9 +25,9 @@ const defaultPort = 7070
  */
 export interface Listening {
   readonly host: string
-  /** 0: any that is free. */
+  /** 0 for any free port. */
   readonly port: number
-  /** Whether a port that is taken is replaced by one that is free. */
+  /** Whether to listen on a free port if this one is taken. */
   readonly orFree: boolean
   readonly token: Redacted.Redacted | undefined
   readonly tokens: Tokens.Tokens | undefined
@@ -155,7 +155,7 @@ const url = Setting.make({
 })
 
 /**
- * The settings of those who listen.
+ * The settings of a service.
  *
  * @since 1.0.0
  * @category declarations
@@ -166,7 +166,7 @@ export const serverGroup: Setting.Group = {
 }
 
 /**
- * The settings of those who call.
+ * The settings of a command that calls a service.
  *
  * @since 1.0.0
  * @category declarations
@@ -208,7 +208,7 @@ const tls: Effect.Effect<Tls | undefined, Setting.InvalidSetting> = Effect.gen(f
 })
 
 /**
- * Reads where the admin API listens. Absent where it is off.
+ * Reads where the admin API listens. Answers `undefined` if it is off.
  *
  * @since 1.0.0
  * @category reading

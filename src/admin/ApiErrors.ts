@@ -19,7 +19,7 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>("controlpubli
 ) {}
 
 /**
- * The request comes from another site's page, or is addressed to a host that is not this one.
+ * The request comes from a page of another site, names an unknown host, or exceeds the token's role.
  *
  * @since 1.0.0
  * @category errors
@@ -31,7 +31,7 @@ export class Forbidden extends Schema.TaggedError<Forbidden>("controlpublish/adm
 ) {}
 
 /**
- * A field of the request has a value that cannot be.
+ * A field of the request is invalid.
  *
  * @since 1.0.0
  * @category errors
@@ -53,7 +53,7 @@ export class NotFound extends Schema.TaggedError<NotFound>("controlpublish/admin
 ) {}
 
 /**
- * The event, or the pump, is in a state in which this cannot be done.
+ * The state of the event or of the pump does not allow the action.
  *
  * @since 1.0.0
  * @category errors
@@ -65,7 +65,7 @@ export class Conflict extends Schema.TaggedError<Conflict>("controlpublish/admin
 ) {}
 
 /**
- * The client has asked too often, or holds too many answers open.
+ * The client sent too many wrong tokens or holds too many streams open.
  *
  * @since 1.0.0
  * @category errors
@@ -77,7 +77,7 @@ export class TooManyRequests extends Schema.TaggedError<TooManyRequests>("contro
 ) {}
 
 /**
- * The database did not answer, or not in time.
+ * The database failed or did not answer in time.
  *
  * @since 1.0.0
  * @category errors

@@ -1,6 +1,5 @@
 /**
- * The dashboard: a page over the admin API, served by the service itself. Its source is in `dashboard/`; what is served
- * is what the build made of it.
+ * Serves the dashboard, a page over the admin API. Its source is in `dashboard/`; the build bundles it.
  *
  * @since 1.0.0
  */
@@ -21,7 +20,7 @@ const files = [
   { path: "/dashboard/icon.svg", name: "icon.svg", contentType: "image/svg+xml" }
 ] as const
 
-/** Browsers ask each time whether there is another, so that a new version of the service has its own page. */
+/** Browsers revalidate on each load, so that a new version of the service shows its own page. */
 const cacheControl = "no-cache"
 
 const answer = (body: Uint8Array, contentType: string) => {
@@ -42,8 +41,8 @@ const notBuilt = HttpServerResponse.text("There is no dashboard in this build; n
 })
 
 /**
- * Serves the page at `/` and its files below `/dashboard`. They hold no data, and are read once. A service without them
- * does its work all the same.
+ * Serves the page at `/` and its files below `/dashboard`. The files hold no data and are read once. A service without
+ * them works all the same.
  *
  * @since 1.0.0
  * @category layers

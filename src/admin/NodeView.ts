@@ -1,5 +1,5 @@
 /**
- * The node of this process, as the API shows it: what its applier does, and what it could not apply.
+ * The node of this process as the API shows it: the applier's status and the events that were set aside.
  *
  * @since 1.0.0
  */
@@ -13,13 +13,13 @@ import { Applier } from "../fleet/Applier.js"
 import { ApplierStatus } from "../fleet/ApplierStatus.js"
 import { AppliedEvents } from "../fleet/AppliedEvents.js"
 
-/** Events that were set aside, as far as they are shown. */
+/** The most events that are shown. */
 const shown = 20
 
-/** Characters of a reason that are shown. */
+/** The longest reason that is shown, in characters. */
 const longestReason = 500
 
-/** How long the node's database may take. */
+/** How long a reading waits for the node's database. */
 const patience = Duration.seconds(2)
 
 /**
@@ -49,7 +49,7 @@ export const Node = Schema.Struct({
   lag: Schema.optional(Schema.Number),
   /** The newest events that were set aside, at most 20. Absent if the node's database cannot be read. */
   asides: Schema.optional(Schema.Array(Aside)),
-  /** Why it cannot be read. */
+  /** Why the node's database cannot be read. */
   databaseError: Schema.optional(Schema.String)
 }).annotations({ identifier: "Node" })
 
@@ -90,7 +90,7 @@ export const layer: Layer.Layer<NodeView, never, Applier | AppliedEvents> = Laye
     const applier = yield* Applier
     const applied = yield* AppliedEvents
     const asides = applied.asides({ limit: shown }).pipe(
-      // A database that hangs takes its time to be cancelled.
+      // Cancelling a query of a database that hangs takes time.
       Effect.disconnect,
       Effect.timeoutFail({
         duration: patience,

@@ -1,5 +1,5 @@
 /**
- * The metrics of the process as Prometheus reads them.
+ * The metrics of the process in Prometheus's text format.
  *
  * @since 1.0.0
  */
@@ -11,7 +11,7 @@ import type * as Layer from "effect/Layer"
 import { StatusBoard } from "./StatusBoard.js"
 import { version } from "../internal/version.js"
 
-// Loaded by the first scrape: who does not scrape pays nothing.
+// Loaded by the first scrape, so that services without one do not pay for it.
 const loadSerializer = async () => {
   const [{ PrometheusSerializer }, { makeProducer }, Resource] = await Promise.all([
     import("@opentelemetry/exporter-prometheus"),

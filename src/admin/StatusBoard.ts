@@ -1,5 +1,5 @@
 /**
- * The state of the service, read once for all who look at it.
+ * Reads the state of the service once for all clients.
  *
  * @since 1.0.0
  */
@@ -32,16 +32,16 @@ export class StatusBoard extends Context.Tag("controlpublish/admin/StatusBoard")
   {
     /** At most a second old. */
     readonly status: Effect.Effect<Status>
-    /** One a second for as long as it is listened to, shared by all who listen. A slow reader misses some. */
+    /** One status per second, shared by all readers. A slow reader misses some. */
     readonly changes: Stream.Stream<Status>
-    /** Backlog and rates of the last ten minutes, oldest first, also from before anybody looked. */
+    /** Backlog and rates of the last ten minutes, oldest first. Recorded even if nobody reads the status. */
     readonly history: Effect.Effect<{ readonly samples: ReadonlyArray<Sample> }>
     /** The pump as it is now, database and sink as in `status`. */
     readonly health: Effect.Effect<Health>
   }
 >() {}
 
-/** How far rows are counted. */
+/** The limit of counts. */
 const countLimit = 10_000
 
 /** Between two readings. */
@@ -65,7 +65,7 @@ interface Totals {
   readonly published: number
 }
 
-/** What was found out, and why nothing newer could be. */
+/** The last successful reading, and why a newer one failed. */
 interface Reading {
   readonly overview: Overview | undefined
   readonly readAt: number | undefined
@@ -86,7 +86,7 @@ const nothingRead: Reading = {
   failingSince: { database: undefined, sink: undefined }
 }
 
-/** Why an effect failed, or that it takes too long. What hangs is left to end by itself. */
+/** Fails with the effect's message, or if it takes too long. An effect that hangs is left to end by itself. */
 const inTime = <A>(
   effect: Effect.Effect<A, { readonly message: string }>,
   who: string
@@ -101,7 +101,7 @@ const inTime = <A>(
     Effect.either
   )
 
-/** Why the pump backs off, where that is because of this part. */
+/** Why the pump backs off, if this part is the cause. */
 const outageOf = (part: "database" | "sink", { lastError, state }: PumpStatus): string | undefined =>
   state === "unavailable" && lastError?.of === part ? lastError.message : undefined
 
@@ -132,10 +132,10 @@ const words: Record<PumpStatus["state"], Check> = {
   inert: { ok: true, message: "inert: the sink is nop" },
   publishing: { ok: true, message: "publishing" },
   idle: { ok: true, message: "idle: nothing is publishable" },
-  // An operator wants it so.
+  // Paused is what an operator asked for.
   paused: { ok: true, message: "paused by an operator" },
   unavailable: { ok: false, message: "backs off and retries by itself" },
-  stopping: { ok: false, message: "stopping: finishes what is in flight" },
+  stopping: { ok: false, message: "stopping: finishes the events in flight" },
   stopped: { ok: false, message: "stopped" }
 }
 
@@ -166,7 +166,7 @@ const healthOf = (reading: Reading, status: PumpStatus): Health => {
   return { ready: database.ok && sink.ok && pump.ok, database, sink, pump }
 }
 
-/** Growth a second over what was read. */
+/** The growth per second over the window. */
 const rate = (totals: ReadonlyArray<Totals>, of: (totals: Totals) => number | undefined): number | undefined => {
   const known = totals.flatMap((totals) => {
     const value = of(totals)
@@ -253,11 +253,11 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
       }
     })
 
-    // Whoever comes within a second of the last one still finds its reading.
+    // A client that comes within a second of the last one gets its reading.
     const changes = yield* Stream.repeatEffectWithSchedule(read, Schedule.spaced(period)).pipe(
       Stream.share({ capacity: 1, strategy: "sliding", replay: 1, idleTimeToLive: period })
     )
-    // What was read may be a second old; what the pump does is known at once.
+    // The reading may be a second old; the pump's status is current.
     const status = Effect.zipWith(
       Effect.map(Stream.runHead(changes), Option.getOrThrow),
       pump.status,

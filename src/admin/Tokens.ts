@@ -1,5 +1,5 @@
 /**
- * Who may ask the admin API for what: names, roles and tokens, from a setting or from a file that may change at any time.
+ * The tokens of the admin API with their names and roles, from a setting or from a file that may change at any time.
  *
  * @since 1.0.0
  */
@@ -12,7 +12,7 @@ import { stat } from "node:fs/promises"
 import * as RegularFile from "../node/regularFile.js"
 
 /**
- * `read` may look at everything, `operate` may change things too.
+ * `read` may read everything, `operate` may also make changes.
  *
  * @since 1.0.0
  * @category models
@@ -20,7 +20,7 @@ import * as RegularFile from "../node/regularFile.js"
 export type Role = "read" | "operate"
 
 /**
- * A token, as its SHA-256 digest, and whose it is.
+ * A token's holder, role and SHA-256 digest.
  *
  * @since 1.0.0
  * @category models
@@ -41,20 +41,20 @@ export interface Entry {
 export type Tokens = Effect.Effect<ReadonlyArray<Entry>>
 
 /**
- * The fewest characters of a token. One of 16 random letters and digits cannot be guessed.
+ * The minimum length of a token. 16 random letters and digits cannot be guessed.
  *
  * @since 1.0.0
  * @category constants
  */
 export const minLength = 16
 
-/** Milliseconds between two looks at the file. */
+/** Milliseconds between two checks of the file. */
 const period = 1_000
 
 const digestOf = (text: string): Buffer => createHash("sha256").update(text).digest()
 
 /**
- * Checks what a token consists of. The failure says what is wrong, without the token.
+ * Checks the characters and the length of a token. The failure does not quote the token.
  *
  * @since 1.0.0
  * @category validation
@@ -69,7 +69,7 @@ export const check = (text: string): Either.Either<Redacted.Redacted, string> =>
 }
 
 /**
- * Makes the entry of a token that stands alone and may do everything.
+ * Makes the entry of a single token with the role `operate`.
  *
  * @since 1.0.0
  * @category constructors
@@ -81,7 +81,7 @@ export const single = (token: Redacted.Redacted): Entry => ({
 })
 
 /**
- * Finds the entry of a token. Takes as long whatever is given.
+ * Finds the entry of a token in constant time.
  *
  * @since 1.0.0
  * @category accessors
@@ -132,7 +132,7 @@ const load = (path: string): Effect.Effect<ReadonlyArray<Entry>, string> =>
     catch: (cause) => (cause instanceof Error ? cause.message : String(cause))
   }).pipe(Effect.flatMap(parse))
 
-/** Changes whenever the file does, also where it is replaced within the resolution of the clock. */
+/** Changes whenever the file does, even if it is replaced within the clock's resolution. */
 const stampOf = (path: string): Effect.Effect<string> =>
   Effect.promise(() =>
     stat(path, { bigint: true }).then(

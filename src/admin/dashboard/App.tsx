@@ -20,7 +20,7 @@ import { themes, useTheme, type Theme } from "./theme.js"
 import { Tiles } from "./Tiles.js"
 import { verdict } from "./verdict.js"
 
-/** How long a note stays. */
+/** How long a note stays, in milliseconds. */
 const noteStays = 8_000
 
 export const App = () => {
@@ -35,7 +35,7 @@ export const App = () => {
   const { choose, shown, theme } = useTheme()
   const live = useLive(session)
   const now = useNow(live)
-  // On a telephone the events come first: there the lanes take the whole screen.
+  // On a phone, events come first: the lanes fill the screen there.
   const narrow = useNarrow()
   const { status } = live
   const connected = live.connection === "connected"
@@ -187,7 +187,7 @@ export const App = () => {
 }
 
 const skipToEvents = (event: Event): void => {
-  // The address is taken: it holds what is shown.
+  // The fragment holds what the page shows.
   event.preventDefault()
   document.querySelector<HTMLElement>("#events button")?.focus()
 }

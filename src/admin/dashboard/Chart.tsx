@@ -5,16 +5,16 @@ import * as Words from "./words.js"
 
 export interface Series {
   readonly name: string
-  /** The class that gives it its colour. */
-  readonly colour: string
-  /** Beside its colour. */
+  /** The class that gives it its color. */
+  readonly color: string
+  /** Beside its color. */
   readonly dashed?: boolean
   readonly values: ReadonlyArray<number | null>
 }
 
 const height = 150
 
-const colourOf = (element: Element): string => getComputedStyle(element).color
+const colorOf = (element: Element): string => getComputedStyle(element).color
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" })
 
@@ -38,7 +38,7 @@ export const Chart = (props: {
   readonly unit: string
   readonly times: ReadonlyArray<number>
   readonly series: ReadonlyArray<Series>
-  /** Changes when the colours do. */
+  /** Changes when the colors do. */
   readonly theme: string
 }) => {
   const { series, theme, times, title, unit } = props
@@ -48,9 +48,9 @@ export const Chart = (props: {
   const data: UPlot.AlignedData = [times.map((at) => at / 1000), ...series.map(({ values }) => [...values])]
 
   useEffect(() => {
-    const swatch = (name: string): string => colourOf(figure.current!.querySelector(`.${name}`)!)
-    const axis = { stroke: () => colourOf(area.current!), font: "11px system-ui", ticks: { show: false } }
-    const grid = { stroke: () => swatch("grid-colour"), width: 1 }
+    const swatch = (name: string): string => colorOf(figure.current!.querySelector(`.${name}`)!)
+    const axis = { stroke: () => colorOf(area.current!), font: "11px system-ui", ticks: { show: false } }
+    const grid = { stroke: () => swatch("grid-color"), width: 1 }
     const made = new UPlot(
       {
         width: area.current!.clientWidth,
@@ -71,8 +71,8 @@ export const Chart = (props: {
         ],
         series: [
           {},
-          ...series.map(({ colour, dashed }): UPlot.Series => ({
-            stroke: () => swatch(colour),
+          ...series.map(({ color, dashed }): UPlot.Series => ({
+            stroke: () => swatch(color),
             width: 2,
             spanGaps: false,
             points: { show: false },
@@ -102,12 +102,12 @@ export const Chart = (props: {
           {title} <span class="dim">{unit}</span>
         </h2>
         <span class="legend">
-          {series.map(({ colour, dashed, name }) => (
+          {series.map(({ color, dashed, name }) => (
             <span key={name}>
-              <span class={`swatch ${colour} ${dashed === true ? "dashed" : ""}`} aria-hidden="true" /> {name}
+              <span class={`swatch ${color} ${dashed === true ? "dashed" : ""}`} aria-hidden="true" /> {name}
             </span>
           ))}
-          <span class="grid-colour" />
+          <span class="grid-color" />
         </span>
       </figcaption>
       <div class="plot" role="img" aria-label={`${title}, ${unit}. ${series.map(summary).join(". ")}`} ref={area} />

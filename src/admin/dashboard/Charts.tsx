@@ -13,7 +13,7 @@ export const Charts = ({ points, theme }: { readonly points: Live["points"]; rea
         unit="pending events"
         theme={theme}
         times={times}
-        series={[{ name: "pending", colour: "colour-1", values: column("pending") }]}
+        series={[{ name: "pending", color: "color-1", values: column("pending") }]}
       />
       <Chart
         title="Rates"
@@ -21,8 +21,8 @@ export const Charts = ({ points, theme }: { readonly points: Live["points"]; rea
         theme={theme}
         times={times}
         series={[
-          { name: "published", colour: "colour-2", values: column("published") },
-          { name: "appended", colour: "colour-3", dashed: true, values: column("appended") }
+          { name: "published", color: "color-2", values: column("published") },
+          { name: "appended", color: "color-3", dashed: true, values: column("appended") }
         ]}
       />
     </div>

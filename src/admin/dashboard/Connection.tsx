@@ -1,4 +1,4 @@
-/** Whether the page hears the service, and how old what it shows is. */
+/** Shows whether the page is connected, and how old its data is. */
 import type { Live } from "./live.js"
 import * as Words from "./words.js"
 
@@ -10,7 +10,7 @@ export const ConnectionLost = ({ live }: { readonly live: Live }) =>
     </div>
   )
 
-/** What the connection is like, and how old what is shown is. */
+/** The state of the connection and the age of the data. */
 export const Freshness = ({ live }: { readonly live: Live }) => {
   const age = live.receivedAt === undefined ? undefined : Date.now() - live.receivedAt
   const stale = live.connection !== "connected"

@@ -1,4 +1,4 @@
-/** A modal dialog: Escape closes it, and the focus goes back to where it was. */
+/** A modal dialog. Escape closes it and restores the focus. */
 import type { ComponentChildren } from "preact"
 import { useId, useLayoutEffect, useRef, useState } from "preact/hooks"
 import * as Api from "./api.js"
@@ -12,7 +12,7 @@ export const Dialog = (props: {
   const { children, onClose, title, wide } = props
   const ref = useRef<HTMLDialogElement>(null)
   const id = useId()
-  // Before the element is taken away, with which the focus would go.
+  // Before the element is removed, and the focus with it.
   useLayoutEffect(() => {
     const before = document.activeElement
     const dialog = ref.current!

@@ -1,4 +1,4 @@
-/** One event with everything that is known of it. All of it is text to the page. */
+/** Shows one event in full. Everything is rendered as text. */
 import { useState } from "preact/hooks"
 import type { EventDetail } from "../../OutboxAdmin.js"
 import * as Api from "./api.js"
@@ -8,7 +8,7 @@ import { useLoaded } from "./live.js"
 import * as Words from "./words.js"
 import { indented } from "../../internal/indented.js"
 
-/** A page with more text than the service answers here would not answer any more. */
+/** The service bounds the text: with more, the page would freeze. */
 const Payload = ({ event }: { readonly event: EventDetail }) => {
   if (event.payloadOmitted !== undefined) {
     return <p class="dim">Not shown: it has {Words.plural(event.payloadOmitted, "byte")}.</p>
@@ -25,7 +25,7 @@ const Payload = ({ event }: { readonly event: EventDetail }) => {
   )
 }
 
-/** A link would not carry the token. */
+/** Fetches the file, because a link would not carry the token. */
 const save = async (eventId: string): Promise<void> => {
   const { blob, name } = await Api.payload(eventId)
   const url = URL.createObjectURL(blob)

@@ -1,11 +1,11 @@
-/** The table of events: filtered, in pages, and what can be done to them. */
+/** The table of events, with filter, pages and actions. */
 import { useEffect, useState } from "preact/hooks"
 import type { Count, EventState, EventSummary } from "../../OutboxAdmin.js"
 import * as Api from "./api.js"
 import { useLoaded } from "./live.js"
 import * as Words from "./words.js"
 
-/** The first page is read again after so long. */
+/** How often the first page is read again, in milliseconds. */
 const refresh = 5_000
 
 const tabs: ReadonlyArray<EventState | undefined> = ["parked", "waiting", "pending", "published", undefined]
@@ -17,7 +17,7 @@ const fields = [
   { name: "key", label: "Ordering key", hint: '"" matches events of no tenant' }
 ] as const
 
-/** How the empty ordering key is typed, since an empty field is none. */
+/** How to type the empty ordering key: an empty field means no filter. */
 const emptyKey = '""'
 
 const narrows = (filter: Api.Filter): boolean => fields.some(({ name }) => filter[name] !== undefined)
@@ -142,7 +142,7 @@ const emptyWords = (filter: Api.Filter): string => {
 
 export const Events = (props: {
   readonly filter: Api.Filter
-  /** How many there are, as far as that is counted. */
+  /** The counts of each state, up to their limit. */
   readonly counts: { readonly [S in EventState]?: typeof Count.Type } | undefined
   readonly now: number
   /** Changes when what is shown may have. */

@@ -1,4 +1,4 @@
-/** Says first whether events are published, and if not, what is wrong, since when and what to do. */
+/** The headline: whether events are published, and if not, why, since when and what to do. */
 import type { Verdict } from "./verdict.js"
 import * as Words from "./words.js"
 

@@ -1,4 +1,4 @@
-/** The 64 lanes at a glance: how much each has to do, and how old its head is. */
+/** The 64 lanes: the backlog of each, and the age of its head. */
 import { useRef, useState } from "preact/hooks"
 import type { Overview } from "../../OutboxAdmin.js"
 import { Dialog } from "./Dialog.js"

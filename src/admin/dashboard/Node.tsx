@@ -1,4 +1,4 @@
-/** The node of this process: how far its applier is, and what it set aside. */
+/** The node of this process: the applier's status, its lag and the events set aside. */
 import { useEffect, useState } from "preact/hooks"
 import type { ApplierStatus } from "../../fleet/ApplierStatus.js"
 import type { Node as Answer } from "../NodeView.js"
@@ -7,7 +7,7 @@ import { useLoaded } from "./live.js"
 import type { Verdict } from "./verdict.js"
 import * as Words from "./words.js"
 
-/** Between two readings. */
+/** Milliseconds between two readings. */
 const refresh = 2_000
 
 interface State {
@@ -127,13 +127,13 @@ const Asides = ({ asides, now }: { readonly asides: NonNullable<Answer["asides"]
   </table>
 )
 
-/** The node as it was last read, and why it cannot be read now. */
+/** The last reading of the node, and the error of a newer one. */
 export interface Found {
   readonly node: Answer | undefined
   readonly error: unknown
 }
 
-/** Reads the node for as long as the process runs an applier. */
+/** Reads the node repeatedly if the process runs an applier. */
 export const useNode = (connected: boolean): Found => {
   const [tick, setTick] = useState(0)
   const [last, setLast] = useState<Answer>()
@@ -152,7 +152,7 @@ export const useNode = (connected: boolean): Found => {
   return { node: last, error }
 }
 
-/** What is said first where the process has a node and no outbox. */
+/** The headline of a process that has a node and no outbox. */
 export const nodeVerdict = ({ lastError, since, state }: ApplierStatus): Verdict => {
   const { meaning, name, ok } = states[state]
   return {
@@ -165,7 +165,7 @@ export const nodeVerdict = ({ lastError, since, state }: ApplierStatus): Verdict
   }
 }
 
-/** Nothing, if the process runs no applier. */
+/** Renders nothing if the process runs no applier. */
 export const Node = ({ error, node, now }: Found & { readonly now: number }) => {
   if (node?.applier === undefined) return null
   const { applier, asides, databaseError, lag } = node

@@ -1,4 +1,4 @@
-/** The outbox in six figures. */
+/** Six figures of the outbox. */
 import type { Status } from "../AdminApi.js"
 import * as Words from "./words.js"
 

@@ -1,11 +1,11 @@
-/** The service's HTTP API, as the page asks it. */
+/** The page's client of the HTTP API. */
 import { EventSourceParserStream } from "eventsource-parser/stream"
 import type { AuditPage, Erased, EventDetail, EventPage, EventState } from "../../OutboxAdmin.js"
 import type { PumpStatus } from "../../PumpStatus.js"
 import type { Node } from "../NodeView.js"
 import type { History, Sample, Status } from "../AdminApi.js"
 
-/** The service answered that it does not do that. */
+/** The service answered with an error. */
 export class Refused extends Error {
   constructor(
     readonly status: number,
@@ -17,7 +17,7 @@ export class Refused extends Error {
 
 const storedToken = "controlpublish.token"
 
-/** Kept until the tab is closed. */
+/** Stored until the tab is closed. */
 export const token = {
   get: (): string => sessionStorage.getItem(storedToken) ?? "",
   set: (value: string): void => {
@@ -35,7 +35,7 @@ const refusal = async (response: Response): Promise<Refused> => {
     const body = JSON.parse(text) as { readonly message?: string; readonly field?: string }
     message = [body.field, body.message].filter((part) => part !== undefined && part !== "").join(": ")
   } catch {
-    // What is no JSON is not the service's own.
+    // The service's own errors are JSON.
   }
   return new Refused(response.status, message === "" ? `The service answered ${response.status}` : message)
 }
@@ -50,7 +50,7 @@ const request = async (path: string, init: Init): Promise<Response> => {
   return response
 }
 
-/** Says in words why something failed. */
+/** The message of an error. */
 export const explain = (error: unknown): string => {
   if (error instanceof Refused) return error.message
   return error instanceof TypeError ? "the service does not answer" : String(error)
@@ -68,7 +68,7 @@ const post = async <A>(path: string, body: unknown): Promise<A> =>
     })
   ).json()) as A
 
-/** What the table of events is narrowed to. All that is given has to hold; a key may be empty. */
+/** The filter of the table of events. All given fields must match; the key may be empty. */
 export interface Filter {
   readonly id?: string | undefined
   readonly type?: string | undefined
@@ -109,7 +109,7 @@ export const node = (signal: AbortSignal): Promise<Node> => get("api/node", sign
 
 export const audit = (signal: AbortSignal): Promise<AuditPage> => get("api/audit?limit=20&changesOnly=true", signal)
 
-/** What an operator does to one event. */
+/** An action on one event. */
 export type Mending = "redrive" | "park" | "discard"
 
 export const mend = (what: Mending, id: string, reason: string): Promise<Affected> =>
@@ -119,7 +119,7 @@ export const mend = (what: Mending, id: string, reason: string): Promise<Affecte
 export const erase = async (id: string, reason: string): Promise<ReadonlyArray<string>> =>
   (await post<Erased>(`${eventPath(id)}/erase`, { reason })).remains
 
-/** Redrives the parked events that the filter lets through. */
+/** Redrives the parked events that match the filter. */
 export const redrive = ({ id, key, tenant, type }: Filter, reason: string): Promise<Affected> =>
   post("api/redrive", { filter: { id, type, tenant, key }, reason })
 
@@ -128,7 +128,7 @@ export const prune = (reason: string): Promise<Affected> => post("api/retention/
 export const switchPump = (to: "pause" | "resume", reason: string): Promise<PumpStatus> =>
   post(`api/pump/${to}`, { reason })
 
-/** Calls back with each status of the stream. Ends by failing: when the stream ends, or is refused, or aborted. */
+/** Calls back with each status of the stream. Rejects when the stream ends, is refused or is aborted. */
 export const stream = async (onStatus: (status: Status) => void, signal: AbortSignal): Promise<never> => {
   const { body } = await request("api/stream", { signal, headers: { accept: "text/event-stream" } })
   const messages = body!.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream())

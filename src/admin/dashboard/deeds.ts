@@ -1,4 +1,4 @@
-/** What operators can do, as the dialog asks for it. */
+/** The actions of operators, with the texts of their dialogs. */
 import type { Count, EventSummary } from "../../OutboxAdmin.js"
 import * as Api from "./api.js"
 import type { Deed } from "./Dialog.js"
@@ -8,7 +8,7 @@ import * as Words from "./words.js"
 export const pausing: Deed = {
   title: "Pause the pump?",
   explanation:
-    "This process's pump finishes what is in flight, then publishes nothing until you resume it or restart the service. Other processes' pumps continue. Appends continue, and the backlog grows.",
+    "This process's pump finishes the events in flight, then publishes nothing until you resume it or restart the service. Other processes' pumps continue. Appends continue, and the backlog grows.",
   confirm: "Pause",
   dangerous: true,
   run: async (reason) => {
@@ -19,7 +19,7 @@ export const pausing: Deed = {
 
 export const resuming: Deed = {
   title: "Resume the pump?",
-  explanation: "The pump publishes what is pending, in order per key.",
+  explanation: "The pump publishes the pending events, in order per key.",
   confirm: "Resume",
   run: async (reason) => {
     await Api.switchPump("resume", reason)

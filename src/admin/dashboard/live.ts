@@ -1,9 +1,9 @@
-/** The state of the service as it comes in, and what is remembered of it for the charts. */
+/** Follows the status of the service and keeps the points of the charts. */
 import { useEffect, useRef, useState } from "preact/hooks"
 import type { Sample, Status } from "../AdminApi.js"
 import * as Api from "./api.js"
 
-/** Without a word for so long, the stream counts as lost. */
+/** The stream counts as lost after so many milliseconds of silence. */
 const silence = 5_000
 
 const firstRetry = 500
@@ -69,7 +69,7 @@ const received = (live: Live, status: Status): Live => ({
 const connectionAfter = (error: unknown): Live["connection"] =>
   error instanceof Api.Refused && error.status === 401 ? "refused" : "lost"
 
-/** Follows the stream for as long as the component lives. `session` starts it anew when it changes. */
+/** Follows the stream while the component is mounted. A new `session` restarts it. */
 export const useLive = (session: number): Live => {
   const [live, setLive] = useState(nothing)
   useEffect(() => {
@@ -85,7 +85,7 @@ export const useLive = (session: number): Live => {
         watchdog = setTimeout(() => attempt.abort(new TypeError("Nothing was heard")), silence)
       }
       hear()
-      // The stream tells what comes; the charts begin ten minutes ago. Without it they begin now.
+      // The stream has only new points. Without the history, the charts begin now.
       Api.history(end)
         .then((samples) => setLive((live) => remembering(live, samples)))
         .catch(() => {})
@@ -104,7 +104,7 @@ export const useLive = (session: number): Live => {
         wait = Math.min(wait * 2, longestRetry)
       })
     }
-    // A token that is refused again is news again.
+    // A second refusal has to be shown, too.
     setLive((live) => (live.connection === "refused" ? { ...live, connection: nothing.connection } : live))
     connect()
     return () => {
@@ -115,7 +115,7 @@ export const useLive = (session: number): Live => {
   return live
 }
 
-/** The time of the service, as far as it is known, once a second. */
+/** The service's clock, updated once a second. */
 export const useNow = ({ receivedAt, status }: Live): number => {
   const [now, setNow] = useState(Date.now())
   useEffect(() => {
@@ -126,7 +126,7 @@ export const useNow = ({ receivedAt, status }: Live): number => {
   return Math.max(now, receivedAt ?? 0) + ahead
 }
 
-/** Loads something anew whenever `inputs` change, keeping what was there until it is answered. */
+/** Loads again whenever `inputs` change, and keeps the previous value until then. */
 export const useLoaded = <A>(
   load: (signal: AbortSignal) => Promise<A>,
   inputs: ReadonlyArray<unknown>

@@ -1,4 +1,4 @@
-/** What the page shows is kept in the address, so that it can be shared and the browser's Back works. */
+/** Keeps the view in the URL, so that it can be shared and the browser's Back works. */
 import { useEffect, useState } from "preact/hooks"
 import type { EventState, Overview } from "../../OutboxAdmin.js"
 import type { Filter } from "./api.js"
@@ -6,7 +6,7 @@ import * as Words from "./words.js"
 
 export interface Place {
   readonly filter: Filter
-  /** Whether the address names a state. Until then the page chooses the one that needs attention. */
+  /** Whether the URL names a state. If not, the page chooses the one that needs attention. */
   readonly stateChosen: boolean
   /** The event whose details are open. */
   readonly event: string | undefined
@@ -29,7 +29,7 @@ const read = (): Place => {
   }
 }
 
-/** The state that an operator wants to see first. */
+/** The state that needs attention first. */
 export const firstState = (outbox: Overview | undefined): EventState | undefined =>
   (["parked", "waiting", "pending"] as const).find((state) => (outbox?.[state].value ?? 0) > 0)
 

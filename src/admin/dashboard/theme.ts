@@ -1,4 +1,4 @@
-/** Light or dark: as the system has it, unless the person chose. */
+/** Light or dark: the system's choice unless the user chose. */
 import { useEffect, useState } from "preact/hooks"
 
 export const themes = ["system", "light", "dark"] as const
@@ -11,7 +11,7 @@ const chosen = (): Theme => themes.find((theme) => theme === localStorage.getIte
 
 const systemIsDark = matchMedia("(prefers-color-scheme: dark)")
 
-/** What was chosen, what it comes to, and how to choose. */
+/** The chosen theme, the theme in effect, and the setter. */
 export const useTheme = (): {
   readonly theme: Theme
   readonly shown: string

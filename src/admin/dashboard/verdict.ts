@@ -1,30 +1,30 @@
-/** What an operator wants to know first: are events published, what is stuck, why, since when, and what to do. */
+/** The verdict: whether events are published, and if not, why, since when and what to do. */
 import type { Status } from "../AdminApi.js"
 import type { Point } from "./live.js"
 import * as Words from "./words.js"
 
 export interface Verdict {
   readonly level: "good" | "attention" | "trouble"
-  /** Stays the same while nothing changes that should be told. */
+  /** Changes only if a screen reader should announce it. */
   readonly title: string
   readonly since: number | undefined
-  /** Why, as the sink or the database says. */
+  /** The message of the sink or the database. */
   readonly reason: string | undefined
   readonly meaning: string
   /** What to do; absent: nothing. */
   readonly advice: string | undefined
 }
 
-/** What is pending and older than this is looked at. */
+/** Events pending for longer may be stuck, in milliseconds. */
 const old = 60_000
 
-/** The backlog is compared with that of so long ago. */
+/** Over how many milliseconds the growth of the backlog is taken. */
 const lookBack = 15_000
 
 const backlogOf = ({ outbox }: Status): string =>
   outbox === undefined ? "The outbox keeps its events" : `${Words.events(outbox.pending)} pending`
 
-/** How fast the backlog grows, in events a second, as far as its counts are exact. */
+/** The growth of the backlog in events per second, if its counts are exact. */
 const growth = (points: ReadonlyArray<Point>, status: Status): number | undefined => {
   if (status.outbox?.pending.exact !== true) return undefined
   const first = points.find(({ at, pending }) => pending !== null && status.at - at <= lookBack)
@@ -82,7 +82,7 @@ const troubled = (status: Status): Verdict | undefined => {
 
 const parkedAdvice = "Fix the cause that their errors name, then redrive them. They are listed below."
 
-/** Whether something is pending that no pump seems to take. */
+/** Whether pending events seem to be taken by no pump. */
 const isStuck = (status: Status): boolean => {
   const { oldestPendingAgeMillis: age = 0, outbox, rates } = status
   return (
@@ -122,7 +122,7 @@ export const verdict = (status: Status, points: ReadonlyArray<Point>): Verdict =
       level: "attention",
       title: "Stopping",
       since: pump.since,
-      meaning: "The pump finishes what is in flight."
+      meaning: "The pump finishes the events in flight."
     }
   }
   if (isStuck(status)) {
@@ -159,7 +159,7 @@ export const verdict = (status: Status, points: ReadonlyArray<Point>): Verdict =
       ...calm,
       level: "good",
       title: "Idle: everything is published",
-      meaning: "Nothing is pending. The pump publishes what is appended at once."
+      meaning: "Nothing is pending. The pump publishes new events at once."
     }
   }
   return {

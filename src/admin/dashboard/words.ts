@@ -33,7 +33,7 @@ const units = [
   ["s", 1]
 ] as const
 
-/** With the two largest units that count: `3 d 4 h`. */
+/** A duration in its two largest units: `3 d 4 h`. */
 export const duration = (millis: number): string => {
   const seconds = Math.max(0, Math.floor(millis / 1000))
   const first = units.findIndex(([, size]) => seconds >= size)
@@ -45,7 +45,7 @@ export const duration = (millis: number): string => {
   return rest === 0 || next === undefined ? whole : `${whole} ${rest} ${next[0]}`
 }
 
-/** With the largest unit alone: `3d`. */
+/** A duration in its largest unit: `3d`. */
 export const shortDuration = (millis: number): string => {
   const seconds = Math.max(0, Math.floor(millis / 1000))
   const [unit, size] = units.find(([, size]) => seconds >= size) ?? units[3]

@@ -1,4 +1,4 @@
-/** Who may ask: the implementation of the API's `Access`. */
+/** Implements the API's `Access` with tokens. */
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -10,14 +10,14 @@ import * as Addresses from "./addresses.js"
 import * as Refusals from "./refusals.js"
 
 export interface Options {
-  /** Absent: whoever reaches the API may do everything. */
+  /** If absent, every local client may do everything. */
   readonly tokens: Tokens.Tokens | undefined
   readonly isProxy: Addresses.Matches
 }
 
 const reads: ReadonlySet<string> = new Set(["GET", "HEAD"])
 
-/** Who asks, as the audit names the place. */
+/** The client's address, and the text that the audit log has for it. */
 const placeOf = ({ headers, remoteAddress }: HttpServerRequest.HttpServerRequest, isProxy: Addresses.Matches) => {
   const peer = Option.getOrUndefined(remoteAddress)
   const client = Addresses.clientOf(peer, headers["x-forwarded-for"], isProxy) ?? "an unknown address"
@@ -30,21 +30,21 @@ const isIncoming = (source: unknown): source is IncomingMessage =>
 const forwarding = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
 
 /**
- * Whether a proxy has passed the request on. Some say so, nginx by default only in that it speaks HTTP/1.0. Then loopback
- * is where the proxy is, and whoever asks may be anywhere.
+ * Whether a proxy forwarded the request: the client may then be anywhere, although the connection is local. Most proxies
+ * add a header; nginx by default shows only in that it speaks HTTP/1.0.
  */
 const isForwarded = ({ headers, source }: HttpServerRequest.HttpServerRequest): boolean =>
   forwarding.some((name) => headers[name] !== undefined) || (isIncoming(source) && source.httpVersion === "1.0")
 
-/** The scheme has no case, RFC 9110 says. */
+/** The scheme is case-insensitive (RFC 9110). */
 const bearer = /^bearer +([\x21-\x7e]+) *$/i
 
-/** With tokens every request needs one, also on this machine; without, whoever reaches the API may do everything. */
+/** With tokens, every request needs one, local ones too. Without, every local client may do everything. */
 export const layer = ({ isProxy, tokens }: Options): Layer.Layer<Access> =>
   Layer.scoped(
     Access,
     Effect.map(Refusals.make, (refusals) => ({
-      // The platform would take any six letters for the scheme.
+      // The platform accepts any six letters as the scheme.
       token: () =>
         Effect.gen(function* () {
           const request = yield* HttpServerRequest.HttpServerRequest

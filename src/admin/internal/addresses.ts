@@ -1,8 +1,8 @@
-/** Addresses of the internet protocol, as sockets and headers name them. */
+/** IP addresses, as sockets and headers write them. */
 import * as Either from "effect/Either"
 import { BlockList, isIP } from "node:net"
 
-/** Without the port, the brackets and the zone, and IPv4 as IPv4; undefined where it is no address. */
+/** Removes port, brackets and zone, and unwraps IPv4-mapped IPv6. Answers `undefined` if the text is no address. */
 export const parse = (text: string): string | undefined => {
   const given = text.trim()
   const bare = /^\[([^\]]+)\](:\d+)?$/.exec(given)?.[1] ?? (/^([\d.]+):\d+$/.exec(given)?.[1] || given)
@@ -14,7 +14,7 @@ export const parse = (text: string): string | undefined => {
 
 const familyOf = (address: string): "ipv4" | "ipv6" => (isIP(address) === 4 ? "ipv4" : "ipv6")
 
-/** The first half of an address of IPv6, all eight groups of it written out. */
+/** The first four groups of an IPv6 address. */
 const network = (address: string): string => {
   const [head = "", tail] = address.split("::")
   const left = head === "" ? [] : head.split(":")
@@ -23,7 +23,7 @@ const network = (address: string): string => {
   return [...left, ...Array.from({ length: zeros }, () => "0"), ...right].slice(0, 4).join(":")
 }
 
-/** What is counted as one client: an address of IPv4, a network of IPv6 as one machine gets it. */
+/** The unit that limits count as one client: an IPv4 address, or an IPv6 /64 network. */
 export const group = (text: string): string => {
   const address = parse(text)
   if (address === undefined) return text
@@ -33,7 +33,7 @@ export const group = (text: string): string => {
 /** Whether an address is one of a list. */
 export type Matches = (address: string | undefined) => boolean
 
-/** Addresses and networks (`10.0.0.0/8`), with commas between them. The failure is the one that cannot be. */
+/** Parses addresses and networks (`10.0.0.0/8`), separated by commas. Fails with the first invalid entry. */
 export const parseList = (text: string): Either.Either<Matches, string> => {
   const list = new BlockList()
   for (const entry of text.split(",").map((entry) => entry.trim())) {
@@ -53,8 +53,8 @@ export const parseList = (text: string): Either.Either<Matches, string> => {
 }
 
 /**
- * Who asks: the socket's address, or where that is a proxy's, the last address of `X-Forwarded-For` that is no proxy's. What
- * stands before it may be anybody's invention.
+ * The client's address: the socket's, or if that is a trusted proxy, the last address of `X-Forwarded-For` that is none.
+ * The client can forge everything before it.
  */
 export const clientOf = (
   peer: string | undefined,

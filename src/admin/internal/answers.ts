@@ -1,4 +1,4 @@
-/** Answers to requests that went wrong, all of them JSON. */
+/** Error answers, all of them JSON. */
 import * as HttpApiError from "@effect/platform/HttpApiError"
 import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpServerError from "@effect/platform/HttpServerError"
@@ -13,11 +13,11 @@ import { BadRequest, NotFound } from "../AdminApi.js"
 export const failed = (status: number, tag: string, message: string): HttpServerResponse.HttpServerResponse =>
   HttpServerResponse.unsafeJson({ _tag: tag, message }, { status })
 
-/** The first field that cannot be; the body where it is the whole of it. */
+/** Names the first invalid field, or the body as a whole. */
 const toBadRequest = ({ issues }: HttpApiError.HttpApiDecodeError): BadRequest => {
   const issue = issues[0]
   const field = issue === undefined || issue.path.length === 0 ? "body" : issue.path.map(String).join(".")
-  return new BadRequest({ field, message: `${field}: ${issue?.message ?? "cannot be"}` })
+  return new BadRequest({ field, message: `${field}: ${issue?.message ?? "is invalid"}` })
 }
 
 const isTooLarge = (cause: unknown): boolean => cause instanceof Error && cause.message === "maxBytes exceeded"
@@ -37,7 +37,7 @@ const explain = (
       ? Effect.succeed(failed(413, "TooLarge", "The body is too large"))
       : Effect.fail(new BadRequest({ field: "body", message: "body: it cannot be read as JSON" }))
   }
-  // The errors of the API, and requests that nobody waits for any more.
+  // The API's own errors, and requests whose client has left.
   if (Option.isSome(Cause.failureOption(cause)) || Cause.isInterrupted(cause)) return Effect.failCause(cause)
   return Effect.as(
     Effect.logError("A request to the admin API died", cause),
@@ -45,7 +45,7 @@ const explain = (
   )
 }
 
-/** Says in the API's own errors what went wrong before its handlers were reached, or inside of them. */
+/** Turns failures before and inside the handlers into the API's errors. */
 export const explained = (app: HttpApp.Default): HttpApp.Default =>
-  // What the router can fail with is in no type.
+  // The router's failures are in no type.
   Effect.catchAllCause(app as HttpApp.Default<unknown>, explain) as HttpApp.Default

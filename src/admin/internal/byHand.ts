@@ -1,13 +1,13 @@
-/** What people do by way of the API is logged and, where it was refused or only looked at, written to the audit. */
+/** Logs what operators do through the API, and writes reads and refusals to the audit log. */
 import * as Effect from "effect/Effect"
 import type { AuditAction, By, OutboxAdmin } from "../../OutboxAdmin.js"
 import { Actor, Conflict } from "../AdminApi.js"
 import { reading } from "./patience.js"
 
-/** Who asks, with the reason. */
+/** The client and the reason that it gives. */
 export const by = (reason: string): Effect.Effect<By, never, Actor> => Effect.map(Actor, (actor) => ({ actor, reason }))
 
-/** Everything that is done by hand is logged, whether or not it could be done. */
+/** Logs an operator's action, successful or not. */
 const logged = (action: AuditAction, by: By, target: Readonly<Record<string, unknown>>, failure?: string) =>
   Effect.annotateLogs(
     failure === undefined
@@ -16,7 +16,7 @@ const logged = (action: AuditAction, by: By, target: Readonly<Record<string, unk
     { ...by, ...target }
   )
 
-/** A refusal stands, whether or not it can be written down. */
+/** The refusal stands even if the audit log cannot be written. */
 const refused = (
   admin: OutboxAdmin["Type"],
   action: AuditAction,
@@ -42,6 +42,6 @@ export const make = (admin: OutboxAdmin["Type"]) => ({
           )
       }),
 
-  /** What cannot be written to the audit is not shown. */
+  /** Fails if the audit log cannot be written: the payload is then not shown. */
   read: (eventId: string, how: string) => Effect.flatMap(by(how), (by) => admin.record("read", by, { eventId }))
 })

@@ -1,6 +1,6 @@
 /**
- * Who may hold a connection. A new connection is always let in: it takes the place of one that waits for nothing, and where
- * there is none, it gets one of a few places that only health and metrics are answered on.
+ * Limits connections. A new connection is always accepted: it replaces one without a request in flight. If there is none,
+ * it gets a place of the reserve, on which only health and metrics are answered.
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
@@ -13,7 +13,7 @@ export interface Limits {
   readonly ofAddress: number
   /** Connections beyond these, for health and metrics. */
   readonly reserve: number
-  /** Requests of one connection that were not answered yet. */
+  /** Unanswered requests of one connection. */
   readonly pipelined: number
 }
 
@@ -22,30 +22,30 @@ interface Connection {
   readonly address: string
   /** One of the reserve. */
   readonly spare: boolean
-  /** Requests without the whole of their answer. */
+  /** Requests whose answer is not complete. */
   readonly exchanges: Set<IncomingMessage>
 }
 
 export interface Connections {
   readonly accept: (socket: Socket) => void
-  /** Notes a request. The answer is why it is not to be handled, if it is not. */
+  /** Registers a request. Answers why it must not be handled, if so. */
   readonly begin: (request: IncomingMessage, response: ServerResponse) => "busy" | "pipelined" | undefined
   /** Closes the connections without a request. */
   readonly closeIdle: () => void
   readonly closeAll: () => void
 }
 
-/** Behind TLS the socket of a request is another one than that which was accepted. */
+/** With TLS, the socket of a request is not the accepted one. */
 const keyOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`
 
-/** Whether nobody waits for the server: there is no request, or the rest of it has not come yet. */
+/** Whether the server owes no answer: there is no request, or it is not complete yet. */
 const isReplaceable = ({ exchanges }: Connection): boolean => [...exchanges].every(({ complete }) => !complete)
 
 const isVital = (url: string): boolean => /^\/(health\/|metrics(\?|$))/.test(url)
 
-/** The connections of an exempt address count for the total only: it speaks for many. */
+/** Connections of an exempt address count toward the total only, because it forwards many clients. */
 export const make = (limits: Limits, isExempt: (address: string) => boolean): Connections => {
-  // The one that was used longest ago comes first.
+  // Least recently used first.
   const connections = new Map<string, Connection>()
   const counts = new Map<string, number>()
   let spares = 0
@@ -61,7 +61,7 @@ export const make = (limits: Limits, isExempt: (address: string) => boolean): Co
     else counts.delete(connection.address)
   }
 
-  /** Makes room among these; of the address with the most of them, the one that was used longest ago. */
+  /** Closes the least recently used connection of the address that has the most. */
   const replace = (among: (connection: Connection) => boolean): boolean => {
     let victim: readonly [key: string, connection: Connection] | undefined
     for (const [key, connection] of connections) {
@@ -83,7 +83,7 @@ export const make = (limits: Limits, isExempt: (address: string) => boolean): Co
 
   return {
     accept: (socket) => {
-      // Node takes its own listener away from some sockets, and an error that nobody listens to ends the process.
+      // Node removes its own listener from some sockets, and an unhandled error event ends the process.
       socket.on("error", () => {})
       const key = keyOf(socket)
       const address = Addresses.group(socket.remoteAddress ?? "")

@@ -1,4 +1,4 @@
-/** What every request passes before it is looked at, and what every answer is given on its way. */
+/** Checks every request before it is routed, and adds the security headers to every answer. */
 import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -10,21 +10,21 @@ import { failed } from "./answers.js"
 export const maxBody = 64 * 1024
 
 /**
- * The paths that there are: one way to write each of them. The router would take others for the same, and what stands in
- * front of the service may have a rule for one way only.
+ * Whether a path is in its only accepted spelling. The router accepts others, and a proxy in front of the service may
+ * have a rule for one spelling only.
  */
 const isPlain = (path: string): boolean =>
   /^\/([\w.-]+(\/[\w.-]+)*)?$/.test(path) ||
   /^\/api\/events\/[^/;#\\]+(\/(payload|redrive|park|discard|erase))?$/.test(path)
 
-/** A name that is no name in an object of JavaScript: a strict filter does not see it. */
+/** A key that JavaScript objects do not keep, so that a strict filter does not see it. */
 const hidden = "__proto__"
 
 const pathOf = (url: string): string => url.split("?", 1)[0]!
 
 const isRead = (method: string): boolean => method === "GET" || method === "HEAD"
 
-/** What is wrong with a request before anything is known of its path. */
+/** The refusal of a request, if any, before it is routed. */
 const refusal = (
   { headers, method, url }: HttpServerRequest.HttpServerRequest,
   hosts: Hosts.Options
@@ -45,7 +45,7 @@ const refusal = (
       { status: 400 }
     )
   }
-  // A link from elsewhere may lead here; a page from elsewhere may not ask.
+  // Links from other sites may lead here; their pages may not send requests.
   const site = headers["sec-fetch-site"]
   const isLink = isRead(method) && headers["sec-fetch-mode"] === "navigate"
   const isForeign =
@@ -63,20 +63,20 @@ const refusal = (
   return Number(headers["content-length"] ?? 0) > maxBody
     ? HttpServerResponse.setHeader(
         failed(413, "TooLarge", `The body is larger than ${maxBody} bytes`),
-        // Else the rest of it would be read.
+        // Otherwise the rest of the body would be read.
         "connection",
         "close"
       )
     : undefined
 }
 
-/** No page of the service loads anything from elsewhere, and none can be shown in a frame. */
+/** Pages load nothing from other origins and cannot be framed. */
 const policy = (sources: string) =>
   `default-src 'none'; ${sources}; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`
 
 const pagePolicy = policy("script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'")
 
-/** The page of the API's document is one file: what it runs and how it looks are in it. */
+/** The /docs page is a single file with inline scripts and styles. */
 const docsPolicy = policy("script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data:")
 
 const withHeaders = (path: string) => (response: HttpServerResponse.HttpServerResponse) =>

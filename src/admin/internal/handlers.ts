@@ -1,4 +1,4 @@
-/** What the API does. */
+/** The handlers of the API. */
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import type * as Deferred from "effect/Deferred"
@@ -18,13 +18,13 @@ import { inParts, reading, writing } from "./patience.js"
 import * as Payloads from "./payloads.js"
 import * as Streams from "./streams.js"
 
-/** Events on a page where nobody says how many. */
+/** The default page size. */
 const pageSize = 100
 
 const invalidCursor = () =>
   Effect.fail(new BadRequest({ field: "cursor", message: "cursor: it is the `next` of no page" }))
 
-/** A filter as requests name its fields. */
+/** The port's filter for the field names of requests. */
 const filterOf = ({
   id,
   key,
@@ -53,7 +53,7 @@ export const health = HttpApiBuilder.group(AdminApi, "health", (handlers) =>
   )
 )
 
-/** `stopping` ends the streams, which otherwise have no end. The streams of a proxy are those of many. */
+/** `stopping` ends the status streams. A proxy's streams belong to many clients. */
 export const outbox = ({
   isProxy,
   stopping
@@ -70,7 +70,7 @@ export const outbox = ({
 
       const listen = Streams.make(isProxy)
       const encode = Schema.encodeSync(Status)
-      // Written once for all who listen.
+      // Encoded once for all readers.
       let written: { readonly status: Status; readonly text: string } | undefined
       const textOf = (status: Status): string => {
         if (written?.status !== status) {
@@ -211,7 +211,7 @@ export const pump = HttpApiBuilder.group(AdminApi, "pump", (handlers) =>
     const byHand = ByHand.make(admin)
     const pump = yield* Pump
 
-    // What could not be written to the audit is not done, and what is there is done to its end.
+    // Nothing is done if the audit log cannot be written, and what it has is done to the end.
     const audited = (action: "pause" | "resume", reason: string) =>
       Effect.flatMap(ByHand.by(reason), (by) =>
         writing(admin.record(action, by)).pipe(

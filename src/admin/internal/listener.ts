@@ -1,4 +1,4 @@
-/** The socket of the admin server, and what keeps strangers from taking or ending the process through it. */
+/** The listening socket of the admin server, hardened against clients that exhaust it or crash the process. */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as HttpServer from "@effect/platform/HttpServer"
 import { ServeError } from "@effect/platform/HttpServerError"
@@ -13,7 +13,7 @@ import * as Connections from "./connections.js"
 export interface Tls {
   readonly cert: string
   readonly key: string
-  /** Clients have to show a certificate of this authority. */
+  /** If set, clients need a certificate of this authority. */
   readonly clientCa: string | undefined
 }
 
@@ -21,7 +21,7 @@ export interface Options {
   readonly host: string
   readonly port: number
   readonly tls: Tls | undefined
-  /** Whether an address is that of a proxy, whose connections are those of many. */
+  /** Whether an address is a proxy that forwards many clients. */
   readonly isProxy: (address: string | undefined) => boolean
 }
 
@@ -29,17 +29,17 @@ const limits: Connections.Limits = { total: 256, ofAddress: 128, reserve: 32, pi
 
 /** Milliseconds. */
 const times = {
-  /** Until the headers of a request are there; for the first one, from the connection on. */
+  /** For the headers of a request; for the first one, from the connection on. */
   headers: 5_000,
-  /** Until all of it is there. */
+  /** For the whole request. */
   request: 15_000,
   /** Between two requests. */
   keepAlive: 5_000,
-  /** Between two looks at those. */
+  /** Between two checks of these limits. */
   checks: 1_000,
-  /** Without a byte in either direction. A write by hand takes 30 seconds at most. */
+  /** Without a byte in either direction. A write takes at most 30 seconds. */
   silence: 45_000,
-  /** At a stop, for requests that are on their way. */
+  /** At a stop, for requests that are being received. */
   arrival: 200,
   /** At a stop, for requests in flight. */
   grace: 2_000
@@ -71,13 +71,13 @@ const end = (response: Http.ServerResponse, [status, body]: Answer): void => {
     .end(JSON.stringify(body))
 }
 
-/** The live probe asks whether the process answers: a start that takes long is no reason to kill it. */
+/** The live probe passes during the start: a slow start is no reason to kill the process. */
 const before = (request: Http.IncomingMessage, response: Http.ServerResponse, answer: Answer): void => {
   if (request.url === "/health/live") response.writeHead(200, headers).end(`{"live":true}`)
   else end(response, answer)
 }
 
-/** A tunnel is nothing that the service has: it says so, and the socket is its own to close. */
+/** Answers 405 to CONNECT. Node leaves the socket for us to close. */
 const refuseConnect = (socket: Duplex): void => {
   const [status, body] = answers.connect
   const text = JSON.stringify(body)
@@ -119,11 +119,11 @@ const makeServer = (tls: Tls | undefined): Http.Server => {
 type Handler = (request: Http.IncomingMessage, response: Http.ServerResponse) => void
 
 /**
- * Listens for as long as the scope, and answers from the first connection on: while nothing is served, that the service
- * starts or stops. Its end waits for requests in flight.
+ * Listens until the scope closes, and answers from the first connection on. While no handler is attached, it says that the
+ * service is starting or stopping. Closing waits for requests in flight.
  *
- * There is no upgrade to another protocol. Node then reads a request that offers one as any other, with its body, and keeps
- * the socket; with a listener for upgrades it would give the socket away without one for its errors.
+ * There is no `upgrade` listener: Node then reads such a request like any other and keeps the socket. With a listener,
+ * Node would hand over the socket without an error handler.
  */
 export const listen = ({
   host,
@@ -154,7 +154,7 @@ export const listen = ({
         server.once("error", fail)
         server.listen({ host, port }, () => {
           server.off("error", fail)
-          // A connection that could not be accepted is no reason to end the service.
+          // A connection that cannot be accepted must not end the service.
           server.on("error", () => {})
           resume(Effect.void)
         })

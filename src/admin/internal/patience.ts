@@ -1,4 +1,4 @@
-/** How long an answer may take. What is done by hand may have to wait for a publish in flight. */
+/** How long an answer may take. A write may have to wait for a publish in flight. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { OutboxError } from "../../OutboxStore.js"
@@ -6,12 +6,12 @@ import { Unavailable } from "../AdminApi.js"
 
 const patience = { reading: Duration.seconds(5), writing: Duration.seconds(30) }
 
-/** Answers in time, also where the database does not. */
+/** Fails with `Unavailable` if the database fails or does not answer in time. */
 const within =
   (duration: Duration.Duration, late: string) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, Exclude<E, OutboxError> | Unavailable, R> =>
     effect.pipe(
-      // A query that hangs takes its time to be cancelled.
+      // Cancelling a query that hangs takes time.
       Effect.disconnect,
       Effect.timeoutFail({
         duration,
@@ -33,6 +33,6 @@ export const writing = within(
   `The database did not answer within ${Duration.format(patience.writing)}: whether it was done, the audit tells`
 )
 
-/** What goes on a part at a time keeps the parts that are done. */
+/** For actions that commit in parts: finished parts stay. */
 export const inParts = (rest: string) =>
   within(patience.writing, `Not all could be done within ${Duration.format(patience.writing)}: ${rest}`)

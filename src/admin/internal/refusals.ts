@@ -1,4 +1,4 @@
-/** What becomes of those who guess tokens: they are counted, logged, and slowed by address. */
+/** Counts and logs wrong tokens, and slows down the addresses that send them. */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -16,10 +16,10 @@ const all = Metric.counter("controlpublish_admin_refused_total", {
 
 const count = (reason: Reason) => Metric.increment(Metric.tagged(all, "reason", reason))
 
-/** Wrong tokens of an address that cost it nothing; each second it gets one of them back. */
+/** Wrong tokens that an address may send before it is slowed down. It gets one back per second. */
 const burst = 10
 
-/** How long an address without any left waits for each answer, and how many of its requests may wait. */
+/** How long requests of a slowed address wait, and how many may wait at once. */
 const delay = Duration.seconds(1)
 const waiting = 8
 
@@ -30,7 +30,7 @@ const remembered = 4_096
 const quiet = Duration.seconds(10)
 
 interface Client {
-  /** Of the burst, at `at`. */
+  /** What was left of the burst at `at`. */
   left: number
   at: number
   waiting: number
@@ -38,7 +38,7 @@ interface Client {
 
 export interface Refusals {
   readonly count: (reason: Reason) => Effect.Effect<void>
-  /** Passes at once, after the delay, or fails where too many wait for it. */
+  /** Passes at once, passes after the delay, or fails if too many requests wait already. */
   readonly pass: (address: string) => Effect.Effect<void, TooManyRequests>
   /** Notes a wrong token. */
   readonly wrong: (address: string) => Effect.Effect<void>
@@ -57,7 +57,7 @@ export const make: Effect.Effect<Refusals, never, Scope.Scope> = Effect.gen(func
     const client = known ?? { left: burst, at: now, waiting: 0 }
     client.left = Math.min(burst, client.left + (now - client.at) / 1_000)
     client.at = now
-    // The last one that was seen is the last one that is forgotten.
+    // The least recently seen address is forgotten first.
     clients.delete(key)
     clients.set(key, client)
     if (clients.size > remembered) clients.delete(clients.keys().next().value!)

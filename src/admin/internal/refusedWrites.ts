@@ -1,4 +1,4 @@
-/** Writes that were refused before anybody knew who asks: the audit has them, but strangers cannot fill it. */
+/** Records writes that were refused with 401 or 403 in the audit log, at a bounded rate. */
 import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import type * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -11,12 +11,12 @@ import type { By, OutboxAdmin } from "../../OutboxAdmin.js"
 import * as Addresses from "./addresses.js"
 import { reading } from "./patience.js"
 
-/** Refusals are gathered for so long, and then written, at most so many entries at a time. */
+/** Refusals are gathered for a second, then written as at most so many entries, at most every 10 seconds. */
 const gathering = Duration.seconds(1)
 const quiet = Duration.seconds(10)
 const entries = 10
 
-/** Refusals that wait to be written. Of more than these in one go nobody reads. */
+/** The most refusals that wait to be written. More are dropped. */
 const waiting = 1_000
 
 const longestPath = 300
@@ -34,7 +34,7 @@ const messageOf = ({ body }: HttpServerResponse.HttpServerResponse): string => {
   }
 }
 
-/** Counts what is alike; what is beyond the entries of one go is one entry more. */
+/** Groups equal refusals with their count. The groups beyond the limit become one entry. */
 const gathered = (refusals: ReadonlyArray<By>): ReadonlyArray<readonly [By, number]> => {
   const groups = new Map<string, readonly [By, number]>()
   for (const { actor, reason } of refusals) {

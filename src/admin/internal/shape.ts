@@ -4,10 +4,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { BadRequest, Shape } from "../AdminApi.js"
 
-/** The body of no request has more levels than three. */
+/** No valid body has more than three levels. */
 const maxDepth = 32
 
-/** Whether JSON is nested more deeply than this. What is no JSON is for the parser to say. */
+/** Whether JSON is nested more deeply than `max`. The parser rejects invalid JSON. */
 export const isDeeper = (text: string, max: number): boolean => {
   let depth = 0
   let inString = false
@@ -29,7 +29,7 @@ export const layer: Layer.Layer<Shape> = Layer.succeed(
   Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
     request.method === "GET" || request.method === "HEAD"
       ? Effect.void
-      : // A body that cannot be read fails in the same way where it is needed.
+      : // The handler fails on a body that cannot be read.
         Effect.flatMap(
           Effect.orElseSucceed(request.text, () => ""),
           (text) =>

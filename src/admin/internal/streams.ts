@@ -1,4 +1,4 @@
-/** How many may listen to the status at a time: each holds a connection for as long as it likes. */
+/** Limits the status streams, each of which holds a connection. */
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -8,7 +8,7 @@ import * as Addresses from "./addresses.js"
 
 export const limits = { total: 64, ofAddress: 32 } as const
 
-/** Takes a place for as long as the request, or fails where there is none. The address of a proxy has all of them. */
+/** Takes a place until the request ends, or fails if none is left. A proxy's address may take all of them. */
 export const make = (isProxy: Addresses.Matches) => {
   const counts = new Map<string, number>()
   let total = 0

@@ -22,7 +22,7 @@ const fieldOf = (value: unknown): string | undefined =>
   Either.match(ControlEvent.validate(value), { onLeft: (invalid) => invalid.field, onRight: () => undefined })
 
 describe("ControlEvent", () => {
-  it("accepts a complete event and answers the very value", () => {
+  it("accepts a complete event and returns the same value", () => {
     assert.strictEqual(Either.getOrThrow(ControlEvent.validate(stackActivated)), stackActivated as never)
   })
 
@@ -104,7 +104,7 @@ describe("ControlEvent", () => {
     }
   })
 
-  it("has a control version exactly if it is published", () => {
+  it("has a control version if and only if it is published", () => {
     const published = { ...stackActivated, control_version: 7 }
     assert.isTrue(Either.isRight(ControlEvent.validatePublished(published)))
     assert.isTrue(Either.isLeft(ControlEvent.validatePublished(stackActivated)))
@@ -125,7 +125,7 @@ describe("ControlEvent", () => {
     }
   )
 
-  it("adds the control version to the text and changes nothing else in it", () => {
+  it("adds the control version to the text and changes nothing else", () => {
     const text = ` { "event_id" : "e1", "big": 12345678901234567890, "n": 1.0 }\n`
     assert.strictEqual(
       ControlEvent.withControlVersion(text, ControlVersion.make(5)),
@@ -133,7 +133,7 @@ describe("ControlEvent", () => {
     )
   })
 
-  it("refuses what JSON has no form for", () => {
+  it("rejects what JSON cannot represent", () => {
     const event = Either.getOrThrow(ControlEvent.validate({ ...stackActivated, big: 1n }))
     assert.strictEqual(Either.getOrThrow(Either.flip(ControlEvent.encode(event))).eventId, "e1")
   })
@@ -151,7 +151,7 @@ describe("ControlEvent", () => {
     })
   )
 
-  it.effect("make takes null for a value, not for an absent one", () =>
+  it.effect("make treats null as a value, not as absent", () =>
     Effect.gen(function* () {
       const invalid = yield* Effect.flip(ControlEvent.make({ type: "x", event_id: null as unknown as string }))
       assert.strictEqual(invalid.field, "event_id")

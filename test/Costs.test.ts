@@ -99,7 +99,7 @@ describe("Costs", () => {
     }).pipe(Effect.scoped, Effect.provide(database))
   )
 
-  it.live("of many lanes with little in each: that of a few batches", () =>
+  it.live("of many lanes with few events each: that of a few batches", () =>
     Effect.gen(function* () {
       const { meter, pump } = yield* metered(Pump.layerManual)
       yield* appendAll(500, 500)
@@ -110,7 +110,7 @@ describe("Costs", () => {
     }).pipe(Effect.scoped, Effect.provide(database))
   )
 
-  it.live("of idleness: one round trip a second, and a sign of life of the listener's", () =>
+  it.live("of idleness: one round trip a second, and the listener's keep-alive", () =>
     Effect.gen(function* () {
       const { meter } = yield* metered(Pump.layer)
       yield* sleep(2_000)

@@ -15,7 +15,7 @@ describe("EventId", () => {
     })
   )
 
-  it.effect("is decided by Clock and Random alone", () =>
+  it.effect("depends only on Clock and Random", () =>
     Effect.gen(function* () {
       assert.strictEqual(yield* generate(1, "a"), yield* generate(1, "a"))
       assert.notStrictEqual(yield* generate(1, "a"), yield* generate(1, "b"))
@@ -23,7 +23,7 @@ describe("EventId", () => {
     })
   )
 
-  it.effect("gives different ids at one instant", () =>
+  it.effect("generates different ids at one instant", () =>
     Effect.gen(function* () {
       const ids = yield* Effect.replicateEffect(EventId.generate, 1000)
       assert.strictEqual(new Set(ids).size, 1000)

@@ -312,7 +312,7 @@ describe.each([
     )
   )
 
-  it.effect("drains ahead of its own passes, as often as it is asked", () =>
+  it.effect("drains before its own passes, every time", () =>
     Effect.gen(function* () {
       const subject = yield* kind.make("scheduled")
       for (let n = 0; n < 20; n++) {
@@ -328,7 +328,7 @@ describe.each([
     })
   )
 
-  it.effect("goes on at once where a drain found that what was broken is mended", () =>
+  it.effect("continues at once if a drain finds that the cause is gone", () =>
     Effect.gen(function* () {
       const subject = yield* kind.make("scheduled")
       yield* subject.breakDown("unavailable")
@@ -345,7 +345,7 @@ describe.each([
     })
   )
 
-  it.effect("backs off no less where drains fail meanwhile", () =>
+  it.effect("backs off no less if drains fail meanwhile", () =>
     Effect.gen(function* () {
       const subject = yield* kind.make("scheduled")
       yield* subject.breakDown("unavailable")
@@ -362,7 +362,7 @@ describe.each([
     })
   )
 
-  it.effect("does nothing twice where a drain was interrupted, and goes on", () =>
+  it.effect("does nothing twice after an interrupted drain, and continues", () =>
     Effect.gen(function* () {
       for (const how of ["manual", "scheduled"] as const) {
         const subject = yield* kind.make(how)

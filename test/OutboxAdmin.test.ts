@@ -9,7 +9,7 @@ const layer = MemoryOutboxAdmin.layer.pipe(Layer.provideMerge(MemoryOutboxStore.
 outboxAdminSuite("OutboxAdmin in memory", () => layer)
 
 describe("OutboxAdmin in memory", () => {
-  it.effect("fails while the store is made to", () =>
+  it.effect("fails while the store is told to fail", () =>
     Effect.gen(function* () {
       const admin = yield* OutboxAdmin.OutboxAdmin
       const store = yield* MemoryOutboxStore.MemoryOutboxStore

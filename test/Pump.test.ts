@@ -81,7 +81,7 @@ describe("Pump", () => {
     }).pipe(Effect.provide(scheduled()))
   )
 
-  it.effect("publishes at start what was there before", () =>
+  it.effect("publishes at start what was pending", () =>
     Effect.gen(function* () {
       yield* append("a1", "a2", "a3")
       const { stop } = yield* startPump()
@@ -91,7 +91,7 @@ describe("Pump", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.effect("finds by polling what no wake-up announced", () =>
+  it.effect("finds events without a wake-up by polling", () =>
     Effect.gen(function* () {
       const store = yield* OutboxStore.OutboxStore
       const sink = yield* MemorySink.MemorySink
@@ -137,7 +137,7 @@ describe("Pump", () => {
     }).pipe(Effect.provide(scheduled({ concurrency: 1 })))
   )
 
-  it.effect("goes on after its retry schedule has ended", () =>
+  it.effect("continues after its retry schedule has ended", () =>
     Effect.gen(function* () {
       const sink = yield* MemorySink.MemorySink
       yield* sink.setAvailable(false)
@@ -176,7 +176,7 @@ describe("Pump", () => {
     }).pipe(Effect.provide(scheduled()))
   )
 
-  it.effect("gives a publish up at its timeout, and charges no event", () =>
+  it.effect("abandons a publish at its timeout, and charges no event", () =>
     Effect.gen(function* () {
       const pump = yield* Pump.Pump
       const { release } = yield* hangNextPublish
@@ -192,7 +192,7 @@ describe("Pump", () => {
     }).pipe(Effect.provide(scheduled({ publishTimeout: "10 seconds" })))
   )
 
-  it.effect("keeps what a slow sink published until its deadline, and goes on from there", () =>
+  it.effect("keeps what a slow sink published until its deadline, and continues from there", () =>
     Effect.gen(function* () {
       let version = 0
       const slow = Sink.fromAppend({
@@ -217,7 +217,7 @@ describe("Pump", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.live("says an outage once", () => {
+  it.live("logs an outage once", () => {
     const warnings: Array<unknown> = []
     const logger = Logger.make(({ logLevel, message }) => {
       if (logLevel === LogLevel.Warning) warnings.push(message)
@@ -237,7 +237,7 @@ describe("Pump", () => {
     )
   })
 
-  it.effect("says once that it publishes again, after how long, and how much is left", () => {
+  it.effect("logs once that it publishes again, after how long, and how much is pending", () => {
     const lines: Array<unknown> = []
     const logger = Logger.make(({ logLevel, message }) => {
       if (logLevel === LogLevel.Info) lines.push(message)
@@ -260,7 +260,7 @@ describe("Pump", () => {
     )
   })
 
-  it.effect("charges a defect of the sink to the event that causes it, and to no other", () =>
+  it.effect("charges a defect of the sink only to the event that causes it", () =>
     Effect.gen(function* () {
       const pump = yield* Pump.Pump
       const sink = yield* MemorySink.MemorySink
@@ -315,7 +315,7 @@ describe("Pump", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.effect("pauses when what is in flight is written back, and resumes with what came meanwhile", () =>
+  it.effect("pauses after the write-back of what is in flight, and resumes with what was appended meanwhile", () =>
     Effect.gen(function* () {
       const pump = yield* Pump.Pump
       const { release } = yield* hangNextPublish
@@ -337,7 +337,7 @@ describe("Pump", () => {
     }).pipe(Effect.provide(scheduled()))
   )
 
-  it.effect("tells its changes", () =>
+  it.effect("streams its changes", () =>
     Effect.gen(function* () {
       const { pump, stop } = yield* startPump()
       const states = yield* pump.changes.pipe(
@@ -429,27 +429,29 @@ describe("Pump, stopped", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.effect("during a publish that does not end: interrupts it at the drain timeout, and its events come again", () =>
-    Effect.gen(function* () {
-      const { stop } = yield* startPump({ publishTimeout: "1 minute", drainTimeout: "15 seconds" })
-      const { release } = yield* hangNextPublish
-      yield* append("a1")
-      yield* settle
-      const stopping = yield* Effect.fork(stop)
-      yield* TestClock.adjust("14999 millis")
-      assert.strictEqual((yield* Fiber.poll(stopping))._tag, "None")
-      yield* TestClock.adjust("1 millis")
-      yield* Fiber.join(stopping)
-      yield* release
-      assert.deepInclude({ ...(yield* rowOf("a1")) }, { attemptCount: 0, version: undefined })
-      const next = yield* startPump()
-      yield* settle
-      assert.deepStrictEqual(yield* feedIds, ["a1"])
-      yield* next.stop
-    }).pipe(Effect.provide(base))
+  it.effect(
+    "during a publish that does not end: interrupts it at the drain timeout, and publishes its events later",
+    () =>
+      Effect.gen(function* () {
+        const { stop } = yield* startPump({ publishTimeout: "1 minute", drainTimeout: "15 seconds" })
+        const { release } = yield* hangNextPublish
+        yield* append("a1")
+        yield* settle
+        const stopping = yield* Effect.fork(stop)
+        yield* TestClock.adjust("14999 millis")
+        assert.strictEqual((yield* Fiber.poll(stopping))._tag, "None")
+        yield* TestClock.adjust("1 millis")
+        yield* Fiber.join(stopping)
+        yield* release
+        assert.deepInclude({ ...(yield* rowOf("a1")) }, { attemptCount: 0, version: undefined })
+        const next = yield* startPump()
+        yield* settle
+        assert.deepStrictEqual(yield* feedIds, ["a1"])
+        yield* next.stop
+      }).pipe(Effect.provide(base))
   )
 
-  it.live("during a publish that cannot be interrupted: leaves it alone", () =>
+  it.live("during a publish that cannot be interrupted: leaves it running", () =>
     Effect.gen(function* () {
       const sink = yield* MemorySink.MemorySink
       yield* sink.script(
@@ -540,7 +542,7 @@ describe("Pump, stopped", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.effect("is ended by nothing else: not by a sink that interrupts itself", () =>
+  it.effect("survives a sink that interrupts itself", () =>
     Effect.gen(function* () {
       let interrupts = 2
       const sink = Sink.Sink.of({
@@ -560,7 +562,7 @@ describe("Pump, stopped", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.effect("is ended by nothing else: not by a sink that breaks its contract", () =>
+  it.effect("survives a sink that breaks its contract", () =>
     Effect.gen(function* () {
       const answers: Array<ReadonlyArray<Sink.Outcome>> = [
         [],

@@ -110,7 +110,7 @@ describe("PumpMetrics", () => {
     })
   )
 
-  it.scoped("says which state the pump is in, and which part failed a pass", () =>
+  it.scoped("sets the state of the pump, and counts which part failed a pass", () =>
     Effect.gen(function* () {
       const sink = yield* MemorySink.MemorySink
       const store = yield* MemoryOutboxStore.MemoryOutboxStore
@@ -135,7 +135,7 @@ describe("PumpMetrics", () => {
     }).pipe(Effect.provide(Test))
   )
 
-  it.scoped("tells a pump that was woken from one that looked, and from a retry that was due", () =>
+  it.scoped("distinguishes a wake-up, a poll and a due retry", () =>
     Effect.gen(function* () {
       const sink = yield* MemorySink.MemorySink
       yield* TestClock.adjust("1 second")
@@ -149,7 +149,7 @@ describe("PumpMetrics", () => {
     }).pipe(Effect.provide(Test))
   )
 
-  it.effect("says what the outbox holds", () =>
+  it.effect("sets the backlog", () =>
     Effect.gen(function* () {
       const exactly = (value: number) => ({ value, exact: true })
       yield* PumpMetrics.setBacklog(
@@ -226,7 +226,7 @@ describe("the span of a publish", () => {
     return Effect.provide(use(named), Layer.provideMerge(Test, layer))
   }
 
-  it.scoped("belongs to the trace of the append, also when the append took several", () =>
+  it.scoped("belongs to the trace of the append, even of several events", () =>
     traced((spans) =>
       Effect.gen(function* () {
         yield* TestClock.adjust("1 second")
@@ -286,7 +286,7 @@ describe("the span of a publish", () => {
     )
   )
 
-  it.scoped("takes no notice of what is no traceparent, and of spans that nobody records", () =>
+  it.scoped("ignores invalid traceparents and spans that are not recorded", () =>
     traced((spans) =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox

@@ -75,7 +75,7 @@ describe("PumpSettings", () => {
     })
   )
 
-  it.effect("takes integers only as such, and in the range of the pump", () =>
+  it.effect("accepts only integers in the range of the pump", () =>
     Effect.gen(function* () {
       for (const text of ["0", "65", "1.5", "1e1", "0x10", "-1", "four", "NaN"]) {
         assert.strictEqual(

@@ -38,7 +38,7 @@ const observed = (before: (batch: number) => Effect.Effect<void>) =>
 const hour = { _tag: "Age", age: Duration.hours(1) } as const
 
 describe("Retention", () => {
-  it.scoped("removes what is old enough, every minute, in batches with a pause between them", () =>
+  it.scoped("removes old events every minute, in batches with a pause between them", () =>
     Effect.gen(function* () {
       yield* publish(5)
       yield* Layer.build(Retention.layer({ keep: hour, batchSize: 2, pause: "1 second" }))
@@ -55,7 +55,7 @@ describe("Retention", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.scoped("runs at once when it is told to, and writes down who told it", () =>
+  it.scoped("runs at once on request, and records the actor", () =>
     Effect.gen(function* () {
       yield* publish(5)
       const admin = yield* OutboxAdmin.OutboxAdmin
@@ -73,7 +73,7 @@ describe("Retention", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.scoped("keeps everything where it is off", () =>
+  it.scoped("keeps everything if it is off", () =>
     Effect.gen(function* () {
       yield* publish(5)
       const retention = yield* Effect.provide(Retention.Retention, Retention.layer({ keep: "all" }))
@@ -84,7 +84,7 @@ describe("Retention", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.scoped("backs off while the database is gone, and goes on by itself", () =>
+  it.scoped("backs off while the database is unreachable, and recovers by itself", () =>
     Effect.gen(function* () {
       const store = yield* MemoryOutboxStore.MemoryOutboxStore
       let batches = 0
@@ -107,7 +107,7 @@ describe("Retention", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.scoped("finishes the batch that it is at when it is stopped, and begins no other", () =>
+  it.scoped("finishes the current batch when it is stopped, and starts no other", () =>
     Effect.gen(function* () {
       const began = yield* Effect.makeLatch()
       const goOn = yield* Effect.makeLatch()

@@ -107,7 +107,7 @@ const sleep = (millis: number) => Effect.withClock(Effect.sleep(millis), Clock.m
  * @category laws
  */
 export const sinkConformance: ReadonlyArray<Law> = [
-  law("answers for each event, at its index", [], ({ session }) =>
+  law("returns an outcome for each event, at its index", [], ({ session }) =>
     session((publish) =>
       Effect.gen(function* () {
         const events = interleaved(["a", "b", "c"], 1, 5)
@@ -124,7 +124,7 @@ export const sinkConformance: ReadonlyArray<Law> = [
     )
   ),
 
-  law("answers growing versions in the order of a key, and beyond the batch", [], ({ session }) =>
+  law("returns growing versions in the order of a key, and across batches", [], ({ session }) =>
     session((publish) =>
       Effect.gen(function* () {
         const batches = [interleaved(["a", "b"], 1, 20), interleaved(["b", "a"], 21, 21), interleaved(["a"], 22, 30)]
@@ -139,7 +139,7 @@ export const sinkConformance: ReadonlyArray<Law> = [
     )
   ),
 
-  law("answers versions of their own for batches that are published at once", [], ({ session }) =>
+  law("returns different versions for concurrent batches", [], ({ session }) =>
     session((publish) =>
       Effect.gen(function* () {
         const batches = ["a", "b", "c", "d"].map((key) => interleaved([key], 1, 10))
@@ -155,7 +155,7 @@ export const sinkConformance: ReadonlyArray<Law> = [
     )
   ),
 
-  law("answers the first version for an id twice in a batch", [], ({ session }) =>
+  law("returns the first version for an id twice in a batch", [], ({ session }) =>
     session((publish) =>
       Effect.gen(function* () {
         const [first, again, other] = yield* publish([outbound("a1", "a"), outbound("a1", "a"), outbound("a2", "a")])
@@ -168,7 +168,7 @@ export const sinkConformance: ReadonlyArray<Law> = [
     )
   ),
 
-  law("answers the first version for an id of an earlier batch, and publishes what is new", [], ({ session }) =>
+  law("returns the first version for an id of an earlier batch, and publishes new events", [], ({ session }) =>
     session((publish) =>
       Effect.gen(function* () {
         const versions = yield* publishAll(publish, interleaved(["a", "b"], 1, 3))
@@ -183,7 +183,7 @@ export const sinkConformance: ReadonlyArray<Law> = [
     )
   ),
 
-  law("answers the first version for an id from before a restart, and growing ones after it", [], ({ session }) =>
+  law("returns the first version for an id from before a restart, and growing ones after it", [], ({ session }) =>
     Effect.gen(function* () {
       const before = interleaved(["a", "b"], 1, 3)
       const versions = yield* session((publish) => publishAll(publish, before))
@@ -207,7 +207,7 @@ export const sinkConformance: ReadonlyArray<Law> = [
     })
   ),
 
-  law("has each event in the feed once, with the version it answered", ["entries"], ({ entries, session }) =>
+  law("has each event in the feed once, with the version it returned", ["entries"], ({ entries, session }) =>
     Effect.gen(function* () {
       const [id, ...ids] = awkwardIds
       const batches: ReadonlyArray<Events> = [
@@ -222,17 +222,20 @@ export const sinkConformance: ReadonlyArray<Law> = [
     })
   ),
 
-  law("carries the exact text of an event, the control version added at most", ["entries"], ({ entries, session }) =>
-    Effect.gen(function* () {
-      const payload = `{ "type":"x",\t"big":12345678901234567890, "float":1.0, "text":"é\\u00e9 } 💥",\n "event_id":"a1" }\n`
-      const event = outbound("a1", "a", payload)
-      const [version] = yield* session((publish) => publishAll(publish, [event]))
-      const [entry] = yield* entries
-      yield* check(
-        entry?.payload === payload || entry?.payload === ControlEvent.withControlVersion(payload, version!),
-        () => `Expected ${payload}, the feed holds ${entry?.payload}`
-      )
-    })
+  law(
+    "carries the exact text of an event, with at most the control version added",
+    ["entries"],
+    ({ entries, session }) =>
+      Effect.gen(function* () {
+        const payload = `{ "type":"x",\t"big":12345678901234567890, "float":1.0, "text":"é\\u00e9 } 💥",\n "event_id":"a1" }\n`
+        const event = outbound("a1", "a", payload)
+        const [version] = yield* session((publish) => publishAll(publish, [event]))
+        const [entry] = yield* entries
+        yield* check(
+          entry?.payload === payload || entry?.payload === ControlEvent.withControlVersion(payload, version!),
+          () => `Expected ${payload}, the feed holds ${entry?.payload}`
+        )
+      })
   ),
 
   law(

@@ -72,14 +72,14 @@ export const missingHooks = <Feed>(law: Law, harness: Harness<Feed>): ReadonlyAr
  * @category laws
  */
 export const sourceConformance: ReadonlyArray<Law> = [
-  law("gives every event in the order of the versions, as it was appended", [], ({ append, session }) =>
+  law("streams every event as it was appended, in the order of the versions", [], ({ append, session }) =>
     Effect.gen(function* () {
       const appended = [...(yield* append(ids(1, 3))), ...(yield* append(ids(4, 700)))]
       yield* session((source) => Effect.flatMap(read(source, 0, 700), (found) => expectEvents(found, appended)))
     })
   ),
 
-  law("carries the exact text of an event, the control version added at most", [], ({ appendTexts, session }) =>
+  law("carries the exact text of an event, with at most the control version added", [], ({ appendTexts, session }) =>
     Effect.gen(function* () {
       const text = `{ "type":"x",\t"big":12345678901234567890, "float":1.0, "text":"é\\u00e9 } 💥", "event_id":"e1" }`
       const appended = yield* appendTexts([text])
@@ -87,7 +87,7 @@ export const sourceConformance: ReadonlyArray<Law> = [
     })
   ),
 
-  law("begins after the position, whatever it is", [], ({ append, session }) =>
+  law("starts after any position", [], ({ append, session }) =>
     Effect.gen(function* () {
       const appended = yield* append(ids(1, 10))
       yield* session((source) =>
@@ -103,7 +103,7 @@ export const sourceConformance: ReadonlyArray<Law> = [
     })
   ),
 
-  law("goes on with new events", [], ({ append, session }) =>
+  law("continues with new events", [], ({ append, session }) =>
     session((source) =>
       Effect.gen(function* () {
         const early = yield* append(ids(1, 2))
@@ -119,7 +119,7 @@ export const sourceConformance: ReadonlyArray<Law> = [
     )
   ),
 
-  law("waits where nothing is there yet", [], ({ append, session }) =>
+  law("waits in an empty feed", [], ({ append, session }) =>
     session((source) =>
       Effect.gen(function* () {
         const fiber = yield* Effect.forkScoped(read(source, 0, 1))
@@ -131,7 +131,7 @@ export const sourceConformance: ReadonlyArray<Law> = [
     )
   ),
 
-  law("gives the same events again, to any number of readers, also after a restart", [], ({ append, session }) =>
+  law("streams the same events again, to any number of readers, even after a restart", [], ({ append, session }) =>
     Effect.gen(function* () {
       const appended = yield* append(ids(1, 50))
       yield* session((source) =>
@@ -146,7 +146,7 @@ export const sourceConformance: ReadonlyArray<Law> = [
     })
   ),
 
-  law("gives the same events again after they were acknowledged", [], ({ append, session }) =>
+  law("streams the same events again after they were acknowledged", [], ({ append, session }) =>
     Effect.gen(function* () {
       const appended = yield* append(ids(1, 5))
       yield* session((source) =>
@@ -223,14 +223,14 @@ export const sourceConformance: ReadonlyArray<Law> = [
     })
   ),
 
-  law("fails where the feed ends before the position", [], ({ append, session }) =>
+  law("fails if the feed ends before the position", [], ({ append, session }) =>
     Effect.gen(function* () {
       const appended = yield* append(ids(1, 3))
       yield* session((source) => expectFailure(source, last(appended) + 1, "beyond"))
     })
   ),
 
-  law("fails where events after the position were removed", ["removeUpTo"], ({ append, removeUpTo, session }) =>
+  law("fails if events after the position were removed", ["removeUpTo"], ({ append, removeUpTo, session }) =>
     Effect.gen(function* () {
       const appended = yield* append(ids(1, 6))
       yield* removeUpTo(appended[3]!.version)
@@ -243,7 +243,7 @@ export const sourceConformance: ReadonlyArray<Law> = [
     })
   ),
 
-  law("fails where every event after the position was removed", ["removeUpTo"], ({ append, removeUpTo, session }) =>
+  law("fails if every event after the position was removed", ["removeUpTo"], ({ append, removeUpTo, session }) =>
     Effect.gen(function* () {
       const appended = yield* append(ids(1, 4))
       yield* removeUpTo(last(appended))
@@ -251,7 +251,7 @@ export const sourceConformance: ReadonlyArray<Law> = [
     })
   ),
 
-  law("tells a feed that took the place of another", ["replace"], ({ append, replace, session }) =>
+  law("distinguishes a feed that replaced another", ["replace"], ({ append, replace, session }) =>
     session((source) =>
       Effect.gen(function* () {
         yield* append(ids(1, 3))
@@ -270,7 +270,7 @@ export const sourceConformance: ReadonlyArray<Law> = [
     )
   ),
 
-  law("stops at what is no event, after those before it", ["spoil"], ({ append, session, spoil }) =>
+  law("stops at text that is no event, after the events before it", ["spoil"], ({ append, session, spoil }) =>
     session((source) =>
       Effect.gen(function* () {
         yield* append(ids(1, 3))
@@ -282,7 +282,7 @@ export const sourceConformance: ReadonlyArray<Law> = [
     )
   ),
 
-  law("fails while the feed cannot be reached, and reads on after it", ["sever"], ({ append, session, severed }) =>
+  law("fails while the feed is unreachable, and continues afterwards", ["sever"], ({ append, session, severed }) =>
     session((source) =>
       Effect.gen(function* () {
         const early = yield* append(ids(1, 3))

@@ -62,7 +62,7 @@ const node = (directory: string) => {
 const names = (prefix: string, count: number) => Array.from({ length: count }, (_, n) => `${prefix}${n + 1}`)
 
 describe("The identity of a file feed", () => {
-  it.scopedLive("stays through restarts of the pump, and is another one for a feed that is made anew", () =>
+  it.scopedLive("survives restarts of the pump, and differs for a new feed", () =>
     Effect.gen(function* () {
       const directory = Path.join(yield* inDirectory, "feed")
       yield* publish(directory, "a", 2)
@@ -85,7 +85,7 @@ describe("The identity of a file feed", () => {
     })
   )
 
-  it.scopedLive("makes a feed that was made anew an error at the node, not silence", () =>
+  it.scopedLive("makes a new feed an error at the node, not silence", () =>
     Effect.gen(function* () {
       const directory = Path.join(yield* inDirectory, "feed")
       const { drain, ids, layer } = node(directory)
@@ -107,7 +107,7 @@ describe("The identity of a file feed", () => {
     })
   )
 
-  it.scopedLive("makes it an error as well where fewer, as many or the same events are in the feed that is new", () =>
+  it.scopedLive("makes it an error even if the new feed has fewer, as many or the same events", () =>
     Effect.gen(function* () {
       for (const [prefix, count] of [
         ["b", 1],
@@ -130,7 +130,7 @@ describe("The identity of a file feed", () => {
     })
   )
 
-  it.scopedLive("makes it an error under a reader that goes on, also where the pump goes on", () =>
+  it.scopedLive("makes it an error for a running reader, even if the pump runs too", () =>
     Effect.gen(function* () {
       const base = yield* inDirectory
       const directory = Path.join(base, "feed")
@@ -161,7 +161,7 @@ describe("The identity of a file feed", () => {
     })
   )
 
-  it.scopedLive("is given to a feed of before, and adopted once by nodes that know none", () =>
+  it.scopedLive("is given to an older feed, and adopted once by nodes that know none", () =>
     Effect.gen(function* () {
       const directory = Path.join(yield* inDirectory, "feed")
       const { cursor, drain, ids, layer } = node(directory)
@@ -186,7 +186,7 @@ describe("The identity of a file feed", () => {
     })
   )
 
-  it.scopedLive("that is missing where there was one is an error, and versions go on in what is left", () =>
+  it.scopedLive("that is missing is an error, and the versions of the rest continue", () =>
     Effect.gen(function* () {
       const directory = Path.join(yield* inDirectory, "feed")
       const { drain, ids, layer } = node(directory)
@@ -204,7 +204,7 @@ describe("The identity of a file feed", () => {
     })
   )
 
-  it.scopedLive("is that of the original where a feed is copied with it", () =>
+  it.scopedLive("is that of the original in a copy of the feed", () =>
     Effect.gen(function* () {
       const base = yield* inDirectory
       const directory = Path.join(base, "copy")
@@ -223,7 +223,7 @@ describe("The identity of a file feed", () => {
     })
   )
 
-  it.scopedLive("does not let a file of the former feed stand for one of the same name", () =>
+  it.scopedLive("does not mistake a file of the former feed for one of the same name", () =>
     Effect.gen(function* () {
       const directory = Path.join(yield* inDirectory, "feed")
       const source = yield* FileSource.make({ directory })
@@ -248,7 +248,7 @@ describe("The identity of a file feed", () => {
     })
   )
 
-  it.scopedLive("does not let an event that was removed and came again have its former version", () =>
+  it.scopedLive("gives an event that was removed and published again a new version", () =>
     Effect.gen(function* () {
       const directory = Path.join(yield* inDirectory, "feed")
       const source = yield* FileSource.make({ directory, settle: "100 millis" })

@@ -113,7 +113,7 @@ const logged = <A, E, R>(self: Effect.Effect<A, E, R>) => {
 }
 
 describe("the names of files", () => {
-  it("are those of the ids where that is safe, and readable elsewhere", () => {
+  it("are the ids where that is safe, and readable otherwise", () => {
     assert.deepStrictEqual(
       ["0198f2c0-6a3e-7000-8000-1b2c3d4e5f60", "a.b_c-1", "a/b", "A", ".", "..", "a.", "é", "con", "nul.x", "a%2F"].map(
         fileName
@@ -183,7 +183,7 @@ describe("the feed", () => {
     })
   )
 
-  it.scopedLive("shows whole events, in the order of their versions, to who reads while it is written", () =>
+  it.scopedLive("shows whole events in the order of their versions to concurrent readers", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const sink = yield* open(directory)
@@ -226,7 +226,7 @@ describe("the feed", () => {
     })
   )
 
-  it.scopedLive("is on the disk before an event is answered", () =>
+  it.scopedLive("is on the disk before the sink returns an outcome", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const sink = yield* open(directory)
@@ -324,7 +324,7 @@ describe("the feed", () => {
     })
   )
 
-  it.scopedLive("waits when interrupted for what cannot be taken back", () =>
+  it.scopedLive("waits for operations that cannot be canceled when interrupted", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const sink = yield* open(directory)
@@ -346,7 +346,7 @@ describe("the feed", () => {
     })
   )
 
-  it.scopedLive("has no temporary files after an interruption, and goes on", () =>
+  it.scopedLive("has no temporary files after an interruption, and continues", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const sink = yield* open(directory)
@@ -362,7 +362,7 @@ describe("the feed", () => {
 })
 
 describe("versions", () => {
-  it.scopedLive("go on exactly after a close, and are written only now and then", () =>
+  it.scopedLive("continue without a hole after a close, and are rarely written", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       yield* Effect.scoped(Effect.flatMap(open(directory), (sink) => publish(sink, event("a"), event("b"))))
@@ -382,7 +382,7 @@ describe("versions", () => {
     })
   )
 
-  it.scopedLive("are never used twice, also by batches that are larger than a reservation", () =>
+  it.scopedLive("are never used twice, even by batches larger than a reservation", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const sink = yield* open(directory)
@@ -425,7 +425,7 @@ describe("versions", () => {
     )
   }
 
-  it.scopedLive("start at 1 in an empty directory, without a word", () =>
+  it.scopedLive("start at 1 in an empty directory, without a log line", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const { messages, value } = yield* logged(
@@ -440,7 +440,7 @@ describe("versions", () => {
 describe("one publisher a directory", () => {
   const refusal = (directory: string) => Effect.flip(Effect.scoped(open(directory)))
 
-  it.scopedLive("refuses a second layer of the same process, until the first is closed", () =>
+  it.scopedLive("rejects a second layer of the same process until the first is closed", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const scope = yield* Scope.make()
@@ -457,7 +457,7 @@ describe("one publisher a directory", () => {
     })
   )
 
-  it.scopedLive("lets one of many have a directory that a dead process has left", () =>
+  it.scopedLive("gives a directory of a dead process to one of many", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       yield* Effect.promise(() => Fs.mkdir(Path.join(directory, ".lock")))
@@ -622,7 +622,7 @@ describe("another process", () => {
     })
   )
 
-  it.scopedLive("that is killed while it publishes loses nothing that it answered, and no version is used twice", () =>
+  it.scopedLive("that is killed while it publishes loses no published event, and no version is used twice", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       let lowest = 0
@@ -687,7 +687,7 @@ describe("a directory that cannot be used", () => {
     })
   )
 
-  it.scopedLive("is given back when a start fails after it was locked", () =>
+  it.scopedLive("is unlocked when a start fails", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       yield* Effect.promise(() => Fs.mkdir(Path.join(directory, ".next-version")))
@@ -735,7 +735,7 @@ describe("a directory that cannot be used", () => {
     )
   }
 
-  it.scopedLive("ends a batch half-way, and answers what was published", () =>
+  it.scopedLive("ends a batch half-way, and returns what was published", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const sink = yield* open(directory)
@@ -753,7 +753,7 @@ describe("a directory that cannot be used", () => {
     })
   )
 
-  it.scopedLive("is waited for when it is gone, and the feed goes on when it is back", () =>
+  it.scopedLive("is waited for when it is gone, and the feed continues when it is back", () =>
     Effect.gen(function* () {
       const directory = Path.join(yield* inDirectory, "feed")
       const sink = yield* open(directory)
@@ -771,7 +771,7 @@ describe("a directory that cannot be used", () => {
     })
   )
 
-  it.scopedLive("is locked again where it was replaced, and the versions go on", () =>
+  it.scopedLive("is locked again if it was replaced, and the versions continue", () =>
     Effect.gen(function* () {
       const directory = Path.join(yield* inDirectory, "feed")
       yield* Effect.scoped(
@@ -828,7 +828,7 @@ describe.skipIf(!canMount)("a file system", () => {
       Effect.acquireRelease(Effect.as(mount("-t", "tmpfs", "-o", options, "tmpfs", at), at), () => umount(at))
     )
 
-  it.scopedLive("that is full, or can only be read, makes the sink unavailable until it can be written", () =>
+  it.scopedLive("that is full or read-only makes the sink unavailable until it is writable", () =>
     Effect.gen(function* () {
       const at = yield* mounted("size=256k")
       const directory = Path.join(at, "feed")
@@ -848,7 +848,7 @@ describe.skipIf(!canMount)("a file system", () => {
     })
   )
 
-  it.scopedLive("that is no longer mounted is waited for, and nothing goes into the directory below it", () =>
+  it.scopedLive("that is no longer mounted is waited for, and nothing is written to the directory below it", () =>
     Effect.gen(function* () {
       const [at, volume] = [yield* inDirectory, yield* mounted("size=1m")]
       yield* Effect.acquireRelease(mount("--bind", volume, at), () => umount(at))

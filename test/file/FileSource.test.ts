@@ -40,7 +40,7 @@ const follow = (source: Source.Source["Type"], after = 0) =>
   })
 
 describe("FileSource", () => {
-  it.scopedLive("reads files in the order of their versions that appear in another one", () =>
+  it.scopedLive("reads files in the order of their versions even if they appear in another order", () =>
     Effect.gen(function* () {
       const path = yield* directory
       const source = yield* FileSource.make({ directory: path, settle: "1 minute" })
@@ -76,7 +76,7 @@ describe("FileSource", () => {
     })
   )
 
-  it.scopedLive("passes a hole that nobody fills, and stops at the file that fills it later", () =>
+  it.scopedLive("passes a hole, and stops at a file that fills it later", () =>
     Effect.gen(function* () {
       const path = yield* directory
       const source = yield* FileSource.make({ directory: path, settle: "300 millis" })
@@ -96,7 +96,7 @@ describe("FileSource", () => {
     })
   )
 
-  it.scopedLive("reads on where files that were passed are removed", () =>
+  it.scopedLive("continues if files that were passed are removed", () =>
     Effect.gen(function* () {
       const path = yield* directory
       const source = yield* FileSource.make({ directory: path })
@@ -158,7 +158,7 @@ describe("FileSource", () => {
     })
   )
 
-  it.scopedLive("says which directory is not there", () =>
+  it.scopedLive("names the missing directory", () =>
     Effect.gen(function* () {
       const path = Path.join(yield* directory, "feed")
       const source = yield* FileSource.make({ directory: path })
@@ -171,7 +171,7 @@ describe("FileSource", () => {
     })
   )
 
-  it.scopedLive("rests while nothing happens, and takes a bounded share where much does", () =>
+  it.scopedLive("rests while nothing happens, and uses a bounded share of the time if much does", () =>
     Effect.gen(function* () {
       const path = yield* directory
       yield* Effect.forEach(

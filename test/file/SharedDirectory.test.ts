@@ -116,7 +116,7 @@ for (const [what, plant] of Object.entries(plants)) {
       })
     )
 
-    it.scopedLive("that appears while a node reads can be interrupted, as on SIGTERM", () =>
+    it.scopedLive("that appears while a node reads can be interrupted by SIGTERM", () =>
       Effect.gen(function* () {
         const { directory, target } = yield* at("README")
         const source = yield* FileSource.make({ directory })
@@ -201,7 +201,7 @@ for (const [what, plant] of Object.entries(plants)) {
       })
     )
 
-    it.live("in the place of a file that a setting names is an error, not a wait", () =>
+    it.live("in the place of a file that a setting names is an error, and never blocks", () =>
       Effect.scoped(
         Effect.gen(function* () {
           const { directory, target } = yield* at("creds")
@@ -215,7 +215,7 @@ for (const [what, plant] of Object.entries(plants)) {
 }
 
 describe("a shared directory", () => {
-  it.scopedLive("has temporary files whose names cannot be guessed, and which are new", () =>
+  it.scopedLive("has new temporary files with unpredictable names", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const path = Path.join(directory, "file")
@@ -230,7 +230,7 @@ describe("a shared directory", () => {
     })
   )
 
-  it.scopedLive("below links, as operators set them, is used as any other", () =>
+  it.scopedLive("below links that an operator set is used as any other", () =>
     Effect.gen(function* () {
       const base = yield* inDirectory
       yield* Effect.promise(async () => {
@@ -252,7 +252,7 @@ describe("a shared directory", () => {
     })
   )
 
-  it.scopedLive("has no artifact written through a link that took the place of one of its directories", () =>
+  it.scopedLive("writes no artifact through a link that replaced one of its directories", () =>
     Effect.gen(function* () {
       const base = yield* inDirectory
       const directory = Path.join(base, "artifacts")
@@ -270,7 +270,7 @@ describe("a shared directory", () => {
     })
   )
 
-  it.scopedLive("takes artifacts up to a size, and says what the limit is", () =>
+  it.scopedLive("accepts artifacts up to a size, and names the limit", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const large = yield* FileArtifactStore.make({ directory })
@@ -283,7 +283,7 @@ describe("a shared directory", () => {
     })
   )
 
-  it.scopedLive("reads large files one at a time, and a bounded number of bytes ahead", () =>
+  it.scopedLive("reads large files one at a time, and bounded bytes ahead", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       const sink = yield* FileSink.make({ directory })
@@ -344,7 +344,7 @@ describe("permissions", () => {
     }
   }
 
-  it.scopedLive("of a directory that is there stay, and its group is inherited", () =>
+  it.scopedLive("of an existing directory stay, and its group is inherited", () =>
     Effect.gen(function* () {
       const directory = yield* inDirectory
       yield* Effect.promise(() => Fs.chmod(directory, 0o2775))

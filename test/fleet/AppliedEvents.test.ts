@@ -295,7 +295,7 @@ layer(postgres, { excludeTestServices: true, timeout: 300_000 })("AppliedEvents 
     })
   )
 
-  it.effect("fails where a statement failed and the effect went on, but for one in a savepoint", () =>
+  it.effect("fails if a statement failed and the effect continued, except in a savepoint", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const applied = yield* AppliedEvents.AppliedEvents
@@ -312,7 +312,7 @@ layer(postgres, { excludeTestServices: true, timeout: 300_000 })("AppliedEvents 
     })
   )
 
-  it.effect("fails if the effect times out its own statement and goes on", () =>
+  it.effect("fails if the effect times out its own statement and continues", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const applied = yield* AppliedEvents.AppliedEvents
@@ -379,7 +379,7 @@ layer(postgres, { excludeTestServices: true, timeout: 300_000 })("AppliedEvents 
     })
   )
 
-  it.effect("says that a retry helps when the connection is lost before the commit", () =>
+  it.effect("reports that a retry helps when the connection is lost before the commit", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const applied = yield* AppliedEvents.AppliedEvents
@@ -401,7 +401,7 @@ layer(postgres, { excludeTestServices: true, timeout: 300_000 })("AppliedEvents 
     }).pipe(Effect.scoped)
   )
 
-  it.effect("prunes while others apply what is pruned, without a deadlock", () =>
+  it.effect("prunes while others apply, without a deadlock", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const applied = yield* AppliedEvents.AppliedEvents

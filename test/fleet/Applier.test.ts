@@ -114,7 +114,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(manual()))
   )
 
-  it.effect("goes on where another applier of the node was, and applies nothing again", () =>
+  it.effect("continues where another applier of the node stopped, and applies nothing again", () =>
     Effect.gen(function* () {
       yield* append("a", "b")
       const applied = yield* AppliedEvents.AppliedEvents
@@ -152,7 +152,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(manual()))
   )
 
-  it.effect("tries again by its schedule, is seen to halt, and goes on once it can", () =>
+  it.effect("retries by its schedule, reports that it is halted, and continues once it can", () =>
     Effect.gen(function* () {
       let tries = 0
       yield* setBefore((id) => (id === "b" && ++tries < 3 ? Effect.fail("not yet") : Effect.void))
@@ -172,7 +172,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(running({ retry: Schedule.spaced("1 second") })))
   )
 
-  it.effect("begins its schedule anew after it applied something", () =>
+  it.effect("restarts its schedule after it applied something", () =>
     Effect.gen(function* () {
       let tries = 0
       // Each event fails three times.
@@ -188,7 +188,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(running({ retry: Schedule.exponential("1 second") })))
   )
 
-  it.effect("follows the feed, and rides out one that cannot be reached", () =>
+  it.effect("follows the feed, and survives an unreachable one", () =>
     Effect.gen(function* () {
       const source = yield* MemorySource.MemorySource
       yield* append("a")
@@ -221,7 +221,7 @@ describe("Applier", () => {
     )
   )
 
-  it.effect("sets aside what can never be applied where it was told to, with the reason", () =>
+  it.effect("sets aside what can never be applied if configured, with the reason", () =>
     Effect.gen(function* () {
       yield* setBefore((id) => (id === "b" ? new Handlers.CannotApply({ reason: "its stack is gone" }) : Effect.void))
       yield* append("a", "b", { event_id: "c", type: "plan.changed", tenant_id: "t1", plan: "silver" }, "d")
@@ -239,7 +239,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(manual({ cannotApply: "setAside" })))
   )
 
-  it.effect("gives handlers the artifact, verified, and halts at one that is missing", () =>
+  it.effect("gives handlers the verified artifact, and halts at a missing one", () =>
     Effect.gen(function* () {
       const store = yield* ArtifactStore.ArtifactStore
       const seen: Array<string | undefined> = []
@@ -267,7 +267,7 @@ describe("Applier", () => {
     }).pipe(Effect.scoped, Effect.provide(base))
   )
 
-  it.effect("does not want the artifact of what is applied", () =>
+  it.effect("does not need the artifact of an event that was applied", () =>
     Effect.gen(function* () {
       const store = yield* ArtifactStore.ArtifactStore
       const reference = yield* store.put(new TextEncoder().encode("bytes"))
@@ -280,7 +280,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(manual()))
   )
 
-  it.effect("does not go on in a feed that took the place of its own, or that ends before its position", () =>
+  it.effect("does not continue in a feed that replaced its own or ends before its position", () =>
     Effect.gen(function* () {
       const source = yield* MemorySource.MemorySource
       yield* append("a", "b")
@@ -299,7 +299,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(manual()))
   )
 
-  it.effect("finishes the event in hand when it is stopped, and begins no other", () =>
+  it.effect("finishes the event in flight when it is stopped, and starts no other", () =>
     Effect.gen(function* () {
       const begun = yield* Deferred.make<void>()
       const goOn = yield* Deferred.make<void>()
@@ -319,7 +319,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.effect("waits no longer than its drain timeout for the event in hand, which comes again", () =>
+  it.effect("waits no longer than its drain timeout for the event in flight, which is applied later", () =>
     Effect.gen(function* () {
       const begun = yield* Deferred.make<void>()
       yield* setBefore(() => Effect.zipRight(Deferred.succeed(begun, undefined), Effect.never))
@@ -336,7 +336,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(base))
   )
 
-  it.effect("pauses, and goes on", () =>
+  it.effect("pauses and resumes", () =>
     Effect.gen(function* () {
       const applier = yield* Applier.Applier
       yield* append("a")
@@ -353,7 +353,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(running()))
   )
 
-  it.effect("ends a drain after the event in hand where it is paused", () =>
+  it.effect("ends a drain after the event in flight when paused", () =>
     Effect.gen(function* () {
       const begun = yield* Deferred.make<void>()
       const goOn = yield* Deferred.make<void>()
@@ -390,7 +390,7 @@ describe("Applier", () => {
     )
   )
 
-  it.effect("counts, and says once why it does not go on", () =>
+  it.effect("counts, and logs once why it cannot continue", () =>
     Effect.gen(function* () {
       const counts = Effect.map(
         Effect.all([ApplierMetrics.applied, ApplierMetrics.skipped, ApplierMetrics.failures].map(Metric.value)),
@@ -412,7 +412,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(Layer.provideMerge(running({ retry: Schedule.spaced("1 second") }), layerWarnings)))
   )
 
-  it.effect("prunes the marks that are behind its retention, every hour", () =>
+  it.effect("prunes marks beyond its retention every hour", () =>
     Effect.gen(function* () {
       const events = yield* AppliedEvents.AppliedEvents
       yield* append("a", "b", "c")
@@ -425,7 +425,7 @@ describe("Applier", () => {
     }).pipe(Effect.provide(running({ retention: { keep: 1, olderThan: "30 minutes" } })))
   )
 
-  it.effect("keeps them for days where nothing else is said", () =>
+  it.effect("keeps marks for days by default", () =>
     Effect.gen(function* () {
       const events = yield* AppliedEvents.AppliedEvents
       yield* append("a", "b", "c")

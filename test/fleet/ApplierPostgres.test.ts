@@ -70,7 +70,7 @@ const ids = (from: number, to: number) => Array.from({ length: to - from + 1 }, 
 layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServices: true, timeout: 300_000 })(
   "Applier on PostgreSQL",
   (it) => {
-    it.scoped("applies many events in one transaction where many are there", () =>
+    it.scoped("applies many events in one transaction if many have arrived", () =>
       Effect.gen(function* () {
         const { append, applied, drain, transactions } = yield* node(() => Effect.void)
         yield* append(ids(1, 300))
@@ -80,7 +80,7 @@ layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServi
       })
     )
 
-    it.scoped("applies each in a transaction of its own where it was told to", () =>
+    it.scoped("applies each in its own transaction if configured", () =>
       Effect.gen(function* () {
         const { append, drain, transactions } = yield* node(() => Effect.void, { batchSize: 1 })
         yield* append(ids(1, 20))
@@ -89,7 +89,7 @@ layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServi
       })
     )
 
-    it.scoped("and where handlers are slow", () =>
+    it.scoped("applies each in its own transaction if handlers are slow", () =>
       Effect.gen(function* () {
         const { append, drain, transactions } = yield* node(() => Effect.sleep("210 millis"))
         yield* append(ids(1, 5))
@@ -107,7 +107,7 @@ layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServi
       })
     )
 
-    it.scoped("halts at the one that fails, with everything before it applied, and nothing twice", () =>
+    it.scoped("halts at the event that fails, with everything before it applied, and nothing twice", () =>
       Effect.gen(function* () {
         let fails = true
         const { append, applied, cursor, drain } = yield* node(({ event_id }) =>
@@ -124,7 +124,7 @@ layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServi
       })
     )
 
-    it.scoped("halts at the one whose commit fails", () =>
+    it.scoped("halts at the event whose commit fails", () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
         yield* sql`CREATE TABLE deferred (id text UNIQUE DEFERRABLE INITIALLY DEFERRED)`
@@ -138,7 +138,7 @@ layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServi
       })
     )
 
-    it.scoped("sets one aside among many", () =>
+    it.scoped("sets one event aside among many", () =>
       Effect.gen(function* () {
         const { append, applied, drain, provided } = yield* node(
           ({ event_id }) => (event_id === "e40" ? new Handlers.CannotApply({ reason: "never" }) : Effect.void),

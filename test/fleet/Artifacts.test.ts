@@ -269,7 +269,7 @@ describe("Artifacts", () => {
     }).pipe(Effect.provide(memory))
   )
 
-  it.effect("are left by a transaction that fails, for a sweep after the grace period", () =>
+  it.effect("stay after a failed transaction, until a sweep after the grace period", () =>
     Effect.gen(function* () {
       const commit = (artifact: string, change: Effect.Effect<void, string>) =>
         Artifacts.commit({ artifact: bytes(artifact), change: () => change, event })
@@ -291,7 +291,7 @@ describe("Artifacts", () => {
     }).pipe(Effect.provide(memory))
   )
 
-  it.effect("stay when they are put again while a sweep looks", () =>
+  it.effect("stay if they are put again during a sweep", () =>
     Effect.gen(function* () {
       const store = yield* ArtifactStore.ArtifactStore
       const { artifact_ref } = yield* store.put(bytes("rows"))
@@ -302,7 +302,7 @@ describe("Artifacts", () => {
     }).pipe(Effect.provide(inDirectory))
   )
 
-  it.effect("stay where it cannot be told whether they are in use", () =>
+  it.effect("stay if nobody can tell whether they are in use", () =>
     Effect.gen(function* () {
       const store = yield* ArtifactStore.ArtifactStore
       yield* store.put(bytes("rows"))
@@ -318,7 +318,7 @@ describe("Artifacts", () => {
   ).pipe(Layer.provideMerge(layerClient))
 
   layer(postgres, { excludeTestServices: true, timeout: 300_000 })("with PostgreSQL", (it) => {
-    it.effect("commit with the change, and are found in the outbox, also by rows that SQL inserted", () =>
+    it.effect("commit with the change, and are found in the outbox, even in rows that SQL inserted", () =>
       Effect.gen(function* () {
         const sql = yield* SqlClient.SqlClient
         yield* PgClient.PgClient

@@ -5,7 +5,7 @@ import { deepest, indented, longest } from "../../src/internal/indented.js"
 const nested = (depth: number, inner: string) => "[".repeat(depth) + inner + "]".repeat(depth)
 
 describe("indented", () => {
-  it("lays JSON out, and keeps numbers and strings as they are written", () => {
+  it("indents JSON, and keeps the text of numbers and strings", () => {
     assert.strictEqual(
       indented('{"a":[1.0,12345678901234567890,{}],"b":"{\\"x\\": [,]}"}'),
       '{\n  "a": [\n    1.0,\n    12345678901234567890,\n    {}\n  ],\n  "b": "{\\"x\\": [,]}"\n}'
@@ -24,7 +24,7 @@ describe("indented", () => {
     assert.include(indented(nested(deepest + 1, "1,2")), "[1,2]")
   })
 
-  it("leaves a text that is too long, or whose layout would be, as it is", () => {
+  it("leaves a text that is too long, or whose layout would be, unchanged", () => {
     const long = JSON.stringify(["x".repeat(longest)])
     assert.strictEqual(indented(long), long)
     // Each of its numbers would become a line with 64 spaces.
@@ -35,7 +35,7 @@ describe("indented", () => {
 })
 
 describe("shownPayload", () => {
-  it("takes the beginning of what is too long to be shown, and no half character", () => {
+  it("takes the beginning of a long payload, without half a character", () => {
     const bytes = Bounds.shownPayloadBytes
     assert.deepStrictEqual(Bounds.shownPayload("x".repeat(bytes)), { payload: "x".repeat(bytes), payloadBytes: bytes })
     assert.deepStrictEqual(Bounds.shownPayload("x".repeat(bytes + 1)), {
@@ -48,7 +48,7 @@ describe("shownPayload", () => {
 })
 
 describe("cutTexts", () => {
-  it("leaves what an outbox takes, and cuts and names what is longer", () => {
+  it("keeps texts within the bounds, and cuts and names longer ones", () => {
     const fits = { eventId: "e1", type: "x".repeat(1024), tenantId: undefined, orderingKey: "" }
     assert.strictEqual(Bounds.cutTexts(fits), fits)
     const { cut, orderingKey, type } = Bounds.cutTexts({

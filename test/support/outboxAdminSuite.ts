@@ -95,7 +95,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
   })
 
   describe(name, () => {
-    it.effect("tells which outbox it is", () =>
+    it.effect("returns the identity of the outbox", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         const identity = yield* admin.identity()
@@ -104,7 +104,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("tells of an empty outbox", () =>
+    it.effect("describes an empty outbox", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         const none = { value: 0, exact: true }
@@ -123,7 +123,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("counts what there is, in all and lane by lane, with what is at the heads", () =>
+    it.effect("counts the backlog in total and by lane, with the heads", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         yield* oneOfEach
@@ -156,7 +156,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("counts no further than asked, in a lane to a 64th of it", () =>
+    it.effect("counts up to the limit, in a lane up to a 64th of it", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         yield* append(...Array.from({ length: 200 }, (_, n) => event(`e${n}`)))
@@ -170,7 +170,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("pages through the events that a filter lets through, newest first", () =>
+    it.effect("pages through the events that match a filter, newest first", () =>
       Effect.gen(function* () {
         yield* oneOfEach
         yield* append(event("newest", "a"))
@@ -202,7 +202,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("pages on where it was while events come and go", () =>
+    it.effect("keeps its place while events come and go", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         yield* append(event("e1"), event("e2"), event("e3"), event("e4"))
@@ -221,7 +221,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("refuses a cursor that is none", () =>
+    it.effect("rejects an invalid cursor", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         for (const cursor of ["", "x", "-1", "0", "1;", "1".repeat(19)]) {
@@ -232,7 +232,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("shows an event with its payload as it is, and its failed attempts, newest first", () =>
+    it.effect("shows an event with its exact payload and its failed attempts, newest first", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         const outbox = yield* Outbox.Outbox
@@ -269,7 +269,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("shows the beginning of a large payload, and gives all of it in pieces", () =>
+    it.effect("shows the beginning of a large payload, and returns all of it in pieces", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         const outbox = yield* Outbox.Outbox
@@ -335,7 +335,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("redrives the parked events of a filter, one, or all, and writes down who and why", () =>
+    it.effect("redrives the parked events of a filter, one, or all, and records who and why", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         const sink = yield* MemorySink.MemorySink
@@ -390,7 +390,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("publishes a redriven event in its old place, also when it was parked by hand long ago", () =>
+    it.effect("publishes a redriven event in its old place, even if it was parked long ago", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         yield* append(event("e1"), event("e2"))
@@ -407,7 +407,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("discards what is not published, for good, and what waited for it goes on", () =>
+    it.effect("discards an unpublished event for good, and what waited for it continues", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         yield* oneOfEach
@@ -524,7 +524,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("erases the payload of a published event and its errors, and says what still has it", () =>
+    it.effect("erases the payload of a published event and its errors, and names what still has it", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         const outbox = yield* Outbox.Outbox
@@ -565,7 +565,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("erases no event that is still to be published, and what is discarded only once it is", () =>
+    it.effect("erases no pending event, and a discarded one in the audit log", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         yield* oneOfEach
@@ -586,7 +586,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("lists what changed something without reads and refusals, where that is asked for", () =>
+    it.effect("lists changes without reads and refusals if asked", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         for (const action of ["pause", "read", "refused", "resume", "read"] as const) {
@@ -602,7 +602,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
-    it.effect("pages through what was done by hand", () =>
+    it.effect("pages through the audit log", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin
         for (const reason of ["1", "2", "3", "4", "5"]) {

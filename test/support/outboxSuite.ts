@@ -38,7 +38,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       )
 
   describe(name, () => {
-    it.effect("publishes what was committed, and answers its id", () =>
+    it.effect("publishes a committed event, and returns its id", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         const id = yield* outbox.withTransaction(
@@ -79,7 +79,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("leaves nothing of a savepoint that was rolled back, and what is around it", () =>
+    it.effect("leaves nothing of a rolled-back savepoint, and keeps what is around it", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         yield* outbox.withTransaction(
@@ -105,7 +105,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("refuses a duplicate id, appends nothing of that call, and the transaction goes on", () =>
+    it.effect("rejects a duplicate id, appends nothing of that call, and the transaction continues", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         yield* outbox.withTransaction(outbox.append(event("e1")))
@@ -126,7 +126,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("refuses an invalid event by name, and appends nothing of that call", () =>
+    it.effect("rejects an invalid event by its field, and appends nothing of that call", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         yield* outbox.withTransaction(
@@ -144,7 +144,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("keeps the order of appendAll, also beyond one batch, and answers the ids in it", () =>
+    it.effect("keeps the order of appendAll, even beyond one batch, and returns the ids in order", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         const ids = yield* outbox.withTransaction(
@@ -166,7 +166,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("answers an empty appendAll, in a transaction and outside", () =>
+    it.effect("accepts an empty appendAll, inside and outside a transaction", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         assert.deepStrictEqual(yield* outbox.withTransaction(outbox.appendAll([])), [])
@@ -195,7 +195,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("parks what does not decode with the reason, and what follows passes it", () =>
+    it.effect("parks an invalid event with the reason, and later events pass it", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         const { insert } = yield* InsertRaw
@@ -223,7 +223,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("lets a failed event's key wait for its retry, and others pass", () =>
+    it.effect("keeps a failed event's key waiting for its retry, while others pass", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         const pump = yield* Pump.Pump
@@ -285,7 +285,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("lets a parked event's key wait where that is configured, until it is redriven", () =>
+    it.effect("keeps a parked event's key waiting if configured, until it is redriven", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         const pump = yield* Pump.Pump
@@ -308,7 +308,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore({ afterParked: "wait" }))
     )
 
-    it.effect("refuses texts and payloads beyond the bounds, and appends nothing of that call", () =>
+    it.effect("rejects texts and payloads beyond the bounds, and appends nothing of that call", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         const appended = (input: object, options?: Outbox.AppendOptions) =>
@@ -360,7 +360,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("leaves a lane to its holder, and every row of an unsettled claim as it was", () =>
+    it.effect("leaves a lane to its holder, and the rows of an unsettled claim unchanged", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         const store = yield* OutboxStore.OutboxStore
@@ -380,7 +380,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("takes of several lanes those that nobody holds, in the order of the ids", () =>
+    it.effect("takes the free ones of several lanes, in the order of the ids", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         const store = yield* OutboxStore.OutboxStore
@@ -427,7 +427,7 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
-    it.effect("counts its backlog, no further than asked", () =>
+    it.effect("counts its backlog up to the limit", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox
         const store = yield* OutboxStore.OutboxStore

@@ -67,7 +67,7 @@ describe("MemorySink", () => {
     })
   )
 
-  it.effect("uses up one step for each call", () =>
+  it.effect("consumes one step for each call", () =>
     Effect.gen(function* () {
       const { script } = yield* MemorySink.MemorySink
       yield* script(...Arr.replicate(MemorySink.unavailable, 2), MemorySink.proceed)
@@ -105,7 +105,7 @@ describe("MemorySink", () => {
     }).pipe(withSink)
   )
 
-  it.effect("fails and rejects an event as often as told, and nothing of its key passes it", () =>
+  it.effect("fails and rejects an event as often as scripted, and nothing of its key passes it", () =>
     Effect.gen(function* () {
       const { failEvent, rejectEvent } = yield* MemorySink.MemorySink
       yield* failEvent("a2", { times: 2 })
@@ -135,7 +135,7 @@ describe("MemorySink", () => {
     }).pipe(withSink)
   )
 
-  it.effect("hangs until it is released", () =>
+  it.effect("hangs until released", () =>
     Effect.gen(function* () {
       const { script } = yield* MemorySink.MemorySink
       const begun = yield* Deferred.make<boolean>()
@@ -168,7 +168,7 @@ describe("MemorySink", () => {
     }).pipe(withSink)
   )
 
-  it.effect("loses its answer, and answers duplicates after that", () =>
+  it.effect("loses its answer, and returns duplicates after that", () =>
     Effect.gen(function* () {
       const { script } = yield* MemorySink.MemorySink
       yield* script(MemorySink.loseAnswer)
@@ -190,7 +190,7 @@ describe("MemorySink", () => {
     }).pipe(withSink)
   )
 
-  it.effect("keeps ids and versions alone where that is asked for", () =>
+  it.effect("keeps only ids and versions if configured", () =>
     Effect.gen(function* () {
       const memory = yield* MemorySink.MemorySink
       yield* publish("a1 a2")
@@ -200,7 +200,7 @@ describe("MemorySink", () => {
     }).pipe(Effect.provide(MemorySink.layerWith({ keepFeed: false })))
   )
 
-  it.effect("takes no more steps for many events than for one", () =>
+  it.effect("needs no more steps for many events than for one", () =>
     Effect.gen(function* () {
       const sink = yield* Sink.Sink
       const [first, ...rest] = Array.from({ length: 10_000 }, (_, n) => event(`a${n}`))

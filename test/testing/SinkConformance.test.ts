@@ -27,9 +27,9 @@ const during = (ids: Set<string>, id: string) =>
 
 // A sink that discards has no feed, and every restart forgets it.
 const ofNop = [
-  "answers for each event, at its index",
-  "answers growing versions in the order of a key, and beyond the batch",
-  "answers versions of their own for batches that are published at once"
+  "returns an outcome for each event, at its index",
+  "returns growing versions in the order of a key, and across batches",
+  "returns different versions for concurrent batches"
 ]
 suite(
   "nop, as far as the laws are about answers alone",
@@ -172,16 +172,16 @@ suite("Sink.fromAppend", appended())
 
 describe("a sink that breaks a law", () => {
   const broken: Record<string, string> = {
-    "answers for the first event alone": "answers for each event, at its index",
-    "reverses a batch": "answers growing versions in the order of a key, and beyond the batch",
-    "no duplicates": "answers the first version for an id twice in a batch",
-    "no mark on duplicates": "answers the first version for an id of an earlier batch, and publishes what is new",
-    "forgets at a restart": "answers the first version for an id from before a restart, and growing ones after it",
+    "answers for the first event alone": "returns an outcome for each event, at its index",
+    "reverses a batch": "returns growing versions in the order of a key, and across batches",
+    "no duplicates": "returns the first version for an id twice in a batch",
+    "no mark on duplicates": "returns the first version for an id of an earlier batch, and publishes new events",
+    "forgets at a restart": "returns the first version for an id from before a restart, and growing ones after it",
     "takes a for A": "keeps awkward ids apart",
-    "answers in another order": "has each event in the feed once, with the version it answered",
-    "appends twice": "has each event in the feed once, with the version it answered",
-    "loses an event": "has each event in the feed once, with the version it answered",
-    rewrites: "carries the exact text of an event, the control version added at most",
+    "answers in another order": "has each event in the feed once, with the version it returned",
+    "appends twice": "has each event in the feed once, with the version it returned",
+    "loses an event": "has each event in the feed once, with the version it returned",
+    rewrites: "carries the exact text of an event, with at most the control version added",
     "goes on after a failure": "publishes nothing of a key after a failed event, and everything of other keys",
     "appends what fails": "publishes nothing of a key after a rejected event, and everything of other keys",
     "ignores the deadline": "publishes nothing after the deadline",
@@ -198,7 +198,7 @@ describe("a sink that breaks a law", () => {
     )
   }
 
-  it.live("says which hooks a law lacks", () =>
+  it.live("names the hooks that a law lacks", () =>
     Effect.gen(function* () {
       const { empty, layer } = appended()
       const harness = SinkConformance.harness({ empty, layer })
@@ -216,7 +216,7 @@ describe("a sink that breaks a law", () => {
     })
   )
 
-  it.live("fails with the cause where the sink cannot be built", () =>
+  it.live("fails with the cause if the sink cannot be built", () =>
     Effect.gen(function* () {
       const harness = SinkConformance.harness({
         empty: Effect.void,

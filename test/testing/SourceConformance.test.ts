@@ -163,11 +163,11 @@ describe("a source that breaks a law", () => {
 
   const broken: Record<string, readonly [law: string, fault: Break]> = {
     "loses an event": [
-      "gives every event in the order of the versions, as it was appended",
+      "streams every event as it was appended, in the order of the versions",
       withEvents(Stream.filter(({ version }) => version !== 400))
     ],
     "swaps two events": [
-      "gives every event in the order of the versions, as it was appended",
+      "streams every event as it was appended, in the order of the versions",
       withEvents(
         Stream.mapChunks((chunk) =>
           chunk.length < 2 ? chunk : Chunk.appendAll(Chunk.reverse(Chunk.take(chunk, 2)), Chunk.drop(chunk, 2))
@@ -175,19 +175,19 @@ describe("a source that breaks a law", () => {
       )
     ],
     "gives an event twice": [
-      "gives every event in the order of the versions, as it was appended",
+      "streams every event as it was appended, in the order of the versions",
       withEvents(Stream.flatMap((event) => (event.version === 7 ? Stream.make(event, event) : Stream.make(event))))
     ],
     rewrites: [
-      "carries the exact text of an event, the control version added at most",
+      "carries the exact text of an event, with at most the control version added",
       withEvents(Stream.map((event) => ({ ...event, text: JSON.stringify(JSON.parse(event.text)) })))
     ],
     "begins with the position": [
-      "begins after the position, whatever it is",
+      "starts after any position",
       (source) => ({ ...source, events: (after) => source.events(Math.max(after - 1, 0)) })
     ],
     "ends where the feed does": [
-      "waits where nothing is there yet",
+      "waits in an empty feed",
       (source) => ({
         ...source,
         events: (after) =>
@@ -197,14 +197,14 @@ describe("a source that breaks a law", () => {
       })
     ],
     "gives an event to one reader alone": [
-      "gives the same events again, to any number of readers, also after a restart",
+      "streams the same events again, to any number of readers, even after a restart",
       (source) => {
         const given = new Set<number>()
         return withEvents(Stream.filter(({ version }) => !given.has(version) && !!given.add(version)))(source)
       }
     ],
     "forgets what was acknowledged": [
-      "gives the same events again after they were acknowledged",
+      "streams the same events again after they were acknowledged",
       (source) => {
         const gone = new Set<number>()
         return {
@@ -222,29 +222,29 @@ describe("a source that breaks a law", () => {
       withEvents((events) => Stream.buffer(events, { capacity: 16, strategy: "dropping" }))
     ],
     "waits beyond the end": [
-      "fails where the feed ends before the position",
+      "fails if the feed ends before the position",
       (source) => ({ ...source, events: (after) => (after === 4 ? Stream.never : source.events(after)) })
     ],
     "is silent at a gap": [
-      "fails where events after the position were removed",
+      "fails if events after the position were removed",
       (source) => ({
         ...source,
         events: (after) => Stream.catchTag(source.events(after), "SourceError", () => source.events(v(4)))
       })
     ],
     "is silent where everything is gone": [
-      "fails where every event after the position was removed",
+      "fails if every event after the position was removed",
       (source) => ({
         ...source,
         events: (after) => Stream.catchTag(source.events(after), "SourceError", () => source.events(v(4)))
       })
     ],
     "takes one feed for another": [
-      "tells a feed that took the place of another",
+      "distinguishes a feed that replaced another",
       (source) => ({ ...source, look: Effect.map(source.look, (feed) => ({ ...feed, identity: "feed" })) })
     ],
     "is silent while it is cut off": [
-      "fails while the feed cannot be reached, and reads on after it",
+      "fails while the feed is unreachable, and continues afterwards",
       withEvents((events) => Stream.catchAll(events, () => Stream.never))
     ]
   }
@@ -262,7 +262,7 @@ describe("a source that breaks a law", () => {
     )
   }
 
-  it.live("says which hooks a law lacks", () =>
+  it.live("names the hooks that a law lacks", () =>
     Effect.gen(function* () {
       const { append, empty, layer } = memory()
       const harness = SourceConformance.harness({ append, empty, layer })

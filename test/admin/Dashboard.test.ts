@@ -430,7 +430,7 @@ describe.runIf(Browser.available())("Dashboard", () => {
         const program = yield* Controlpublish.Program
         const cwd = yield* Controlpublish.workingDirectory
         const { url } = yield* TestDatabase
-        yield* act(() => Browser.buildPage(Path.join(Path.dirname(program), "..", "admin", "dashboard")))
+        yield* act(() => Browser.buildPage(Path.join(Path.dirname(program), "dashboard")))
         const env = { DATABASE_URL: Redacted.value(url), FEED_SINK: "file", ADMIN_PORT: "0" }
         const serve = yield* Controlpublish.start(program, ["serve"], { cwd, env })
         yield* serve.waitFor(/Stop with Ctrl-C/)

@@ -5,49 +5,14 @@ import { once } from "node:events"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { fileURLToPath } from "node:url"
-import ts from "typescript"
+import { inject } from "vitest"
 import { openDirectory } from "../../support/openDirectory.js"
-
-const root = fileURLToPath(new URL("../../..", import.meta.url))
 
 /** The file to run. */
 export class Program extends Context.Tag("test/Program")<Program, string>() {}
 
-/**
- * Compiles `src`, without a check of types, into a directory that lives as long as the scope. It is below the project,
- * so that the packages are found from there.
- */
-const build = Effect.acquireRelease(
-  Effect.promise(async () => {
-    const cache = Path.join(root, "node_modules", ".cache")
-    await Fs.mkdir(cache, { recursive: true })
-    return Fs.mkdtemp(Path.join(cache, "controlpublish-test-"))
-  }),
-  (directory) => Effect.promise(() => Fs.rm(directory, { recursive: true, force: true }))
-).pipe(
-  Effect.tap((directory) =>
-    Effect.promise(async () => {
-      const src = Path.join(root, "src")
-      const files = await Fs.readdir(src, { recursive: true })
-      await Fs.writeFile(Path.join(directory, "package.json"), `{ "type": "module" }`)
-      const compilerOptions = {
-        module: ts.ModuleKind.ESNext,
-        target: ts.ScriptTarget.ES2022,
-        verbatimModuleSyntax: true
-      }
-      for (const file of files.filter((file) => file.endsWith(".ts"))) {
-        const { outputText } = ts.transpileModule(await Fs.readFile(Path.join(src, file), "utf8"), { compilerOptions })
-        const out = Path.join(directory, file.replace(/ts$/, "js"))
-        await Fs.mkdir(Path.dirname(out), { recursive: true })
-        await Fs.writeFile(out, outputText)
-      }
-    })
-  ),
-  Effect.map((directory) => Path.join(directory, "cli", "bin.js"))
-)
-
-export const layerProgram = Layer.scoped(Program, build)
+/** The one that the run of the tests has built, see `test/support/program.ts`. */
+export const layerProgram = Layer.sync(Program, () => inject("program"))
 
 /**
  * A working directory that lives as long as the scope. So does the embedded database in it, which a process that a test

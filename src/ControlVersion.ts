@@ -21,6 +21,8 @@ export const ControlVersion = Schema.Number.pipe(
 )
 
 /**
+ * Tells whether a value is a valid control version.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -89,6 +89,8 @@ export class Outbox extends Context.Tag("controlpublish/Outbox")<
 >() {}
 
 /**
+ * The options of an append.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -101,6 +103,8 @@ export interface AppendOptions {
 }
 
 /**
+ * Why an append failed. It appended nothing.
+ *
  * @since 1.0.0
  * @category errors
  */
@@ -174,6 +178,8 @@ const tooLong = (event: ControlEvent.ControlEvent, orderingKey: string): keyof t
 }
 
 /**
+ * Makes an outbox on a store.
+ *
  * @since 1.0.0
  * @category constructors
  */
@@ -203,6 +209,8 @@ export const make: Effect.Effect<Outbox["Type"], never, OutboxStore> = Effect.ge
 })
 
 /**
+ * Provides an outbox on a store: `Postgres.layer` or, in tests, `MemoryOutboxStore.layer`. It runs no pump.
+ *
  * @since 1.0.0
  * @category layers
  */

@@ -290,6 +290,7 @@ const outbox = HttpApiGroup.make("outbox")
       .addSuccess(Schema.String.pipe(HttpApiSchema.withEncoding({ kind: "Text", contentType: "application/json" })))
       .addError(NotFound)
       .addError(Conflict)
+      .addError(TooManyRequests)
       .annotate(OpenApi.Description, "The whole payload as the feed carries it, as a file to save.")
   )
   .add(

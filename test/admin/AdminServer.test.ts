@@ -388,6 +388,32 @@ describe("AdminServer", () => {
     })
   )
 
+  it.scopedLive("lets an address download 8 payloads at once", () =>
+    Effect.gen(function* () {
+      const admin = Context.get(yield* Layer.build(memory), OutboxAdmin.OutboxAdmin)
+      const endless = Stream.concat(Stream.make(new TextEncoder().encode("{")), Stream.never)
+      const { get, port } = yield* start(
+        {},
+        Context.make(OutboxAdmin.OutboxAdmin, {
+          ...admin,
+          payload: () => Effect.succeed({ bytes: 2, pieces: endless })
+        })
+      )
+      const path = "/api/events/e1/payload"
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          for (let count = 1; count <= 8; count++) {
+            assert.strictEqual((yield* Http.open(port, path)).status, 200)
+          }
+          assert.strictEqual((yield* Http.open(port, path)).status, 429)
+          assert.strictEqual((yield* get("/api/status")).status, 200)
+        })
+      )
+      // A place is free again when a download ends.
+      yield* until(Effect.scoped(Effect.map(Http.open(port, path), ({ status }) => status)), (status) => status === 200)
+    })
+  )
+
   it.scopedLive("pages through events, and finds one by any id", () =>
     Effect.gen(function* () {
       const { append, get, pump } = yield* start()

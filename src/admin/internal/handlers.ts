@@ -68,7 +68,8 @@ export const outbox = ({
       const board = yield* StatusBoard
       const retention = yield* Retention
 
-      const listen = Streams.make(isProxy)
+      const listen = Streams.make(isProxy, Streams.status)
+      const download = Streams.make(isProxy, Streams.downloads)
       const encode = Schema.encodeSync(Status)
       // Encoded once for all readers.
       let written: { readonly status: Status; readonly text: string } | undefined
@@ -110,7 +111,7 @@ export const outbox = ({
           reading(Effect.tap(found(eventId), () => byHand.read(eventId, "shown")))
         )
         .handle("payload", ({ path: { eventId } }) =>
-          admin.payload(eventId).pipe(
+          Effect.zipRight(download, admin.payload(eventId)).pipe(
             Effect.catchTags({
               EventNotFound: ({ message }) => new NotFound({ message }),
               PayloadOmitted: ({ message }) => new Conflict({ message })

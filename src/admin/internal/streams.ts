@@ -1,4 +1,4 @@
-/** Limits the status streams, each of which holds a connection. */
+/** Limits answers that last: status streams hold a connection, and downloads hold a piece of a payload in memory. */
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -6,10 +6,27 @@ import type * as Scope from "effect/Scope"
 import { TooManyRequests } from "../AdminApi.js"
 import * as Addresses from "./addresses.js"
 
-export const limits = { total: 64, ofAddress: 32 } as const
+export interface Kind {
+  readonly total: number
+  readonly ofAddress: number
+  /** What a client is told that gets no place. */
+  readonly message: string
+}
+
+export const status: Kind = {
+  total: 64,
+  ofAddress: 32,
+  message: "The status has too many listeners already: close one, or try again"
+}
+
+export const downloads: Kind = {
+  total: 16,
+  ofAddress: 8,
+  message: "Too many payloads are being downloaded: try again when one has ended"
+}
 
 /** Takes a place until the request ends, or fails if none is left. A proxy's address may take all of them. */
-export const make = (isProxy: Addresses.Matches) => {
+export const make = (isProxy: Addresses.Matches, limits: Kind) => {
   const counts = new Map<string, number>()
   let total = 0
   const take = (address: string): boolean => {
@@ -25,7 +42,7 @@ export const make = (isProxy: Addresses.Matches) => {
     else counts.delete(address)
     total--
   }
-  const refused = new TooManyRequests({ message: "The status has too many listeners already: close one, or try again" })
+  const refused = new TooManyRequests({ message: limits.message })
   return Effect.flatMap(
     HttpServerRequest.HttpServerRequest,
     ({ remoteAddress }): Effect.Effect<void, TooManyRequests, Scope.Scope> => {

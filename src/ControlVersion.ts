@@ -21,14 +21,14 @@ export const ControlVersion = Schema.Number.pipe(
 )
 
 /**
- * Tells whether a value is a valid control version.
- *
  * @since 1.0.0
  * @category models
  */
 export type ControlVersion = typeof ControlVersion.Type
 
 /**
+ * Tells whether a value is a valid control version.
+ *
  * @since 1.0.0
  * @category guards
  */

@@ -162,6 +162,8 @@ export {
 } from "./OutboxViews.js"
 
 /**
+ * Which page of a list to return.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -208,6 +210,8 @@ export interface By {
 }
 
 /**
+ * An entry of the audit log. `at` is in milliseconds since the epoch.
+ *
  * @since 1.0.0
  * @category schemas
  */
@@ -231,6 +235,8 @@ export const AuditEntry = Schema.Struct({
 export type AuditEntry = typeof AuditEntry.Type
 
 /**
+ * A page of the audit log.
+ *
  * @since 1.0.0
  * @category schemas
  */

@@ -151,6 +151,8 @@ export interface NewRow {
 export type AfterParked = "pass" | "wait"
 
 /**
+ * What to look for in the lanes.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -160,6 +162,8 @@ export interface ProbeOptions {
 }
 
 /**
+ * The lanes with publishable rows, and when the next row becomes publishable.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -181,6 +185,8 @@ export interface Probe {
 export const crowd = 32
 
 /**
+ * Which rows to claim, and how many.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -195,6 +201,8 @@ export interface ClaimOptions extends ProbeOptions {
 }
 
 /**
+ * The result of a claim.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -206,6 +214,8 @@ export type ClaimResult =
   | { readonly _tag: "LanesEmpty" }
 
 /**
+ * The rows of held lanes, in the order of their ids.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -265,6 +275,8 @@ export interface Settlement {
 export const maxErrorLength = 200
 
 /**
+ * The unpublished rows of an outbox.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -290,6 +302,8 @@ export interface Count {
 }
 
 /**
+ * A parked event with its error.
+ *
  * @since 1.0.0
  * @category rows
  */

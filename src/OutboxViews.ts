@@ -103,6 +103,8 @@ export const Stranger = Schema.Struct({
 export type Stranger = typeof Stranger.Type
 
 /**
+ * The backlog of an outbox, in total and by lane. Instants are in milliseconds since the epoch.
+ *
  * @since 1.0.0
  * @category schemas
  */
@@ -246,6 +248,8 @@ export const Erased = Schema.Struct({
 export type Erased = typeof Erased.Type
 
 /**
+ * A page of events.
+ *
  * @since 1.0.0
  * @category schemas
  */

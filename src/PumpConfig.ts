@@ -74,6 +74,8 @@ export const defaultEventRetry: Schedule.Schedule<unknown> = Schedule.exponentia
 )
 
 /**
+ * The default settings.
+ *
  * @since 1.0.0
  * @category defaults
  */
@@ -151,6 +153,8 @@ export const layer = (options: Partial<PumpConfig["Type"]> = {}): Layer.Layer<Pu
   Layer.effect(PumpConfig, make(options))
 
 /**
+ * Provides the default settings.
+ *
  * @since 1.0.0
  * @category layers
  */

@@ -87,6 +87,8 @@ const keep = Setting.make({
 })
 
 /**
+ * The settings of the pump.
+ *
  * @since 1.0.0
  * @category declarations
  */
@@ -96,6 +98,8 @@ export const group: Setting.Group = {
 }
 
 /**
+ * The settings of the retention.
+ *
  * @since 1.0.0
  * @category declarations
  */

@@ -56,6 +56,8 @@ export class RetentionOff extends Schema.TaggedError<RetentionOff>("controlpubli
 export type Keep = Kept | "all"
 
 /**
+ * What to keep, and how to remove the rest.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -56,6 +56,8 @@ export class InvalidSetting extends Schema.TaggedError<InvalidSetting>("controlp
 export type Parse<A> = (text: string) => Either.Either<A, string>
 
 /**
+ * A declared setting.
+ *
  * @since 1.0.0
  * @category models
  */

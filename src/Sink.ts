@@ -52,6 +52,8 @@ export class Sink extends Context.Tag("controlpublish/Sink")<
 >() {}
 
 /**
+ * Events to publish together.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -105,6 +107,8 @@ export interface Published {
 }
 
 /**
+ * Makes the outcome of an event that is in the feed.
+ *
  * @since 1.0.0
  * @category constructors
  */
@@ -127,6 +131,8 @@ export interface NotAttempted {
 }
 
 /**
+ * The outcome of an event that is not known to be in the feed.
+ *
  * @since 1.0.0
  * @category constructors
  */

@@ -19,6 +19,8 @@ import { ArtifactError, ArtifactStore, missing, verify, type Artifact } from "..
 import { referenceOf } from "../fleet/internal/checksum.js"
 
 /**
+ * Where the artifacts are, and who may read them.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -83,6 +85,8 @@ const tooLarge = (artifactRef: string, bytes: number, maxBytes: number) =>
   })
 
 /**
+ * Makes a store in a directory.
+ *
  * @since 1.0.0
  * @category constructors
  */

@@ -53,18 +53,24 @@ const artifactMaxBytes = Setting.make({
 })
 
 /**
+ * The settings of the file sink.
+ *
  * @since 1.0.0
  * @category declarations
  */
 export const sinkGroup: Setting.Group = { title: "File sink", settings: [sinkDirectory, sinkAccess] }
 
 /**
+ * The settings of the file source.
+ *
  * @since 1.0.0
  * @category declarations
  */
 export const sourceGroup: Setting.Group = { title: "File source", settings: [sourceDirectory] }
 
 /**
+ * The settings of the artifacts.
+ *
  * @since 1.0.0
  * @category declarations
  */

@@ -57,6 +57,8 @@ export class FileSinkError extends Schema.TaggedError<FileSinkError>("controlpub
 }) {}
 
 /**
+ * Where the feed is, and who may read it.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -26,6 +26,8 @@ import * as FeedIndex from "./internal/feedIndex.js"
 import { beyond, Source, SourceError, type FeedEvent, type Position } from "../fleet/Source.js"
 
 /**
+ * Where the feed is, and how long to wait at a hole.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -74,6 +76,8 @@ const watch = (path: string, changed: Effect.Latch): Effect.Effect<void, never, 
   ).pipe(Effect.asVoid)
 
 /**
+ * Makes a source on a directory. Fails only when it is read, with a `SourceError`.
+ *
  * @since 1.0.0
  * @category constructors
  */

@@ -89,6 +89,8 @@ export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
 >() {}
 
 /**
+ * A position in a feed.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -123,6 +125,8 @@ export interface Delivery {
 }
 
 /**
+ * An event that was set aside.
+ *
  * @since 1.0.0
  * @category models
  */

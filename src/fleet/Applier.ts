@@ -66,6 +66,8 @@ export type {
 } from "./ApplierStatus.js"
 
 /**
+ * How an applier applies, retries, stops and prunes.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -48,6 +48,8 @@ export interface Reference {
 }
 
 /**
+ * A stored artifact.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -15,6 +15,8 @@ import type { OutboxError } from "../OutboxStore.js"
 import { ArtifactStore, type Artifact, type ArtifactError, type Reference } from "./ArtifactStore.js"
 
 /**
+ * An artifact, its change and its event.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -27,6 +29,8 @@ export interface CommitOptions<A, E, R> extends AppendOptions {
 }
 
 /**
+ * The result of a commit.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -75,6 +79,8 @@ export const commit = <A, E, R>(
   }).pipe(Effect.withSpan("Artifacts.commit"))
 
 /**
+ * Which artifacts a sweep removes.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -69,12 +69,16 @@ export class UnknownType extends Schema.TaggedError<UnknownType>("controlpublish
 }
 
 /**
+ * Why an event could not be handled.
+ *
  * @since 1.0.0
  * @category errors
  */
 export type HandleError = InvalidEvent | CannotApply | HandlerFailed | UnknownType
 
 /**
+ * The handlers of a node.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -57,6 +57,8 @@ export class Source extends Context.Tag("controlpublish/Source")<
 export type Position = number
 
 /**
+ * A feed and the versions that it holds.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -21,6 +21,8 @@ interface Mark {
 }
 
 /**
+ * Makes an empty store.
+ *
  * @since 1.0.0
  * @category constructors
  */

@@ -78,6 +78,8 @@ export class MemorySink extends Context.Tag("controlpublish/testing/MemorySink")
 export type OnEvent = (eventId: string, options?: { readonly times?: number }) => Effect.Effect<void>
 
 /**
+ * A published event.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { anchorsOf, broken, exists, linksOf, pages, pathsOf, proseOf } from "./links.js"
+import { anchorsOf, broken, exists, linksOf, pages, pathsOf, proseOf, textOf } from "./links.js"
 
 /** Pages that others link already and that are still to be written. Empty when the docs are complete. */
 const pagesToCome: ReadonlyArray<string> = []
@@ -32,6 +32,16 @@ describe("Links", () => {
     )
     assert.deepStrictEqual(missing, [])
   })
+})
+
+it("every setting that a page names is declared", () => {
+  const declared = textOf("docs/configuration.md")
+  const unknown = pages.flatMap((page) =>
+    Array.from(proseOf(page).matchAll(/`((?:FEED|PUMP|NATS|ADMIN|APPLY|ARTIFACT|DATABASE|LOG)_[A-Z_]+)\b/g))
+      .filter(([, name]) => !declared.includes(`\`${name}\``))
+      .map(([, name]) => `${page}: ${name}`)
+  )
+  assert.deepStrictEqual(unknown, [])
 })
 
 describe("Index", () => {

@@ -149,7 +149,8 @@ export const statements = (names: Names.Names) => {
 
     // $1 cursor, $2 limit
     audit: (changesOnly: boolean) => `
-      SELECT id, floor(extract(epoch FROM at) * 1000)::float8 AS at, action, actor, reason, event_id AS "eventId", filter,
+      SELECT id, floor(extract(epoch FROM at) * 1000)::float8 AS at, action, actor, reason,
+        ${Columns.bounded("event_id")} AS "eventId", filter,
         affected
       FROM ${audit} WHERE ($1::bigint IS NULL OR id < $1)
         ${changesOnly ? "AND action NOT IN ('read', 'refused')" : ""} ORDER BY id DESC LIMIT $2`

@@ -21,7 +21,7 @@ export const marker = (row: { readonly eventId: string; readonly type: string; r
 export const refusal = (state: EventState): string =>
   `The event is ${state}: only one that is published can be erased. Discard this one first, then erase it`
 
-/** Says where a payload may still be that was erased from the outbox. */
+/** Lists where a payload may still be after its erasure from the outbox. */
 const remains = ({ artifactRef, controlVersion }: Omit<Erased, "remains">): ReadonlyArray<string> => [
   ...(controlVersion === undefined
     ? []

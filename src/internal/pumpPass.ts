@@ -57,7 +57,7 @@ const publishLanes = ({ config, sink, status, store }: Parts, lanes: Lanes) =>
     return report
   }).pipe(Effect.scoped, annotate(sink))
 
-/** Says whose log lines they are. */
+/** Annotates log lines with their origin. */
 export const annotate = (sink: Sink["Type"]) =>
   Effect.annotateLogs({ package: "controlpublish", module: "Pump", sink: sink.name })
 

@@ -1,14 +1,14 @@
 /**
- * Opens files in places where others may have put something else: a named pipe, on which an open waits for ever, a
- * symbolic link to a file of somebody else's, a device, or a sparse file that fits into no memory.
+ * Opens files in places where others may have put something else: a named pipe, on which an open waits forever, a
+ * symbolic link to another user's file, a device, or a sparse file that exceeds the memory.
  */
 import { constants, type Stats } from "node:fs"
 import * as Fs from "node:fs/promises"
 
-/** What stands in the place of a file cannot be read as one. */
+/** Something in the place of a file cannot be read as a file. */
 export class FileRefused extends Error {
   constructor(
-    /** Those of the operating system where it has one, otherwise `ENOTREG`. */
+    /** The code of the operating system if it has one, else `ENOTREG`. */
     readonly code: "EISDIR" | "ELOOP" | "EFBIG" | "ENOTREG",
     message: string
   ) {
@@ -54,7 +54,7 @@ export const open = async (path: string, { followLink, maxBytes }: Options): Pro
     if (code === "ELOOP" && !followLink) {
       throw new FileRefused("ELOOP", "it is a symbolic link instead of a regular file")
     }
-    // What a socket answers.
+    // The error of a socket.
     throw code === "ENXIO" ? new FileRefused("ENOTREG", "it is a socket or a device instead of a regular file") : error
   })
   try {
@@ -68,7 +68,7 @@ export const open = async (path: string, { followLink, maxBytes }: Options): Pro
   }
 }
 
-/** Reads what an open file held when it was opened. */
+/** Reads the contents that a file had when it was opened. */
 export const contents = async ({ handle, stats: { size } }: OpenFile): Promise<Buffer> => {
   const buffer = Buffer.allocUnsafe(size)
   let length = 0
@@ -83,7 +83,7 @@ export const contents = async ({ handle, stats: { size } }: OpenFile): Promise<B
 /** The largest file that a setting may name, in bytes. */
 const maxSettingBytes = 1024 * 1024
 
-/** Reads a small text file that a setting names, also through a link, as secrets are mounted. */
+/** Reads a small text file that a setting names. Follows links, because secrets are mounted as links. */
 export const readSetting = async (path: string): Promise<string> => {
   const file = await open(path, { maxBytes: maxSettingBytes, followLink: true })
   try {
@@ -94,7 +94,7 @@ export const readSetting = async (path: string): Promise<string> => {
 }
 
 /**
- * Creates a file, which must not be there, not even as a link, and answers its handle. The mode is the file's whatever the
+ * Creates a file and returns its handle. Fails if the name exists, even as a link. The file gets the mode whatever the
  * umask of the process is.
  */
 export const create = async (path: string, mode: number): Promise<Fs.FileHandle> => {

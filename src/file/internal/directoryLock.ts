@@ -21,8 +21,7 @@ import * as Files from "./files.js"
 export class DirectoryLocked extends Data.TaggedError("DirectoryLocked")<{ readonly message: string }> {}
 
 /**
- * Takes the lock and answers the file that stands for it: the lock is held as long as that file is there, and removing
- * it gives the lock back.
+ * Takes the lock and returns its file. The lock is held as long as the file exists; removing it releases the lock.
  */
 export const acquire = (directory: string): Effect.Effect<string, DirectoryLocked | Files.FileError> =>
   Effect.uninterruptible(Effect.flatMap(identity, (self) => attemptAcquire(directory, self, 2)))

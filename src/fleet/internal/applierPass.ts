@@ -19,7 +19,7 @@ export interface Parts<R> extends Applying.Parts<R> {
   readonly largest: number
 }
 
-/** Says whose log lines they are. */
+/** Annotates log lines with their origin. */
 export const annotate = (source: Source["Type"]) =>
   Effect.annotateLogs({ package: "controlpublish", module: "Applier", source: source.name })
 

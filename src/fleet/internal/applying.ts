@@ -20,7 +20,7 @@ export interface Parts<R> {
   readonly handlers: Handlers<R>
   readonly cannotApply: "halt" | "setAside"
   readonly status: Status
-  /** Says that something was applied. */
+  /** Records that something was applied. */
   readonly succeeded: Effect.Effect<void>
 }
 

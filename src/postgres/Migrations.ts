@@ -4,12 +4,13 @@
  *
  * @since 1.0.0
  */
-import type * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import type * as SqlError from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { audited } from "./internal/audited.js"
+import * as Columns from "./internal/columns.js"
 import { guarded } from "./internal/guarded.js"
 import { initial } from "./internal/initial.js"
 import * as Migrator from "./internal/migrator.js"
@@ -91,6 +92,63 @@ export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("controlp
   }
 }
 
+/**
+ * The sequence of ids stands below ids that the outbox has, as after a copy of the table or a logical replication, which
+ * leave sequences behind. What is appended would come before what waits, and break the order of its key.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class SequenceBehind extends Schema.TaggedError<SequenceBehind>("controlpublish/SequenceBehind")(
+  "SequenceBehind",
+  {
+    schema: Schema.String,
+    /** The last id that the sequence drew. */
+    drawn: Schema.String,
+    /** The highest id in the outbox. */
+    highest: Schema.String
+  }
+) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    const { outbox, sequence } = Names.make(this.schema)
+    return (
+      `the sequence ${sequence} stands at ${this.drawn}, and the outbox has the id ${this.highest}: appends would break ` +
+      `the order. Stop the programs that append, and run SELECT setval(${Names.literal(sequence)}, (SELECT max(id) FROM ${outbox}))`
+    )
+  }
+}
+
+/** Roles that may not read the sequence or the ids neither pump nor append by id, and are not told. */
+const checkSequence = (
+  schema: string
+): Effect.Effect<void, SequenceBehind | SqlError.SqlError, SqlClient.SqlClient> => {
+  const { outbox, sequence } = Names.make(schema)
+  return Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    // The table's snapshot is older than the look at the sequence, so that an append in between is no finding.
+    sql
+      .withoutTransforms()
+      .unsafe<{ readonly drawn: string; readonly highest: string | null }>(
+        `SELECT ${Columns.drawn(sequence)}::text AS drawn, (SELECT max(id) FROM ${outbox})::text AS highest`
+      )
+  ).pipe(
+    Effect.catchIf(
+      (error) => isRefused(error.cause),
+      () => Effect.succeed([])
+    ),
+    Effect.flatMap(([row]) =>
+      row !== undefined && row.highest !== null && BigInt(row.highest) > BigInt(row.drawn)
+        ? new SequenceBehind({ schema, drawn: row.drawn, highest: row.highest })
+        : Effect.void
+    )
+  )
+}
+
+const isRefused = (cause: unknown): boolean =>
+  typeof cause === "object" && cause !== null && "code" in cause && cause.code === "42501"
+
 /** Migrations of one generation leave everything as it was for versions that do not know them. */
 const generation = (id: number): number => Math.floor(id / 1_000)
 
@@ -106,15 +164,21 @@ const accept = (schema: string, current: number): Effect.Effect<void, SchemaMism
 
 /**
  * Fails with a `SchemaMismatch` where this version cannot work with the tables: they are older than it needs, or so much
- * newer that they break it. Tables that are newer and break nothing are said in a warning.
+ * newer that they break it. Tables that are newer and break nothing are said in a warning. Fails with `SequenceBehind` where
+ * appends would break the order.
  *
  * @since 1.0.0
  * @category constructors
  */
 export const check = (
   options: Options = {}
-): Effect.Effect<void, SchemaMismatch | SqlError.SqlError, SqlClient.SqlClient> =>
-  Effect.flatMap(current(options), (found) => accept(options.schema ?? "public", found))
+): Effect.Effect<void, SchemaMismatch | SequenceBehind | SqlError.SqlError, SqlClient.SqlClient> => {
+  const { schema = "public" } = options
+  return Effect.zipRight(
+    Effect.flatMap(current(options), (found) => accept(schema, found)),
+    checkSequence(schema)
+  )
+}
 
 /**
  * Runs the migrations that are missing, in one transaction, and answers them. Processes that run it at the same time
@@ -132,7 +196,12 @@ export const run = (
   return Effect.flatMap(Effect.mapError(current(options), Migrator.failed(schema)), (found) =>
     found > latest.id
       ? Effect.as(Effect.mapError(accept(schema, found), failed), [])
-      : Migrator.run({ schema, ...planned })
+      : Effect.zipLeft(
+          Migrator.run({ schema, ...planned }),
+          Effect.mapError(checkSequence(schema), (error) =>
+            error instanceof SequenceBehind ? failed(error) : Migrator.failed(schema)(error)
+          )
+        )
   )
 }
 

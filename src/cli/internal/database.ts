@@ -56,6 +56,7 @@ export const checked = (
     : Layer.effectDiscard(
         Effect.catchTags(Migrations.check(database), {
           SchemaMismatch: (error) => failure(error.message, error),
+          SequenceBehind: (error) => failure(error.message, error),
           SqlError: (error) => explain(database, error)
         })
       )

@@ -65,7 +65,7 @@ export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
 
     /**
      * Deletes an event that is not published from the outbox. The audit log keeps the whole row. Waits for a publish of
-     * it that is in flight, which may succeed.
+     * it that is in flight, which may succeed. After a publish without an answer, the feed may hold the event.
      */
     readonly discard: (eventId: string, by: By) => Effect.Effect<void, EventNotFound | WrongState | OutboxError>
 

@@ -407,6 +407,20 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
       }).pipe(withAdmin())
     )
 
+    it.effect("discards an event whose publish had no answer, and leaves it in the feed", () =>
+      Effect.gen(function* () {
+        const admin = yield* OutboxAdmin.OutboxAdmin
+        const sink = yield* MemorySink.MemorySink
+        yield* append(event("e1"))
+        yield* sink.script(MemorySink.loseAnswer)
+        yield* Effect.exit(drain)
+        assert.deepInclude({ ...Option.getOrThrow(yield* admin.event("e1")) }, { state: "pending" })
+        yield* admin.discard("e1", by)
+        assert.deepStrictEqual(yield* admin.event("e1"), Option.none())
+        assert.deepStrictEqual(yield* published, ["e1"])
+      }).pipe(withAdmin())
+    )
+
     it.effect("discards an unpublished event for good, and what waited for it continues", () =>
       Effect.gen(function* () {
         const admin = yield* OutboxAdmin.OutboxAdmin

@@ -127,19 +127,19 @@ const checkSequence = (
 ): Effect.Effect<void, SequenceBehind | SqlError.SqlError, SqlClient.SqlClient> => {
   const { outbox, sequence } = Names.make(schema)
   return Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    // The table's snapshot is older than the look at the sequence, so that an append in between is no finding.
-    sql
-      .withoutTransforms()
-      .unsafe<{ readonly drawn: string; readonly highest: string | null }>(
-        `SELECT ${Columns.drawn(sequence)}::text AS drawn, (SELECT max(id) FROM ${outbox})::text AS highest`
-      )
+    // Every name is qualified, whatever search_path the role has. The table's snapshot is older than the look at the
+    // sequence, so that an append in between is no finding.
+    sql.withoutTransforms().unsafe<{ readonly drawn: string; readonly highest: string }>(
+      `SELECT pg_catalog.concat(${Columns.drawn(sequence)}) AS drawn,
+        (SELECT pg_catalog.concat(pg_catalog.max(id)) FROM ${outbox}) AS highest`
+    )
   ).pipe(
     Effect.catchIf(
       (error) => isRefused(error.cause),
       () => Effect.succeed([])
     ),
     Effect.flatMap(([row]) =>
-      row !== undefined && row.highest !== null && BigInt(row.highest) > BigInt(row.drawn)
+      row !== undefined && BigInt(row.highest) > BigInt(row.drawn)
         ? new SequenceBehind({ schema, drawn: row.drawn, highest: row.highest })
         : Effect.void
     )

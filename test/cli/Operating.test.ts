@@ -103,7 +103,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           ('large', 'x', ('{"text":"' || repeat('ü', 3000000) || '"}')::json)`)
         yield* query(`BEGIN; SET LOCAL session_replication_role = replica; INSERT INTO ${outbox}
           (id, event_id, event_type, ordering_key, payload_json)
-          VALUES (100, 'beyond', repeat('t', 300000), 'k', ('"' || repeat('x', 9000000) || '"')::json); COMMIT`)
+          VALUES (nextval(pg_get_serial_sequence('${outbox}', 'id')), 'beyond', repeat('t', 300000), 'k', ('"' || repeat('x', 9000000) || '"')::json); COMMIT`)
         const raw = yield* run(["show", "--raw", "small"])
         assert.deepStrictEqual([raw.code, raw.stdout], [0, `{"b": 1,"a":12345678901234567890}\n`])
         const shown = yield* run(["show", "large"])

@@ -213,10 +213,12 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
 
     const connected = Effect.gen(function* () {
       if (link?.isOpen() === true) return link
-      link = yield* Link.open(settings.connection)
-      stream = undefined
-      yield* Effect.logInfo(`Connected to ${link.server}`)
-      return link
+      const opened = yield* Link.open(settings.connection, (opened) => {
+        link = opened
+        stream = undefined
+      })
+      yield* Effect.logInfo(`Connected to ${opened.server}`)
+      return opened
     })
 
     const look = (manage: boolean) =>

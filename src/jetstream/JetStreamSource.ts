@@ -23,6 +23,7 @@ import type { SinkUnavailable } from "../Sink.js"
 import type { Connection } from "./JetStreamSink.js"
 import * as Link from "./internal/link.js"
 import * as Message from "./internal/message.js"
+import * as JetStream from "./internal/stream.js"
 import { beyond, Source, SourceError, type Feed, type FeedEvent, type Position } from "../fleet/Source.js"
 
 /**
@@ -73,16 +74,26 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
     const { stream: name } = options
     const doing = `Cannot read the stream "${name}"`
     const one = yield* Effect.makeSemaphore(1)
+    let link: Link.Link | undefined
     let opened: Opened | undefined
 
     const request = <A>(run: () => Promise<A>) => Effect.tryPromise({ try: run, catch: ofCause(name, doing) })
 
+    const connected = Effect.suspend(() =>
+      link?.isOpen() === true
+        ? Effect.succeed(link)
+        : Effect.mapError(
+            Link.open(options, (opened) => {
+              link = opened
+            }),
+            ofLink
+          )
+    )
+
     const open: Effect.Effect<Opened, SourceError> = Effect.gen(function* () {
-      if (opened?.link.isOpen() === true) return opened
-      const link = yield* Effect.mapError(Link.open(options), ofLink)
-      const manager = yield* request(() =>
-        jetstreamManager(link.nc, { checkAPI: false, timeout: requestTimeout })
-      ).pipe(Effect.onError(() => link.close))
+      const link = yield* connected
+      if (opened?.link === link) return opened
+      const manager = yield* request(() => jetstreamManager(link.nc, { checkAPI: false, timeout: requestTimeout }))
       opened = { link, manager }
       return opened
     }).pipe(one.withPermits(1))
@@ -142,6 +153,18 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
         found.identity === reader.identity ? check(found, reader.position) : replaced(name)
       )
 
+    /** What an error means. Any server may have caused it, also one that is catching up: only the leader knows a gap. */
+    const judge = (reader: Reader, error: SourceError): Effect.Effect<never, SourceError> =>
+      Effect.gen(function* () {
+        yield* verify(reader)
+        if (error.reason !== "gap") return yield* error
+        const next = yield* Effect.mapError(
+          JetStream.firstFrom(reader.opened, name, doing, reader.position + 1),
+          ofLink
+        )
+        return yield* next?.seq === reader.position + 1 ? lagging(name, next.seq) : error
+      })
+
     // Not with the iterator itself, which cannot be left while it waits for a message. What has arrived is one chunk.
     const arrivals = (reader: Reader) => (messages: ConsumerMessages) =>
       Stream.asyncPush<FeedEvent, SourceError>(
@@ -151,6 +174,8 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
               void (async () => {
                 try {
                   for await (const message of messages) {
+                    // A server that is behind begins with what it has.
+                    if (message.seq <= reader.position) continue
                     const event = read(reader, message)
                     if (Either.isLeft(event)) {
                       emit.fail(event.left)
@@ -178,24 +203,25 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
         Effect.map(arrivals(reader)),
         Stream.unwrap,
         // A consumer is lost with its stream, and only the stream tells how.
-        Stream.catchAll((error) => Stream.fromEffect(Effect.zipRight(verify(reader), error)))
+        Stream.catchAll((error) => Stream.fromEffect(judge(reader, error)))
       )
 
-    const events = (after: Position) =>
+    const events = (after: Position, feed: string | undefined) =>
       Effect.gen(function* () {
         const opened = yield* open
         const found = yield* find(opened)
+        if (feed !== undefined && feed !== found.identity) return yield* replaced(name)
         yield* check(found, after)
         const consumer = yield* consume(opened, after)
         return Stream.forever(fetch({ opened, consumer, identity: found.identity, position: after }))
       })
 
-    yield* Effect.addFinalizer(() => opened?.link.close ?? Effect.void)
+    yield* Effect.addFinalizer(() => link?.close ?? Effect.void)
     return Source.of({
       name: "jetstream",
       inert: false,
       look,
-      events: (after) => Stream.unwrapScoped(events(after)),
+      events: (after, feed) => Stream.unwrapScoped(events(after, feed)),
       acknowledge: () => Effect.void
     })
   })
@@ -215,6 +241,9 @@ const removed = (stream: string, after: Position, oldest: Position) =>
     "gap",
     `The stream "${stream}" goes on at ${oldest} after ${after}: what was between was removed, and this node needs a snapshot`
   )
+
+const lagging = (stream: string, version: Position) =>
+  failure("unavailable", `A server of the stream "${stream}" lacks ${version}, which the leader has: it is catching up`)
 
 const replaced = (stream: string) =>
   failure("replaced", `The stream "${stream}" was made anew while it was read: its versions begin again`)

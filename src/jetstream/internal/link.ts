@@ -105,26 +105,41 @@ const authenticatorOf = (credentials: NonNullable<Connection["credentials"]>) =>
   }
 }
 
-const dial = (connection: Connection): Effect.Effect<NatsConnection, SinkUnavailable> =>
-  Effect.async((resume) => {
-    let wanted = true
-    const failed = (cause: unknown) =>
-      resume(Effect.fail(toUnavailable(`Cannot connect to ${connection.servers.join(", ")}`)(cause)))
-    try {
-      connect(optionsOf(connection)).then((nc) => {
-        if (wanted) resume(Effect.succeed(nc))
-        else void nc.close()
-      }, failed)
-    } catch (cause) {
-      failed(cause)
-    }
-    return Effect.sync(() => {
-      wanted = false
-    })
-  })
+const dial = async (connection: Connection) => connect(optionsOf(connection))
 
-/** Connects, and listens for answers. */
-export const open = (connection: Connection): Effect.Effect<Link, SinkUnavailable> => Effect.map(dial(connection), make)
+/**
+ * Connects, listens for answers, and hands the link to its keeper. A connection that is made in the moment of an
+ * interruption is closed or kept, but not lost.
+ */
+export const open = (connection: Connection, keep: (link: Link) => void): Effect.Effect<Link, SinkUnavailable> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.suspend(() => {
+      const dialled = dial(connection)
+      return restore(
+        Effect.async<NatsConnection, SinkUnavailable>((resume) => {
+          dialled.then(
+            (nc) => resume(Effect.succeed(nc)),
+            (cause: unknown) =>
+              resume(Effect.fail(toUnavailable(`Cannot connect to ${connection.servers.join(", ")}`)(cause)))
+          )
+        })
+      ).pipe(
+        Effect.onInterrupt(() =>
+          Effect.sync(() => {
+            void dialled.then(
+              (nc) => nc.close(),
+              () => {}
+            )
+          })
+        ),
+        Effect.map((nc) => {
+          const link = make(nc)
+          keep(link)
+          return link
+        })
+      )
+    })
+  )
 
 const make = (nc: NatsConnection): Link => {
   const inbox = createInbox()

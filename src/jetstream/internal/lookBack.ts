@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as ControlVersion from "../../ControlVersion.js"
 import type { Batch, SinkUnavailable } from "../../Sink.js"
 import * as Message from "./message.js"
-import { request, type Stream } from "./stream.js"
+import { behind, firstFrom, request, type Stream } from "./stream.js"
 
 /** The stream was made anew since it was looked at. */
 export class MadeAnew extends Data.TaggedError("MadeAnew") {}
@@ -27,15 +27,21 @@ export interface LookBack {
   ) => Effect.Effect<ReadonlyMap<number, ControlVersion.ControlVersion>, SinkUnavailable | MadeAnew>
 }
 
-/** What is known of a stretch of the stream: every message from an instant on, up to a sequence. */
+/** A stretch of the stream: every message from an instant on, read up to a sequence. */
+interface Stretch {
+  readonly from: number
+  /** The first sequence of the stretch. */
+  readonly first: number
+  /** The next sequence to read. */
+  next: number
+}
+
+/** What is known of the end of the stream. */
 interface Index {
   readonly created: string
-  from: number
-  /** The sequences of the stretch's first message and of the next one to read; unknown until one was read. */
-  first: number | undefined
-  next: number | undefined
-  /** What was read of an older stretch that is to be joined to this one: from an instant on, up to a sequence. */
-  older: { readonly from: number; first: number | undefined; next: number | undefined } | undefined
+  stretch: Stretch
+  /** An older stretch that is being read, and then joined to this one. */
+  older: Stretch | undefined
   /** When the stretch reached the end of the stream. */
   completeAt: number
   /** The deadline of the last batch that it served. */
@@ -79,23 +85,44 @@ const add = (index: Index, message: JsMsg) => {
 /** How long the server keeps a consumer that nobody reads from, in milliseconds. */
 const consumerLife = 10_000
 
-type Start = { readonly sequence: number } | { readonly instant: number }
+/** How long a server that is behind the leader of the stream gets to catch up before it is asked again. */
+const catchUp = "250 millis"
 
 export const make = (name: string): Effect.Effect<LookBack> =>
   Effect.map(Effect.makeSemaphore(1), (one) => {
     let index: Index | undefined
     const doing = `Cannot read the stream "${name}" to see which events it holds already`
 
-    /** Reads the headers of the messages from a start up to a sequence. */
-    const read = (stream: Stream, start: Start, to: number, each: (message: JsMsg) => void) =>
+    const look = (stream: Stream) =>
+      Effect.gen(function* () {
+        const { created, state } = yield* request(name, doing, () => stream.manager.streams.info(name))
+        return created === stream.created ? state : yield* new MadeAnew()
+      })
+
+    /** The sequence of the first message since an instant. */
+    const since = (stream: Stream, instant: number) =>
+      Effect.gen(function* () {
+        const state = yield* look(stream)
+        let from = Math.max(state.first_seq, 1)
+        let to = state.last_seq + 1
+        while (from < to) {
+          const middle = Math.floor((from + to) / 2)
+          const message = yield* firstFrom(stream, name, doing, middle)
+          if (message !== null && message.seq < to && message.time.getTime() < instant) from = message.seq + 1
+          else to = middle
+        }
+        return from
+      })
+
+    /** Reads the headers of messages until one server of the stream has no more, or a sequence is reached. */
+    const readSome = (stream: Stream, from: number, to: number, each: (message: JsMsg) => void) =>
       Effect.gen(function* () {
         const consumer = yield* request(name, doing, () =>
           stream.manager.jetstream().consumers.get(name, {
             headers_only: true,
             inactive_threshold: consumerLife,
-            ...("sequence" in start
-              ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: start.sequence }
-              : { deliver_policy: DeliverPolicy.StartTime, opt_start_time: new Date(start.instant).toISOString() })
+            deliver_policy: DeliverPolicy.StartSequence,
+            opt_start_seq: from
           })
         )
         const { num_pending: pending } = yield* request(name, doing, () => consumer.info())
@@ -106,30 +133,42 @@ export const make = (name: string): Effect.Effect<LookBack> =>
         )
         yield* request(name, doing, async () => {
           for await (const message of messages) {
-            if (message.seq <= to) each(message)
+            // A server that is behind begins with what it has.
+            if (message.seq >= from && message.seq <= to) each(message)
             if (message.seq >= to || message.info.pending === 0) break
           }
         })
       }).pipe(Effect.scoped)
 
+    /**
+     * Reads a stretch up to a sequence. Any server of the stream may answer a consumer, also one that is catching up and
+     * takes its own end for the stream's: only the leader knows that there is no more.
+     */
+    const read = (stream: Stream, index: Index, stretch: Stretch, to: number) =>
+      Effect.gen(function* () {
+        while (stretch.next <= to) {
+          yield* readSome(stream, stretch.next, to, (message) => {
+            add(index, message)
+            stretch.next = Math.max(stretch.next, message.seq + 1)
+          })
+          if (stretch.next > to) return
+          const rest = yield* firstFrom(stream, name, doing, stretch.next)
+          if (rest === null || rest.seq > to) stretch.next = to + 1
+          else yield* Effect.sleep(catchUp)
+        }
+      })
+
     /** Extends the index back to an instant. What was read is kept where this is interrupted. */
     const extendBack = (stream: Stream, index: Index, from: number) =>
       Effect.gen(function* () {
-        if (from >= index.from) return
-        if (index.older === undefined || from < index.older.from)
-          index.older = { from, first: undefined, next: undefined }
-        const { older } = index
-        const end = index.first
-        if (end !== undefined && (older.next ?? 0) < end) {
-          const start = older.next === undefined ? { instant: older.from } : { sequence: older.next }
-          yield* read(stream, start, end - 1, (message) => {
-            add(index, message)
-            older.next = message.seq + 1
-            older.first ??= message.seq
-          })
+        if (from >= index.stretch.from) return
+        if (index.older === undefined || from < index.older.from) {
+          const first = yield* since(stream, from)
+          index.older = { from, first, next: first }
         }
-        index.first = older.first ?? end
-        index.from = older.from
+        const { older, stretch } = index
+        yield* read(stream, index, older, stretch.first - 1)
+        index.stretch = { from: older.from, first: Math.min(older.first, stretch.first), next: stretch.next }
         index.older = undefined
       })
 
@@ -137,18 +176,8 @@ export const make = (name: string): Effect.Effect<LookBack> =>
     const extend = (stream: Stream, index: Index) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
-        const { created, state } = yield* request(name, doing, () => stream.manager.streams.info(name))
-        if (created !== stream.created) return yield* new MadeAnew()
-        const start = index.next === undefined ? { instant: index.from } : { sequence: index.next }
-        if (state.messages > 0 && (index.next ?? 0) <= state.last_seq) {
-          yield* read(stream, start, state.last_seq, (message) => {
-            add(index, message)
-            index.first ??= message.seq
-            index.next = Math.max(index.next ?? 0, message.seq + 1)
-          })
-        }
-        index.first ??= state.last_seq + 1
-        index.next = state.last_seq + 1
+        const { last_seq: last } = yield* look(stream)
+        yield* read(stream, index, index.stretch, last)
         index.completeAt = now
       })
 
@@ -156,8 +185,12 @@ export const make = (name: string): Effect.Effect<LookBack> =>
     const confirm = (stream: Stream, index: Index, id: string) =>
       Effect.gen(function* () {
         for (const seq of sequencesOf(index, id)) {
-          const message = yield* request(name, doing, () => stream.manager.streams.getMessage(name, { seq }))
-          if (message?.header.get(Message.header.messageId) === id) return seq as ControlVersion.ControlVersion
+          const message = yield* firstFrom(stream, name, doing, seq)
+          if (message?.seq === seq && message.header.get(Message.header.messageId) === id) {
+            return seq as ControlVersion.ControlVersion
+          }
+          // What was read there is gone, or the leader does not have it yet.
+          if (message === null && (yield* look(stream)).last_seq < seq) return yield* behind(name, seq)
         }
         return undefined
       })
@@ -176,11 +209,10 @@ export const make = (name: string): Effect.Effect<LookBack> =>
           const known = new Map<number, ControlVersion.ControlVersion>()
           const from = Math.max(oldestOf(batch) - slackOf(stream), 0)
           if (index?.created !== stream.created) {
+            const first = yield* since(stream, from)
             index = {
               created: stream.created,
-              from,
-              first: undefined,
-              next: undefined,
+              stretch: { from, first, next: first },
               older: undefined,
               completeAt: 0,
               usedUntil: 0,

@@ -4,6 +4,9 @@ import {
   RetentionPolicy,
   StorageType,
   type JetStreamManager,
+  type NextMsgRequest,
+  type SeqMsgRequest,
+  type StoredMsg,
   type StreamInfo
 } from "@nats-io/jetstream"
 import { jserrors } from "@nats-io/jetstream/internal"
@@ -174,6 +177,25 @@ export const look = (
     return [stream, found] as const
   })
 
+/** The first message from a sequence on, as the leader of the stream has it; null: there is none. */
+export const firstFrom = (
+  { manager }: Pick<Stream, "manager">,
+  name: string,
+  doing: string,
+  seq: number
+): Effect.Effect<StoredMsg | null, SinkUnavailable> => {
+  const query: NextMsgRequest & SeqMsgRequest = { seq, next_by_subj: ">" }
+  return request(name, doing, () => manager.streams.getMessage(name, query))
+}
+
+/** The error of a server that leads the stream and lacks what another one had. */
+export const behind = (name: string, seq: number): SinkUnavailable =>
+  new SinkUnavailable({
+    sink: "jetstream",
+    reason: "unreachable",
+    message: `The leader of the stream "${name}" does not have message ${seq} yet, which another server has`
+  })
+
 /** The sequence of the only message on a subject. */
 export const sequenceOn = (
   stream: Stream,
@@ -186,6 +208,11 @@ export const sequenceOn = (
     ),
     (message) =>
       message === null
-        ? misconfigured(`The stream "${name}" refused a message on ${subject}, and holds none there`)
+        ? // It was removed since, or another server leads now: what is published again will tell.
+          new SinkUnavailable({
+            sink: "jetstream",
+            reason: "unreachable",
+            message: `The stream "${name}" refused a second message on ${subject}, and holds none there now`
+          })
         : Effect.succeed(message.seq as ControlVersion)
   )

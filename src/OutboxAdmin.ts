@@ -13,6 +13,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import type { OutboxError } from "./OutboxStore.js"
+import type { AttendedPump, PumpReport } from "./PumpStatus.js"
 import {
   EventFilter,
   EventState,
@@ -34,6 +35,15 @@ export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
   {
     /** Returns the identity of this outbox, so that two programs can tell whether they use the same one. */
     readonly identity: () => Effect.Effect<OutboxIdentity, OutboxError>
+
+    /** Takes what a pump says of itself. One that stays silent for 30 seconds is lost, and for an hour is forgotten. */
+    readonly attend: (report: PumpReport) => Effect.Effect<void, OutboxError>
+
+    /** Forgets a pump that stops. */
+    readonly leave: (id: string) => Effect.Effect<void, OutboxError>
+
+    /** The pumps of the outbox, wherever they run, oldest first, at most 100. */
+    readonly pumps: () => Effect.Effect<ReadonlyArray<AttendedPump>, OutboxError>
 
     /**
      * Returns the backlog, in total and for each lane that has one. Counts stop at `limit`, those of a lane at a 64th

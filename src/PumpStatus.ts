@@ -58,3 +58,63 @@ export const PumpStatus = Schema.Struct({
  * @category models
  */
 export type PumpStatus = typeof PumpStatus.Type
+
+/**
+ * What a pump says of itself to those who look at the outbox, wherever it runs.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const PumpReport = Schema.Struct({
+  /** Of this start of the pump. */
+  id: Schema.String,
+  host: Schema.String,
+  pid: Schema.Number,
+  version: Schema.String,
+  startedAt: Schema.Number,
+  state: PumpState,
+  /** Since when it is in this state. */
+  since: Schema.Number,
+  /** The name of the sink. */
+  sink: Schema.String,
+  /** Events since it started. */
+  published: Schema.Number,
+  /** Events a second, over ten seconds or more; absent at first. */
+  rate: Schema.optionalWith(Schema.Number, { exact: true }),
+  lastPublishedAt: Schema.optionalWith(Schema.Number, { exact: true }),
+  /** What keeps it from publishing. */
+  trouble: Schema.optionalWith(
+    Schema.Struct({
+      of: Schema.Literal("sink", "database", "pump"),
+      message: Schema.String,
+      since: Schema.Number
+    }),
+    { exact: true }
+  )
+}).annotations({ identifier: "PumpReport" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type PumpReport = typeof PumpReport.Type
+
+/**
+ * A pump of the outbox as it said last.
+ *
+ * @since 1.0.0
+ * @category schemas
+ */
+export const AttendedPump = Schema.Struct({
+  ...PumpReport.fields,
+  /** When it said so, by the clock of the database. */
+  seenAt: Schema.Number,
+  /** It has said nothing for 30 seconds: it was killed, hangs, or cannot reach the database. */
+  lost: Schema.Boolean
+}).annotations({ identifier: "AttendedPump" })
+
+/**
+ * @since 1.0.0
+ * @category models
+ */
+export type AttendedPump = typeof AttendedPump.Type

@@ -18,6 +18,8 @@ describe("OutboxAdmin in memory", () => {
       yield* store.breakWith(gone)
       for (const asked of [
         admin.identity(),
+        admin.pumps(),
+        admin.leave("p1"),
         admin.overview({ limit: 1 }),
         admin.events({}, { limit: 1 }),
         admin.event("e1"),

@@ -15,7 +15,7 @@ import * as OpenApi from "@effect/platform/OpenApi"
 import * as Context from "effect/Context"
 import * as Schema from "effect/Schema"
 import { AuditPage, Erased, EventDetail, EventPage, EventState, OutboxIdentity, Overview } from "../OutboxAdmin.js"
-import { PumpStatus } from "../PumpStatus.js"
+import { AttendedPump, PumpStatus } from "../PumpStatus.js"
 import { version } from "../internal/version.js"
 import { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable } from "./ApiErrors.js"
 import { Node } from "./NodeView.js"
@@ -90,6 +90,8 @@ export const Status = Schema.Struct({
   health: Health,
   /** The pump of this process. Other processes run pumps of their own. */
   pump: PumpStatus,
+  /** All pumps of the outbox that say how they are, this one included. Absent until they were read. */
+  pumps: Schema.optional(Schema.Array(AttendedPump)),
   /** Events per second over the last 10 seconds. Absent until there are two readings. */
   rates: Schema.Struct({
     /** Appended by all applications, rolled-back appends included. */

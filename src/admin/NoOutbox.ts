@@ -18,6 +18,9 @@ const closed = Effect.fail(
 const outbox = Layer.merge(
   Layer.succeed(OutboxAdmin, {
     identity: () => closed,
+    attend: () => closed,
+    leave: () => closed,
+    pumps: () => closed,
     overview: () => closed,
     events: () => closed,
     event: () => closed,

@@ -16,7 +16,7 @@ import * as Stream from "effect/Stream"
 import { OutboxAdmin, type Overview, type Stranger } from "../OutboxAdmin.js"
 import { Pump } from "../Pump.js"
 import * as PumpMetrics from "../PumpMetrics.js"
-import type { PumpStatus } from "../PumpStatus.js"
+import type { AttendedPump, PumpStatus } from "../PumpStatus.js"
 import { Retention } from "../Retention.js"
 import { Sink } from "../Sink.js"
 import * as Strangers from "../internal/strangers.js"
@@ -67,6 +67,7 @@ interface Totals {
 
 /** The last successful reading, and why a newer one failed. */
 interface Reading {
+  readonly pumps: ReadonlyArray<AttendedPump> | undefined
   readonly overview: Overview | undefined
   readonly readAt: number | undefined
   /** Those that the reading before had found, too: others may just be between two statements. */
@@ -78,6 +79,7 @@ interface Reading {
 }
 
 const nothingRead: Reading = {
+  pumps: undefined,
   overview: undefined,
   readAt: undefined,
   strangers: [],
@@ -196,9 +198,10 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
 
     const look = Effect.gen(function* () {
       const at = yield* Clock.currentTimeMillis
-      const [database, feed] = yield* Effect.all(
+      const [database, pumps, feed] = yield* Effect.all(
         [
           inTime(admin.overview({ limit: countLimit }), "The database"),
+          Effect.option(Effect.timeout(Effect.disconnect(admin.pumps()), patience)),
           inTime(sink.check ?? Effect.void, `The sink ${sink.name}`)
         ],
         { concurrency: "unbounded" }
@@ -209,11 +212,13 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
         sink: sinkError === undefined ? undefined : (reading.failingSince.sink ?? at)
       }
       const known = new Set(reading.overview?.strangers?.map(({ pid }) => pid))
+      const listed = Option.getOrElse(pumps, () => reading.pumps)
       reading = Either.isRight(database)
         ? {
             overview: database.right,
             readAt: at,
             strangers: database.right.strangers?.filter(({ pid }) => known.has(pid)) ?? [],
+            pumps: listed,
             databaseError: undefined,
             sinkError,
             failingSince
@@ -245,6 +250,7 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
         startedAt,
         health,
         pump: status,
+        pumps: reading.pumps,
         rates,
         outbox: overview,
         outboxAt: readAt,

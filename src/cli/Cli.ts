@@ -1,10 +1,10 @@
 /**
  * The command `controlpublish`.
  *
- * Exit codes: 0 it did what it is there for, also a `serve` or `status --watch` that was stopped; 1 it could not, or a
- * setting has a value that cannot be; 2 the command line makes no sense; 3 there is no such event; 4 the event is in a
- * state in which this cannot be done to it; 130 it was interrupted. What ends it is one line on stderr, but for unknown
- * flags and commands, where @effect/cli explains.
+ * Exit codes: 0 success, also of a `serve` or `status --watch` that was stopped; 1 failure, or an invalid setting; 2 an
+ * invalid command line; 3 no such event; 4 the event's state forbids the change; 5 `status --check` found that no pump can
+ * publish; 130 interrupted. The reason is one line on stderr, except for unknown flags and commands, which @effect/cli
+ * explains.
  *
  * @since 1.0.0
  */

@@ -9,6 +9,7 @@ import type * as SqlError from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import { attended } from "./internal/attended.js"
 import { audited } from "./internal/audited.js"
 import * as Columns from "./internal/columns.js"
 import { guarded } from "./internal/guarded.js"
@@ -45,7 +46,8 @@ const migrations = [
   { id: 1, name: "initial", sql: initial },
   { id: 2, name: "operating", sql: operating },
   { id: 3, name: "guarded", sql: guarded },
-  { id: 4, name: "audited", sql: audited }
+  { id: 4, name: "audited", sql: audited },
+  { id: 5, name: "attended", sql: attended }
 ] as const
 
 const plan = ({ schema = "public" }: Options): Migrator.Plan => {

@@ -27,6 +27,7 @@ import {
   type Stranger
 } from "../OutboxAdmin.js"
 import { maxErrorLength, OutboxError, type Count } from "../OutboxStore.js"
+import type { AttendedPump, PumpReport } from "../PumpStatus.js"
 import * as Erasing from "../internal/erasing.js"
 import { truncate } from "../internal/text.js"
 import { lockTimeout, reading, statements, writing } from "./internal/adminStatements.js"
@@ -149,6 +150,19 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
         Effect.map(
           read((session) => session.query<Omit<OutboxIdentity, "schema">>(text.identity)),
           ([row]): OutboxIdentity => ({ ...row!, schema: names.schema })
+        ),
+
+      attend: (report) =>
+        Effect.asVoid(write((session) => session.query(text.attend, [report.id, JSON.stringify(report)]))),
+
+      leave: (id) => Effect.asVoid(write((session) => session.query(text.leave, [id]))),
+
+      pumps: () =>
+        Effect.map(
+          read((session) =>
+            session.query<Pick<AttendedPump, "lost" | "seenAt"> & { readonly report: PumpReport }>(text.pumps)
+          ),
+          (rows) => rows.map(({ lost, report, seenAt }): AttendedPump => ({ ...report, seenAt, lost }))
         ),
 
       overview: ({ limit }) => {

@@ -31,6 +31,7 @@ import {
   type PageOptions
 } from "../OutboxAdmin.js"
 import { maxErrorLength, type Count } from "../OutboxStore.js"
+import type { AttendedPump } from "../PumpStatus.js"
 import { MemoryOutboxStore, type MemoryRow } from "./MemoryOutboxStore.js"
 
 const stateOf = (row: MemoryRow): EventState => {
@@ -120,6 +121,7 @@ const pageOf = <A extends { readonly id: number }>(
 const make = Effect.gen(function* () {
   const store = yield* MemoryOutboxStore
   const entries: Array<AuditEntry & { readonly id: number }> = []
+  const pumps = new Map<string, AttendedPump>()
   const rows = Effect.zipRight(store.check, store.rows)
   /** Events whose payloads the audit log of a database would have. */
   const discarded = new Set<string>()
@@ -149,6 +151,28 @@ const make = Effect.gen(function* () {
 
   return OutboxAdmin.of({
     identity: () => Effect.as(store.check, { server: "memory", database: "memory", schema: "memory" }),
+
+    attend: (report) =>
+      Effect.zipRight(
+        store.check,
+        Effect.map(Clock.currentTimeMillis, (at) => void pumps.set(report.id, { ...report, seenAt: at, lost: false }))
+      ),
+
+    leave: (id) =>
+      Effect.zipRight(
+        store.check,
+        Effect.sync(() => void pumps.delete(id))
+      ),
+
+    pumps: () =>
+      Effect.zipRight(
+        store.check,
+        Effect.map(Clock.currentTimeMillis, (now) =>
+          Array.from(pumps.values(), (pump) => ({ ...pump, lost: now - pump.seenAt > 30_000 }))
+            .filter(({ seenAt }) => now - seenAt <= 3_600_000)
+            .sort((one, other) => one.startedAt - other.startedAt)
+        )
+      ),
 
     overview: ({ limit }) =>
       Effect.gen(function* () {

@@ -255,8 +255,8 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         }
         // The command to copy has to survive a path with spaces.
         const linked = Path.join(yield* Controlpublish.workingDirectory, "it's here")
-        yield* Effect.promise(() => Fs.symlink(Path.dirname(Path.dirname(program)), linked))
-        const script = Path.join(linked, "cli", "bin.js")
+        yield* Effect.promise(() => Fs.symlink(Path.dirname(program), linked))
+        const script = Path.join(linked, Path.basename(program))
         const running = yield* Controlpublish.start(script, ["serve", "--sink=file", "--sink-file-dir", "f/e e/d"], {
           cwd,
           env

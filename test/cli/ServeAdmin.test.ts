@@ -196,6 +196,12 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           answers.map(({ json }) => (json.pump as { readonly state: string }).state)
         )
         const pause = (env: Record<string, string>) => run(["pause", "--reason", "x"], env)
+        const status = (...args: ReadonlyArray<string>) => run(["status", ...args], { DATABASE_SCHEMA: "one" })
+        const listed = yield* until(status("--json", "--check"), ({ code }) => code === 0)
+        assert.deepInclude(JSON.parse(listed.stdout), {
+          publishing: { ok: true, message: "1 of 1 pump can publish" }
+        })
+        assert.match((yield* status()).stdout, new RegExp(`^  \\S+ +${one.running.process.pid} +idle +.*file`, "m"))
 
         assert.strictEqual((yield* pause({ DATABASE_SCHEMA: "two" })).stderr, "")
         assert.deepStrictEqual(yield* states, ["idle", "paused"])
@@ -232,6 +238,10 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         assert.lengthOf(yield* services, 1)
         assert.strictEqual((yield* one.running.stop("SIGTERM")).code, 0)
         assert.notInclude(yield* Effect.promise(() => Fs.readdir(cwd)), ".controlpublish")
+        const idle = yield* status("--check")
+        assert.match(idle.stdout, /^publishes NO PUMP RUNS: nothing is published until one does/m)
+        assert.strictEqual(idle.code, 5)
+        assert.strictEqual((yield* status()).code, 0)
         const embedded = yield* Controlpublish.run(yield* Controlpublish.Program, ["resume", "--reason", "x"], { cwd })
         assert.match(
           embedded.stderr,

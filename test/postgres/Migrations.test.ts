@@ -29,7 +29,8 @@ describe("Migrations", () => {
         { id: 1, name: "initial" },
         { id: 2, name: "operating" },
         { id: 3, name: "guarded" },
-        { id: 4, name: "audited" }
+        { id: 4, name: "audited" },
+        { id: 5, name: "attended" }
       ])
       assert.deepStrictEqual(yield* Migrations.run({ schema: "s" }), [])
       assert.strictEqual(yield* Migrations.current({ schema: "s" }), Migrations.latest.id)
@@ -143,7 +144,7 @@ describe("Migrations", () => {
           const ran = yield* Migrations.run().pipe(Effect.timeout("10 seconds"))
           assert.deepStrictEqual(
             ran.map(({ id }) => id),
-            [2, 3, 4]
+            [2, 3, 4, 5]
           )
           yield* query(failed, [[1], ["no"], [1]])
           yield* query("COMMIT")

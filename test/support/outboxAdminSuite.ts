@@ -8,6 +8,7 @@ import {
   OutboxStore,
   Pump,
   PumpConfig,
+  type PumpStatus,
   Sink,
   type WakeUp
 } from "../../src/index.js"
@@ -101,6 +102,48 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
         const identity = yield* admin.identity()
         assert.isTrue(Object.values(identity).every((value) => value !== ""))
         assert.deepStrictEqual(yield* admin.identity(), identity)
+      }).pipe(withAdmin())
+    )
+
+    it.effect("lists the pumps as they said last, and forgets those that leave", () =>
+      Effect.gen(function* () {
+        const admin = yield* OutboxAdmin.OutboxAdmin
+        assert.deepStrictEqual(yield* admin.pumps(), [])
+        const report = (id: string, startedAt: number): PumpStatus.PumpReport => ({
+          id,
+          host: "node-7",
+          pid: 4711,
+          version: "1",
+          startedAt,
+          state: "idle",
+          since: 5,
+          sink: "file",
+          published: 0
+        })
+        yield* admin.attend(report("p2", 20))
+        yield* admin.attend(report("p1", 10))
+        const troubled: PumpStatus.PumpReport = {
+          ...report("p2", 20),
+          state: "unavailable",
+          rate: 0.5,
+          lastPublishedAt: 7,
+          trouble: { of: "sink", message: 'refused "it"\n\u2028', since: 6 }
+        }
+        yield* admin.attend(troubled)
+        const pumps = yield* admin.pumps()
+        assert.deepStrictEqual(
+          pumps.map((pump) => Struct.omit(pump, "seenAt")),
+          [
+            { ...report("p1", 10), lost: false },
+            { ...troubled, lost: false }
+          ]
+        )
+        yield* admin.leave("p1")
+        yield* admin.leave("unknown")
+        assert.deepStrictEqual(
+          (yield* admin.pumps()).map(({ id }) => id),
+          ["p2"]
+        )
       }).pipe(withAdmin())
     )
 

@@ -1,4 +1,5 @@
 /** The parts of the service and whether each works. */
+import type { AttendedPump } from "../../PumpStatus.js"
 import type { Check, Status } from "../AdminApi.js"
 import * as Words from "./words.js"
 
@@ -17,6 +18,33 @@ const Part = ({ check, name, now }: { readonly name: string; readonly check: Che
     </div>
   </li>
 )
+
+/** A pump of this outbox, in whatever process. */
+const Running = ({ now, pump }: { readonly pump: AttendedPump; readonly now: number }) => {
+  const { host, lost, pid, rate, sink, state, trouble } = pump
+  const ok = !lost && trouble === undefined
+  return (
+    <li class={ok ? "good" : "trouble"}>
+      <span class="sign" aria-hidden="true">
+        {ok ? "✓" : "✕"}
+      </span>
+      <div>
+        <b>
+          {host}, process {pid}
+        </b>{" "}
+        <span class="dim">
+          {lost ? "lost" : state} for {Words.duration(now - (lost ? pump.seenAt : pump.since))}
+        </span>
+        <div class="small wrap">
+          sink {sink}, {Words.number(pump.published)} published
+          {rate !== undefined && `, ${rate.toFixed(1)} events/s`}
+          {pump.lastPublishedAt !== undefined && `, last ${Words.ago(pump.lastPublishedAt, now)}`}
+          {trouble !== undefined && `; ${trouble.of}: ${trouble.message}`}
+        </div>
+      </div>
+    </li>
+  )
+}
 
 export const Service = ({
   now,
@@ -41,6 +69,16 @@ export const Service = ({
         <Part name="Sink" check={health.sink} now={now} />
         <Part name="Database" check={health.database} now={now} />
       </ul>
+      {status.pumps !== undefined && status.pumps.length > 0 && (
+        <>
+          <h3>Pumps of this outbox</h3>
+          <ul>
+            {status.pumps.map((pump) => (
+              <Running key={pump.id} pump={pump} now={now} />
+            ))}
+          </ul>
+        </>
+      )}
       <p class="dim small">
         controlpublish {version}, uptime {Words.duration(now - startedAt)}. Retention: {retention}. Since start:{" "}
         {Words.plural(pump.batches, "batch", "batches")}, {Words.plural(pump.failed, "failed attempt")},{" "}

@@ -30,6 +30,7 @@ import { endsWell } from "../internal/endsWell.js"
 import * as Services from "../internal/services.js"
 import { isLoopback } from "../../admin/internal/loopback.js"
 import * as NoOutbox from "../../admin/NoOutbox.js"
+import * as PumpReports from "../../admin/PumpReports.js"
 import * as AdminSettings from "../../admin/AdminSettings.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import type { InvalidSetting } from "../../Setting.js"
@@ -153,8 +154,9 @@ const serve = (
   const outbox = Layer.provide(PostgresOutboxAdmin.layer({ schema }), migrated)
   // The feed comes first: one that cannot be used is told of before a database is started. What is built last is
   // closed first: the pump finishes its publishes while the feed and the database are still there.
+  const pumping = PumpReports.layer.pipe(Layer.provide(outbox), Layer.provideMerge(Pump.layer))
   const working = Layer.merge(
-    Pump.layer.pipe(Layer.provide(Postgres.layer(database)), Layer.provide(PumpConfig.layer(pump))),
+    pumping.pipe(Layer.provide(Postgres.layer(database)), Layer.provide(PumpConfig.layer(pump))),
     Layer.provide(Retention.layer({ keep }), outbox)
   ).pipe(Layer.provide(migrated), Layer.provideMerge(sinkLayer(sink)))
   const same = Database.isEmbedded(database) ? "in this directory" : "with the same DATABASE_URL"

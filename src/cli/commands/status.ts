@@ -1,5 +1,5 @@
 /**
- * `controlpublish status`: what the outbox holds.
+ * `controlpublish status`: what the outbox holds, and who publishes it.
  *
  * @since 1.0.0
  */
@@ -14,13 +14,14 @@ import { OutboxAdmin, type EventSummary, type Overview } from "../../OutboxAdmin
 import type { Count } from "../../OutboxStore.js"
 import * as Migrations from "../../postgres/Migrations.js"
 import * as PostgresOutboxAdmin from "../../postgres/PostgresOutboxAdmin.js"
-import type { CliError } from "../internal/CliError.js"
+import type { AttendedPump } from "../../PumpStatus.js"
+import { CliError, usage } from "../internal/CliError.js"
 import * as Database from "../internal/database.js"
 import { endsWell } from "../internal/endsWell.js"
 import * as Strangers from "../../internal/strangers.js"
 import * as Operating from "../internal/operating.js"
 import * as Table from "../internal/table.js"
-import { quote } from "../internal/text.js"
+import { count, quote } from "../internal/text.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
@@ -40,6 +41,8 @@ interface Status {
   readonly migration: { readonly current: number; readonly latest: number }
   /** Absent where there is no outbox. */
   readonly overview: Overview | undefined
+  /** All that run, or did a short time ago, wherever they are. */
+  readonly pumps: ReadonlyArray<AttendedPump>
   /** The newest of them. */
   readonly parked: ReadonlyArray<EventSummary>
 }
@@ -55,11 +58,12 @@ const read = (
       schema: database.schema,
       migration: { current, latest: Migrations.latest.id }
     }
-    if (current === 0) return { ...known, overview: undefined, parked: [] }
+    if (current === 0) return { ...known, overview: undefined, pumps: [], parked: [] }
     const admin = yield* OutboxAdmin
     const overview = yield* admin.overview({ limit: countLimit })
     const parked = yield* admin.events({ state: "parked" }, { limit: listed })
-    return { ...known, overview, parked: parked.events }
+    const pumps = current < Migrations.latest.id ? [] : yield* admin.pumps()
+    return { ...known, overview, pumps, parked: parked.events }
   }).pipe(
     Effect.catchTags({
       OutboxError: (error) => Database.explain(database, error),
@@ -84,6 +88,58 @@ const showMigration = ({ current, latest }: Status["migration"]): string => {
 const showAge = (millis: number | undefined): string =>
   millis === undefined ? "" : `, the oldest for ${Duration.format(Duration.seconds(Math.floor(millis / 1000)))}`
 
+const showFor = (millis: number): string => Duration.format(Duration.seconds(Math.max(0, Math.floor(millis / 1000))))
+
+/** Whether somebody publishes, or would if there were something, and if not, why. */
+const publishing = ({ at, pumps }: Status): { readonly ok: boolean; readonly message: string } => {
+  const running = pumps.filter(({ lost }) => !lost)
+  if (running.length === 0) {
+    const dead = pumps.length === 0 ? "" : `; ${count(pumps.length, "pump")} stopped answering, see below`
+    return {
+      ok: false,
+      message: `NO PUMP RUNS${dead}: nothing is published until one does, start "controlpublish serve" or the application`
+    }
+  }
+  const working = running.filter(
+    ({ state, trouble }) => trouble === undefined && ["idle", "publishing"].includes(state)
+  )
+  if (working.length > 0)
+    return { ok: true, message: `${working.length} of ${count(pumps.length, "pump")} can publish` }
+  const broken = running.find(({ trouble }) => trouble !== undefined)
+  if (broken?.trouble === undefined) {
+    const states = Array.from(new Set(running.map(({ state }) => state))).join(", ")
+    return { ok: false, message: `NO: ${count(running.length, "pump")} ${states}` }
+  }
+  const { message, of, since } = broken.trouble
+  return {
+    ok: false,
+    message: `NO, the ${of === "sink" ? `sink ${broken.sink}` : of} fails for ${showFor(at - since)}: ${message}`
+  }
+}
+
+const showPumps = ({ at, pumps }: Status): ReadonlyArray<string> =>
+  pumps.length === 0
+    ? []
+    : [
+        "pumps:",
+        ...indented(
+          Table.render(
+            ["HOST", "PROCESS", "STATE", "FOR", "SINK", "EVENTS/S", "PUBLISHED", "LAST PUBLISH", "TROUBLE"],
+            pumps.map((pump) => [
+              pump.host,
+              String(pump.pid),
+              pump.lost ? "lost" : pump.state,
+              showFor(at - (pump.lost ? pump.seenAt : pump.since)),
+              pump.sink,
+              pump.rate === undefined ? "" : pump.rate.toFixed(1),
+              String(pump.published),
+              pump.lastPublishedAt === undefined ? "" : Operating.time(pump.lastPublishedAt),
+              pump.trouble === undefined ? "" : `${pump.trouble.of}: ${pump.trouble.message}`
+            ])
+          )
+        )
+      ]
+
 /** Heads that were tried and failed: their keys wait with them. */
 const failing = ({ lanes }: Overview) =>
   lanes.flatMap(({ head, lane }) => (head === undefined || head.attemptCount === 0 ? [] : [{ lane, ...head }]))
@@ -99,6 +155,7 @@ const show = (status: Status): string => {
     ...(overview === undefined
       ? []
       : [
+          ["publishes", publishing(status).message],
           ["pending", `${showCount(overview.pending)}${showAge(oldestAge(status))}`],
           ["waiting", `${showCount(overview.waiting)} of them for a retry`],
           ["parked", showCount(overview.parked)],
@@ -108,6 +165,7 @@ const show = (status: Status): string => {
   const heads = overview === undefined ? [] : failing(overview)
   return [
     ...lines,
+    ...showPumps(status),
     ...(heads.length === 0
       ? []
       : [
@@ -154,6 +212,7 @@ const toJson = (status: Status) => {
   const { overview, parked, ...known } = status
   return {
     ...known,
+    publishing: publishing(status),
     backlog:
       overview === undefined
         ? null
@@ -199,17 +258,26 @@ export const command = Command.make(
     watch: Options.boolean("watch").pipe(
       Options.withDescription("Look again every two seconds, until Ctrl-C; with --json a line each")
     ),
+    check: Options.boolean("check").pipe(
+      Options.withDescription("End with exit code 5 if no pump can publish; for probes and scripts")
+    ),
     json: Operating.json
   },
-  ({ json, watch: watching, settings }) =>
+  ({ check, json, watch: watching, settings }) =>
     Effect.gen(function* () {
       const database = yield* Operating.database
-      const once = Effect.flatMap(read(database), (status) =>
-        Console.log(json ? Operating.printJson(toJson(status)) : show(status))
-      )
+      if (check && watching) return yield* usage("--check and --watch exclude each other")
+      const once = Effect.gen(function* () {
+        const status = yield* read(database)
+        yield* Console.log(json ? Operating.printJson(toJson(status)) : show(status))
+        const { message, ok } = publishing(status)
+        if (check && !ok) return yield* new CliError({ message: `nothing is published: ${message}`, exitCode: 5 })
+      })
       yield* (watching ? watch(database, json) : once).pipe(
         Effect.provide(PostgresOutboxAdmin.layer(database)),
         Effect.provide(Database.layer(database))
       )
     }).pipe(SettingFlags.provide(settings))
-).pipe(Command.withDescription("Show the backlog, what fails, and the parked events."))
+).pipe(
+  Command.withDescription("Show the backlog, all pumps and what keeps them from publishing, and the parked events.")
+)

@@ -1,5 +1,6 @@
 /** The statements of those who operate an outbox. */
 import * as Bounds from "../../internal/bounds.js"
+import * as Attended from "./attended.js"
 import * as Audited from "./audited.js"
 import * as Columns from "./columns.js"
 import { drawn, instant, parked, pending } from "./columns.js"
@@ -143,6 +144,21 @@ export const statements = (names: Names.Names) => {
       RETURNING (SELECT version FROM erased) AS "controlVersion", (SELECT artifact FROM erased) AS "artifactRef"`,
 
     identity: `SELECT system_identifier::text AS server, current_database() AS database FROM pg_control_system()`,
+
+    // $1 id, $2 report
+    attend: `
+      WITH forgotten AS (
+        DELETE FROM ${Attended.pumps(names)} WHERE seen_at < clock_timestamp() - interval '1 hour' AND id <> $1
+      )
+      INSERT INTO ${Attended.pumps(names)} AS pump (id, seen_at, report) VALUES ($1, clock_timestamp(), $2)
+      ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, report = excluded.report`,
+
+    leave: `DELETE FROM ${Attended.pumps(names)} WHERE id = $1`,
+
+    pumps: `
+      SELECT report, ${Columns.milliseconds("seen_at")} AS "seenAt",
+        seen_at < clock_timestamp() - interval '${Attended.lostAfter} s' AS lost
+      FROM ${Attended.pumps(names)} ORDER BY (report ->> 'startedAt')::float8, id LIMIT 100`,
 
     record: `INSERT INTO ${audit} (at, action, actor, reason, affected, event_id)
       VALUES (${instant("$1")}, $2, $3, $4, $5, $6)`,

@@ -1,3 +1,4 @@
+import * as Attended from "./attended.js"
 import * as Audited from "./audited.js"
 import * as Guarded from "./guarded.js"
 import { begin } from "./migrator.js"
@@ -80,7 +81,9 @@ export const outbox = (names: Names, { append, operate, pump, view }: Roles): st
         writers
       ),
       granting("UPDATE (last_attempt_at, published_control_version, published_at)", outbox, pump),
-      granting("INSERT", attempts, pump)
+      granting("INSERT", attempts, pump),
+      granting("SELECT", Attended.pumps(names), readers),
+      granting("INSERT, UPDATE, DELETE", Attended.pumps(names), pump)
     ]
   )
 }

@@ -1,0 +1,19 @@
+import { quote, type Names } from "./names.js"
+
+/** What the pumps say of themselves, qualified. */
+export const pumps = ({ schema }: Names): string => `${quote(schema)}.control_events_pumps`
+
+/** Seconds after which a pump that says nothing counts as lost. */
+export const lostAfter = 30
+
+/**
+ * Migration 5: each pump says how it is, every few seconds, in one row that is updated in place. Nothing in it touches
+ * the outbox's own table.
+ */
+export const attended = (names: Names): string => `
+CREATE TABLE ${pumps(names)} (
+  id text COLLATE "C" PRIMARY KEY,
+  seen_at timestamptz NOT NULL,
+  report json NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 100);
+`

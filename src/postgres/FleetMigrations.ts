@@ -5,8 +5,10 @@
  * @since 1.0.0
  */
 import type * as SqlClient from "@effect/sql/SqlClient"
-import type * as Effect from "effect/Effect"
+import type * as SqlError from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as Migrator from "./internal/migrator.js"
 import * as Names from "./internal/names.js"
 import { initial } from "./internal/fleetInitial.js"
@@ -40,6 +42,49 @@ const plan = ({ schema = "public" }: Options): Migrator.Plan => ({
  * @category constants
  */
 export const latest: Migrator.Migration = migrations[migrations.length - 1]!
+
+/**
+ * This version cannot work with a node's tables as they are.
+ *
+ * @since 1.0.0
+ * @category errors
+ */
+export class FleetSchemaMismatch extends Schema.TaggedError<FleetSchemaMismatch>("controlpublish/FleetSchemaMismatch")(
+  "FleetSchemaMismatch",
+  {
+    schema: Schema.String,
+    /** The newest migration that the database has, 0 where it has none. */
+    current: Schema.Number
+  }
+) {
+  /**
+   * @since 1.0.0
+   */
+  override get message(): string {
+    const schema = `the schema ${JSON.stringify(this.schema)}`
+    const migrate = 'run "controlpublish migrate --node" or FleetMigrations.run first'
+    if (this.current === 0) return `${schema} has no tables of a node: ${migrate}`
+    return this.current < latest.id
+      ? `${schema} has the node's migration ${this.current}, and this version needs ${latest.id}: ${migrate}`
+      : `${schema} has the node's migration ${this.current}, and this version, which knows ${latest.id}, cannot work with it: use a later version`
+  }
+}
+
+/**
+ * Fails with a `FleetSchemaMismatch` if this version cannot work with the tables: they are older than it needs, or so
+ * much newer that they break it. Logs a warning if they are newer and break nothing.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const check = (
+  options: Options = {}
+): Effect.Effect<void, FleetSchemaMismatch | SqlError.SqlError, SqlClient.SqlClient> => {
+  const { schema, ...planned } = plan(options)
+  return Effect.flatMap(Migrator.current({ schema, ...planned }), (current) =>
+    Migrator.accept(schema, current, latest, new FleetSchemaMismatch({ schema, current }))
+  )
+}
 
 /**
  * Runs the migrations that are missing, in one transaction, and answers them. Processes that run it at the same time

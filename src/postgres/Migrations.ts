@@ -151,18 +151,8 @@ const checkSequence = (
 const isRefused = (cause: unknown): boolean =>
   typeof cause === "object" && cause !== null && "code" in cause && cause.code === "42501"
 
-/** Migrations of one generation leave everything as it was for versions that do not know them. */
-const generation = (id: number): number => Math.floor(id / 1_000)
-
-/** Newer tables of the same generation are worth a line, but no obstacle: an old version has to run on while a new one comes. */
-const accept = (schema: string, current: number): Effect.Effect<void, SchemaMismatch> => {
-  if (current === latest.id) return Effect.void
-  return current > latest.id && generation(current) === generation(latest.id)
-    ? Effect.logWarning(
-        `The schema ${JSON.stringify(schema)} has migration ${current}, made by a later version; this one knows ${latest.id}, and can work with it`
-      )
-    : new SchemaMismatch({ schema, current })
-}
+const accept = (schema: string, current: number): Effect.Effect<void, SchemaMismatch> =>
+  Migrator.accept(schema, current, latest, new SchemaMismatch({ schema, current }))
 
 /**
  * Fails with a `SchemaMismatch` where this version cannot work with the tables: they are older than it needs, or so much

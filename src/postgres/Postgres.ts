@@ -3,14 +3,17 @@
  *
  * @since 1.0.0
  */
-import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import { OutboxStore } from "../OutboxStore.js"
 import { WakeUp } from "../WakeUp.js"
+import * as Migrator from "./internal/migrator.js"
 import * as Names from "./internal/names.js"
+import * as Migrations from "./Migrations.js"
 import * as PostgresOutboxStore from "./PostgresOutboxStore.js"
 import * as PostgresWakeUp from "./PostgresWakeUp.js"
 
@@ -29,7 +32,10 @@ export interface Options {
 }
 
 /**
- * The store and the wake-up for the database of the `PgClient`. The tables have to be there: see `Migrations`.
+ * The store and the wake-up for the database of the `PgClient`. Fails with
+ * `SchemaMismatch` if the tables are missing, or not of this version: provide `Migrations.layer` to it, or run
+ * `controlpublish migrate` before. Fails with `SequenceBehind` if appends would break the order, as after a restore that
+ * forgot the sequence. A database that does not answer at the start is logged, and costs the check alone.
  *
  * Appends join the transactions of that client. The pump's work runs on connections of its own, opened when they are
  * needed with the same settings. The connection that listens notices a pooler: it logs one warning, keeps no session
@@ -38,10 +44,15 @@ export interface Options {
  * @since 1.0.0
  * @category layers
  */
-export const layer = (options: Options = {}): Layer.Layer<OutboxStore | WakeUp, never, PgClient.PgClient> =>
+export const layer = (
+  options: Options = {}
+): Layer.Layer<OutboxStore | WakeUp, Migrations.SchemaMismatch | Migrations.SequenceBehind, PgClient.PgClient> =>
   Layer.scopedContext(
     Effect.gen(function* () {
-      const names = Names.make(options.schema ?? "public")
+      const { schema = "public" } = options
+      const names = Names.make(schema)
+      const check = Effect.provideService(Migrations.check({ schema }), SqlClient.SqlClient, yield* PgClient.PgClient)
+      yield* Migrator.atStart(schema, "--grant-append ROLE", check)
       const store = yield* PostgresOutboxStore.make(names)
       const wakeUp = yield* PostgresWakeUp.make(names, options.directUrl)
       return Context.make(OutboxStore, store).pipe(Context.add(WakeUp, wakeUp))

@@ -8,7 +8,9 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as FleetMigrations from "./FleetMigrations.js"
 import { failureOf } from "./internal/failure.js"
+import * as Migrator from "./internal/migrator.js"
 import * as Statement from "./internal/statement.js"
 import { op, quote } from "./internal/names.js"
 import { withTransaction } from "./internal/transaction.js"
@@ -239,8 +241,19 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
   })
 
 /**
+ * Fails with `FleetSchemaMismatch` if the tables are missing, or not of this version: provide `FleetMigrations.layer` to
+ * it, or run `controlpublish migrate --node` before. A database that does not answer at the start is logged.
+ *
  * @since 1.0.0
  * @category layers
  */
-export const layer = (options: Options = {}): Layer.Layer<AppliedEvents, never, SqlClient.SqlClient> =>
-  Layer.effect(AppliedEvents, make(options))
+export const layer = (
+  options: Options = {}
+): Layer.Layer<AppliedEvents, FleetMigrations.FleetSchemaMismatch, SqlClient.SqlClient> =>
+  Layer.effect(
+    AppliedEvents,
+    Effect.zipRight(
+      Migrator.atStart(options.schema ?? "public", "--node --grant-node ROLE", FleetMigrations.check(options)),
+      make(options)
+    )
+  )

@@ -1,10 +1,15 @@
+import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
-import { Outbox, Pump, PumpConfig } from "../../src/index.js"
-import { Migrations, Postgres } from "../../src/postgres/index.js"
+import { Context, Effect, Layer, Logger, Redacted } from "effect"
+import { Outbox, OutboxStore, Pump, PumpConfig, WakeUp } from "../../src/index.js"
+import { FleetMigrations, Migrations, Postgres, PostgresAppliedEvents } from "../../src/postgres/index.js"
+import * as Names from "../../src/postgres/internal/names.js"
+import * as PostgresOutboxStore from "../../src/postgres/PostgresOutboxStore.js"
+import * as PostgresWakeUp from "../../src/postgres/PostgresWakeUp.js"
 import { MemorySink } from "../../src/testing/index.js"
 import { layerClient, rawClient } from "../support/postgres.js"
+import { asOwner, makeRole } from "../support/roles.js"
 
 /** What the catalogue says of a schema: columns, indexes, triggers and functions. */
 const describeSchema = (schema: string) =>
@@ -20,6 +25,16 @@ const describeSchema = (schema: string) =>
       UNION ALL SELECT 'function', proname, provolatile::text FROM pg_proc WHERE pronamespace = ${schema}::regnamespace
       ORDER BY 1, 2`
   )
+
+/** The store of this version, whatever the tables are. */
+const unchecked = Layer.scopedContext(
+  Effect.gen(function* () {
+    const names = Names.make("public")
+    return Context.make(OutboxStore.OutboxStore, yield* PostgresOutboxStore.make(names)).pipe(
+      Context.add(WakeUp.WakeUp, yield* PostgresWakeUp.make(names))
+    )
+  })
+)
 
 describe("Migrations", () => {
   it.effect("runs what is missing, once", () =>
@@ -107,6 +122,53 @@ describe("Migrations", () => {
     }).pipe(Effect.provide(layerClient))
   )
 
+  it.scoped("tells an application that embeds the outbox, or a node, when it starts", () =>
+    Effect.gen(function* () {
+      const start = <E>(layer: Layer.Layer<never, E, PgClient.PgClient | SqlClient.SqlClient>) =>
+        Effect.map(Effect.flip(Layer.build(Layer.fresh(layer))), String)
+      const outbox = Layer.discard(Postgres.layer({ schema: "s" }))
+      const node = Layer.discard(PostgresAppliedEvents.layer({ schema: "s" }))
+      const sql = yield* SqlClient.SqlClient
+      assert.match(yield* start(outbox), /the schema "s" has no outbox: run "controlpublish migrate" first/)
+      assert.match(yield* start(node), /the schema "s" has no tables of a node: run "controlpublish migrate --node" or/)
+      yield* Migrations.run({ schema: "s" })
+      yield* FleetMigrations.run({ schema: "s" })
+      yield* Effect.scoped(Layer.build(Layer.merge(outbox, node)))
+      yield* sql`DELETE FROM s.controlpublish_migrations WHERE migration_id > 1`
+      yield* sql`DELETE FROM s.controlpublish_fleet_migrations WHERE migration_id > 1`
+      const needs = Migrations.latest.id
+      assert.match(
+        yield* start(outbox),
+        new RegExp(`the schema "s" has migration 1, and this version needs ${needs}: run`)
+      )
+      const { latest } = FleetMigrations
+      assert.match(
+        yield* start(node),
+        new RegExp(`the schema "s" has the node's migration 1, and this version needs ${latest.id}: run`)
+      )
+      yield* sql`UPDATE s.controlpublish_fleet_migrations SET migration_id = 1000`
+      assert.match(yield* start(node), /cannot work with it: use a later version/)
+      // A later one that breaks nothing, and one that the role may not read.
+      const lines: Array<string> = []
+      const logger = Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(({ message }) => void lines.push(String(message)))
+      )
+      yield* sql`UPDATE s.controlpublish_fleet_migrations SET migration_id = 999`
+      yield* Effect.scoped(Layer.build(Layer.provide(node, logger)))
+      assert.match(lines.join(), /has migration 999, made by a later version/)
+      const role = yield* makeRole("app")
+      yield* asOwner(`GRANT USAGE ON SCHEMA s TO ${role.name}`)
+      yield* Effect.scoped(
+        Layer.build(outbox.pipe(Layer.provide(PgClient.layer({ url: Redacted.make(role.url) })), Layer.provide(logger)))
+      )
+      assert.match(
+        lines.at(-1) ?? "",
+        /^Could not check the migrations of schema "s": permission denied .*controlpublish migrate --grant-append ROLE$/
+      )
+    }).pipe(Effect.provide(layerClient))
+  )
+
   it.scopedLive("waits for no append and no pump of the version before, which go on", () =>
     Effect.gen(function* () {
       const psql = yield* rawClient
@@ -116,7 +178,7 @@ describe("Migrations", () => {
       assert.strictEqual(yield* Migrations.current(), 1)
       const context = yield* Layer.build(
         Layer.merge(Outbox.layer, Pump.layerManual).pipe(
-          Layer.provideMerge(Postgres.layer()),
+          Layer.provideMerge(unchecked),
           Layer.provideMerge(MemorySink.layer),
           Layer.provide(PumpConfig.layerDefaults)
         )

@@ -154,6 +154,7 @@ export const look = (url: string) =>
     const { pieces } = yield* admin.payload("invalid")
     assert.strictEqual(Buffer.concat(Array.from(yield* Stream.runCollect(pieces))).toString(), "{}")
     yield* admin.audit({ limit: 10 })
+    yield* admin.pumps()
   }).pipe(Effect.provide(Layer.provideMerge(PostgresOutboxAdmin.layer(), clientOf(url))))
 
 export const operate = (url: string) =>
@@ -165,6 +166,8 @@ export const operate = (url: string) =>
     assert.strictEqual(yield* admin.redrive({ eventId: "invalid" }, by), 1)
     yield* admin.discard("invalid", by)
     yield* admin.record("pause", by)
+    // Whoever pauses looks at who runs.
+    yield* admin.pumps()
     // From the audit, and the one that is published.
     yield* admin.erase("invalid", by)
     const [left] = (yield* admin.events({ state: "published" }, { limit: 1 })).events
@@ -251,6 +254,10 @@ export const publishOnce = (url: string) =>
     const admin = yield* OutboxAdmin.OutboxAdmin
     assert.deepInclude(yield* admin.prune({ _tag: "Age", age: "0 millis" }, { limit: 10 }), { removed: 1 })
     yield* admin.record("prune", by)
+    const report = { id: "p", host: "h", pid: 1, version: "1", startedAt: now, state: "idle", since: now } as const
+    for (const published of [0, 1]) yield* admin.attend({ ...report, sink: "nop", published })
+    assert.strictEqual((yield* admin.pumps()).length, 1)
+    yield* admin.leave("p")
   }).pipe(
     Effect.provide(
       Layer.merge(Postgres.layer(), PostgresOutboxAdmin.layer()).pipe(

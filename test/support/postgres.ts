@@ -42,7 +42,7 @@ export const layerClient: Layer.Layer<PgClient.PgClient | TestDatabase | SqlClie
 
 /** The tables in a schema, and the ports over them. */
 export const layerOutbox = (schema: string) =>
-  Postgres.layer({ schema }).pipe(Layer.provideMerge(Layer.orDie(Migrations.layer({ schema }))))
+  Layer.orDie(Postgres.layer({ schema }).pipe(Layer.provideMerge(Migrations.layer({ schema }))))
 
 /** Statements from outside, each on a connection of its own until the scope ends, as psql would run them. */
 export const rawClient = Effect.flatMap(TestDatabase, ({ url }) =>

@@ -149,6 +149,46 @@ export const run = (plan: Plan): Effect.Effect<ReadonlyArray<Migration>, Migrati
     return ran.map(([id, name]) => ({ id, name }))
   })
 
+/** Migrations of one generation leave everything as it was for versions that do not know them. */
+const generation = (id: number): number => Math.floor(id / 1_000)
+
+/**
+ * Fails with `mismatch` if this version cannot work with tables of the migration `found`. Newer tables of the same
+ * generation are worth a line and no obstacle: an old version runs on while a new one comes.
+ */
+export const accept = <Mismatch>(
+  schema: string,
+  found: number,
+  latest: Migration,
+  mismatch: Mismatch
+): Effect.Effect<void, Mismatch> => {
+  if (found === latest.id) return Effect.void
+  return found > latest.id && generation(found) === generation(latest.id)
+    ? Effect.logWarning(
+        `The schema ${JSON.stringify(schema)} has migration ${found}, made by a later version; this one knows ${latest.id}, and can work with it`
+      )
+    : Effect.fail(mismatch)
+}
+
+/**
+ * A check for whoever starts. It tells what it can find out: a database that does not answer, or does not let the role
+ * read, is a warning. What works without that goes on.
+ */
+export const atStart = <Mismatch, R>(
+  schema: string,
+  grant: string,
+  check: Effect.Effect<void, Mismatch | SqlError, R>
+): Effect.Effect<void, Exclude<Mismatch, SqlError>, R> =>
+  Effect.catchAll(check, (error) =>
+    error instanceof SqlError
+      ? Effect.logWarning(
+          `Could not check the migrations of schema ${JSON.stringify(schema)}: ${describe(error)}${
+            isForbidden(error) ? `. Grant the right with controlpublish migrate ${grant}` : ""
+          }`
+        )
+      : Effect.fail(error as Exclude<Mismatch, SqlError>)
+  )
+
 /** The SQL that `run` executes on an empty database. */
 export const print = (plan: Plan): string => {
   const body = plan.migrations.map(

@@ -8,6 +8,7 @@ import * as Either from "effect/Either"
 import { quote } from "../internal/printable.js"
 import * as Setting from "../Setting.js"
 import * as NatsSettings from "./internal/natsSettings.js"
+import type * as Connection from "./Connection.js"
 import * as JetStreamSink from "./JetStreamSink.js"
 import type * as JetStreamSource from "./JetStreamSource.js"
 
@@ -120,8 +121,8 @@ export const sinkGroup: Setting.Group = {
 }
 
 const credentialsOf = (
-  ofUrl: JetStreamSink.Credentials | undefined
-): Effect.Effect<JetStreamSink.Credentials | undefined, Setting.InvalidSetting> =>
+  ofUrl: Connection.Credentials | undefined
+): Effect.Effect<Connection.Credentials | undefined, Setting.InvalidSetting> =>
   Effect.gen(function* () {
     const given = {
       token: yield* Setting.read(token),
@@ -135,7 +136,7 @@ const credentialsOf = (
     if (given.user === undefined && given.password !== undefined) {
       return yield* Setting.invalid(user, `is missing, while ${password.env} is set`)
     }
-    const ways: ReadonlyArray<readonly [Setting.Any, JetStreamSink.Credentials]> = [
+    const ways: ReadonlyArray<readonly [Setting.Any, Connection.Credentials]> = [
       ...(given.token === undefined ? [] : ([[token, { _tag: "token", token: given.token }]] as const)),
       ...(given.user === undefined || given.password === undefined
         ? []

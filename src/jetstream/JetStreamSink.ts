@@ -17,50 +17,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { ControlVersion } from "../ControlVersion.js"
 import { EventRejected, published, Sink, SinkUnavailable, type Batch, type Outcome } from "../Sink.js"
+import type { Connection } from "./Connection.js"
 import * as Link from "./internal/link.js"
 import * as LookBack from "./internal/lookBack.js"
 import * as Publishing from "./internal/publishing.js"
 import * as Stream from "./internal/stream.js"
 import * as Subject from "./internal/subject.js"
-
-/**
- * How to reach the servers.
- *
- * @since 1.0.0
- * @category models
- */
-export interface Connection {
-  /** `host:port`, `nats://host:port` or `tls://host:port`, any of which will do. */
-  readonly servers: ReadonlyArray<string>
-  readonly credentials?: Credentials | undefined
-  /** PEM files. A certificate authority of one's own, and a certificate for servers that ask for one. */
-  readonly tls?: Tls | undefined
-}
-
-/**
- * @since 1.0.0
- * @category models
- */
-export type Credentials =
-  | { readonly _tag: "token"; readonly token: Redacted.Redacted }
-  | { readonly _tag: "password"; readonly user: string; readonly password: Redacted.Redacted }
-  /** The contents of a creds file: a user JWT and its seed. */
-  | { readonly _tag: "creds"; readonly creds: Redacted.Redacted }
-
-/**
- * @since 1.0.0
- * @category models
- */
-export interface Tls {
-  readonly caFile?: string | undefined
-  readonly certFile?: string | undefined
-  readonly keyFile?: string | undefined
-}
 
 /**
  * What keeps a second copy of an event out of the stream when it is published again after the duplicate window, because

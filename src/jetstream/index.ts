@@ -3,6 +3,7 @@
  *
  * @since 1.0.0
  */
+export * as Connection from "./Connection.js"
 export * as JetStreamSettings from "./JetStreamSettings.js"
 export * as JetStreamSink from "./JetStreamSink.js"
 export * as JetStreamSource from "./JetStreamSource.js"

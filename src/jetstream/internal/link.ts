@@ -14,7 +14,7 @@ import {
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { SinkUnavailable } from "../../Sink.js"
-import type { Connection } from "../JetStreamSink.js"
+import type { Connection } from "../Connection.js"
 
 /** Waits for the answer to one message. */
 export interface Waiter {

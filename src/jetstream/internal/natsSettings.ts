@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
+import type * as Connection from "../Connection.js"
 import type * as JetStreamSink from "../JetStreamSink.js"
 import { messageOf, quote } from "../../internal/printable.js"
 import * as RegularFile from "../../node/regularFile.js"
@@ -9,7 +10,7 @@ import * as RegularFile from "../../node/regularFile.js"
 export interface Addresses {
   readonly servers: ReadonlyArray<string>
   /** What the first address that has them has for user and password. */
-  readonly credentials: JetStreamSink.Credentials | undefined
+  readonly credentials: Connection.Credentials | undefined
 }
 
 const valid =
@@ -42,7 +43,7 @@ export const parseAddresses = (text: string): Either.Either<Addresses, string> =
     const [named] = urls.filter(({ username }) => username !== "")
     const user = decode(named?.username ?? "")
     const secret = Redacted.make(decode(named?.password ?? ""))
-    const withoutPassword: JetStreamSink.Credentials = { _tag: "token", token: Redacted.make(user) }
+    const withoutPassword: Connection.Credentials = { _tag: "token", token: Redacted.make(user) }
     return {
       servers: urls.map((url) => `${url.protocol}//${url.hostname}:${url.port || "4222"}`),
       // As in every client of NATS, a user without a password is a token.

@@ -1,5 +1,6 @@
 /**
- * Faults that must lose nothing: `npm run faults [-- --minutes N --seed SEED --break NAME --json FILE --keep]`.
+ * Faults that must lose nothing: `npm run faults [-- --minutes N --seed SEED --cluster --clients 2 --break NAME --json FILE
+ * --keep]`.
  *
  * Real processes, real kills. A seed gives the same plan again; what the processes make of it differs from run to run.
  */
@@ -13,6 +14,8 @@ const { values } = parseArgs({
   options: {
     minutes: { type: "string", default: "1" },
     seed: { type: "string", default: String(Date.now()) },
+    cluster: { type: "boolean", default: false },
+    clients: { type: "string", default: "1" },
     break: { type: "string" },
     json: { type: "string" },
     keep: { type: "boolean", default: false }
@@ -23,9 +26,19 @@ const main = async () => {
   if (!isInstalled) throw new Error(howToInstall)
   const millis = Number(values.minutes) * 60_000
   if (!(millis > 0)) throw new Error(`--minutes: got ${values.minutes}, valid is a number above 0`)
-  const plan = Plan.make(values.seed, millis)
+  if (values.clients !== "1" && values.clients !== "2") {
+    throw new Error(`--clients: got ${values.clients}, valid is 1 or 2`)
+  }
+  const clients = values.clients === "1" ? 1 : 2
+  const plan = Plan.make(values.seed, millis, values.cluster)
   console.log(`seed ${plan.seed}, deduplication by ${plan.deduplication}, ${values.minutes} min`)
-  const report = await run(plan, { millis, break: values.break, keep: values.keep, log: (line) => console.log(line) })
+  const report = await run(plan, {
+    millis,
+    clients,
+    break: values.break,
+    keep: values.keep,
+    log: (line) => console.log(line)
+  })
   console.log(
     `${report.transactions} transactions, ${report.events} events committed, ${report.messages} messages in the feed`
   )

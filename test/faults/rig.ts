@@ -1,5 +1,5 @@
-import { jetstreamManager } from "@nats-io/jetstream"
-import { connect, nanos } from "@nats-io/transport-node"
+import { DeliverPolicy, jetstreamManager, type JetStreamManager } from "@nats-io/jetstream"
+import { connect, nanos, type NatsConnection } from "@nats-io/transport-node"
 import { build, type Plugin } from "esbuild"
 import { Effect, Exit, Redacted, Scope } from "effect"
 import { spawn, type ChildProcess } from "node:child_process"
@@ -11,6 +11,7 @@ import { createInterface } from "node:readline"
 import * as Pg from "pg"
 import * as EmbeddedPostgres from "../../src/cli/EmbeddedPostgres.js"
 import { startNats } from "../support/nats.js"
+import { startNatsCluster } from "../support/natsCluster.js"
 import { openValve } from "../support/valve.js"
 import { breaks } from "./breaks.js"
 import type { History, Message, Row, Transaction } from "./history.js"
@@ -88,11 +89,11 @@ const end = async (child: ChildProcess, signal: NodeJS.Signals): Promise<void> =
 /** Servers, writers and pumps, and the valves between them. */
 export const openRig = async (
   plan: Plan,
-  options: { readonly break?: string | undefined; readonly log: (line: string) => void }
+  options: { readonly break?: string | undefined; readonly clients: 1 | 2; readonly log: (line: string) => void }
 ) => {
   const directory = await openDirectory("controlpublish-faults-")
   const service = await bundle("src/cli/bin.ts", options.break)
-  const writer = await bundle("test/faults/writer.ts")
+  const writer = await bundle(`test/faults/${options.clients === 1 ? "writer" : "clientsWriter"}.ts`)
 
   // The database: another port after each start.
   let scope = await Effect.runPromise(Scope.make())
@@ -125,27 +126,43 @@ export const openRig = async (
     }
   }
 
-  const nats = await startNats()
-  const withStreams = async <A>(
-    use: (manager: Awaited<ReturnType<typeof jetstreamManager>>) => Promise<A>
-  ): Promise<A> => {
-    const nc = await connect({ servers: nats.url })
-    try {
-      return await use(await jetstreamManager(nc))
-    } finally {
-      await nc.close()
+  const brokers = plan.cluster ? await startNatsCluster() : [await startNats()]
+  const withBroker = async <A>(use: (nc: NatsConnection, manager: JetStreamManager) => Promise<A>): Promise<A> => {
+    for (const deadline = performance.now() + 60_000; ;) {
+      try {
+        const nc = await connect({ servers: brokers.map(({ url }) => url) })
+        try {
+          return await use(nc, await jetstreamManager(nc, { checkAPI: false }))
+        } finally {
+          await nc.close()
+        }
+      } catch (error) {
+        // A cluster elects its leaders first.
+        if (!plan.cluster || performance.now() > deadline) throw error
+        await pause(200)
+      }
     }
   }
   const createStream = () =>
-    withStreams((manager) =>
-      manager.streams.add({ name: stream, subjects: ["control.events.>"], duplicate_window: nanos(duplicateWindow) })
+    withBroker((_, manager) =>
+      manager.streams.add({
+        name: stream,
+        subjects: ["control.events.>"],
+        duplicate_window: nanos(duplicateWindow),
+        num_replicas: brokers.length
+      })
     )
   await createStream()
+  const replica = async (role: "leader" | "follower") => {
+    const { cluster } = await withBroker((_, manager) => manager.streams.info(stream))
+    const name = role === "leader" ? cluster?.leader : cluster?.replicas?.[0]?.name
+    return brokers[Number(name?.slice(1)) - 1]
+  }
 
   const valves = await Promise.all(
-    Array.from({ length: serves }, async () => ({
+    Array.from({ length: serves }, async (_, index) => ({
       database: await openValve(() => Number(database.port)),
-      broker: await openValve(() => nats.port)
+      broker: await openValve(() => brokers[index % brokers.length]!.port)
     }))
   )
   const writersValve = await openValve(() => Number(database.port))
@@ -249,13 +266,24 @@ export const openRig = async (
       database = await startDatabase()
     },
     crashBroker: async (down: number) => {
-      await nats.kill("SIGKILL")
-      await pause(down)
-      await nats.start()
+      // One after another: nats-server 2.9.10 was seen without a leader for good after all of a cluster were killed at once.
+      for (const broker of brokers) {
+        await broker.kill("SIGKILL")
+        await pause(down)
+        await broker.start()
+        if (plan.cluster) await withBroker((_, manager) => manager.streams.info(stream))
+      }
     },
+    killReplica: async (role: "leader" | "follower", down: number) => {
+      const broker = await replica(role)
+      await broker?.kill("SIGKILL")
+      await pause(down)
+      await broker?.start()
+    },
+    stepDown: () => withBroker((nc) => nc.request(`$JS.API.STREAM.LEADER.STEPDOWN.${stream}`)),
     /** As docs/restoring-a-stream.md says. */
     restore: async () => {
-      await withStreams((manager) => manager.streams.delete(stream))
+      await withBroker((_, manager) => manager.streams.delete(stream))
       await createStream()
       await query(
         "UPDATE control_events_outbox SET published_control_version = NULL, published_at = NULL WHERE published_at IS NOT NULL"
@@ -273,17 +301,28 @@ export const openRig = async (
         `SELECT event_id, ordering_key, published_control_version AS version, parked_at IS NOT NULL AS parked
           FROM control_events_outbox ORDER BY id`
       )
-      const messages = await withStreams(async (manager) => {
+      const messages = await withBroker(async (_, manager) => {
         const { state } = await manager.streams.info(stream)
         const found: Array<Message> = []
-        if (state.messages === 0) return found
-        const consumer = await manager.jetstream().consumers.get(stream)
-        const reading = await consumer.consume({ max_messages: 5_000 })
-        for await (const message of reading) {
-          found.push({ sequence: message.seq, eventId: message.json<{ event_id: string }>().event_id })
-          if (message.info.pending === 0) break
+        let next = Math.max(state.first_seq, 1)
+        // A replica that is behind ends before the stream does.
+        while (next <= state.last_seq) {
+          const from = { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: next }
+          const consumer = await manager.jetstream().consumers.get(stream, from)
+          if ((await consumer.info()).num_pending === 0) {
+            await pause(200)
+            continue
+          }
+          const reading = await consumer.consume({ max_messages: 5_000 })
+          for await (const message of reading) {
+            if (message.seq >= next) {
+              found.push({ sequence: message.seq, eventId: message.json<{ event_id: string }>().event_id })
+              next = message.seq + 1
+            }
+            if (message.info.pending === 0) break
+          }
+          await reading.close()
         }
-        await reading.close()
         return found
       })
       return {
@@ -304,7 +343,7 @@ export const openRig = async (
         database.close()
       }
       writersValve.close()
-      await nats.close()
+      await Promise.all(brokers.map((broker) => broker.close()))
       await Effect.runPromise(Scope.close(scope, Exit.void))
       log.end()
       await rm(service, { force: true })

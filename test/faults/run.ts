@@ -125,6 +125,12 @@ const inject = async (
     case "crashBroker":
       await rig.crashBroker(fault.down)
       return
+    case "killReplica":
+      await rig.killReplica(fault.role, fault.down)
+      return
+    case "stepDown":
+      await rig.stepDown()
+      return
     case "killWriter":
       await rig.killWriter(fault.victim)
       rig.startWriter(fault.victim)
@@ -146,12 +152,13 @@ export const run = async (
   options: {
     readonly millis: number
     readonly break?: string | undefined
+    readonly clients?: 1 | 2 | undefined
     readonly keep?: boolean
     readonly log: (line: string) => void
   }
 ): Promise<Report> => {
   const { log } = options
-  const rig = await openRig(plan, options)
+  const rig = await openRig(plan, { ...options, clients: options.clients ?? 1 })
   const complaints: Array<string> = []
   const counts: Record<string, number> = {}
   try {

@@ -22,8 +22,10 @@ import type * as Scope from "effect/Scope"
 import type { ControlVersion } from "../ControlVersion.js"
 import { EventRejected, published, Sink, SinkUnavailable, type Batch, type Outcome } from "../Sink.js"
 import type { Connection } from "./Connection.js"
+import type { Wanted } from "./internal/findings.js"
 import * as Link from "./internal/link.js"
 import * as LookBack from "./internal/lookBack.js"
+import * as Oversized from "./internal/oversized.js"
 import * as Publishing from "./internal/publishing.js"
 import * as Stream from "./internal/stream.js"
 import * as Subject from "./internal/subject.js"
@@ -105,7 +107,7 @@ const annotations = { package: "controlpublish", module: "JetStreamSink" }
 interface Settings {
   readonly connection: Connection
   readonly template: Subject.Template
-  readonly wanted: Stream.Wanted
+  readonly wanted: Wanted
   readonly manage: boolean
   readonly once: boolean
 }
@@ -135,7 +137,12 @@ const settingsOf = (options: Options): Effect.Effect<Settings, JetStreamSinkErro
     return {
       connection: { servers, credentials, tls },
       template,
-      wanted: { name, pattern: template.pattern, minDuplicateWindow: window.value },
+      wanted: {
+        name,
+        pattern: template.pattern,
+        eachOwnSubject: once,
+        minDuplicateWindow: window.value
+      },
       manage: options.manageStream ?? defaults.manageStream,
       once
     }
@@ -176,6 +183,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     let link: Link.Link | undefined
     let stream: Stream.Stream | undefined
     let created: string | undefined
+    let parkedForSize = 0
 
     const connected = Effect.gen(function* () {
       if (link?.isOpen() === true) return link
@@ -236,7 +244,9 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
           (yield* prepare(batch).pipe(
             Effect.timeoutFail({ duration: Math.max(batch.deadline - now, 0), onTimeout: notReady })
           ))
-        const result = yield* Publishing.run(batch, { ...settings, ...target, begunAt: now })
+        const ran = yield* Publishing.run(batch, { ...settings, ...target, begunAt: now })
+        const [result, parked] = Oversized.judge(name, ran, parkedForSize)
+        parkedForSize = parked
         if (result.stopped !== undefined || result.unrouted.length > 0) stream = undefined
         return yield* conclude(settings, target, batch, result)
       }).pipe(

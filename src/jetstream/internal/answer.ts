@@ -7,6 +7,8 @@ export type Answer =
   | Exclude<Outcome, { readonly _tag: "NotAttempted" }>
   /** Nobody takes the subject, or another stream does: whose fault that is, the stream's configuration tells. */
   | { readonly _tag: "Unrouted" }
+  /** The stream takes no message of this size. */
+  | { readonly _tag: "Oversized"; readonly rejected: EventRejected }
   /** Ask the stream for the event's sequence. */
   | { readonly _tag: "StoredBefore" }
   | SinkUnavailable
@@ -76,7 +78,8 @@ const refusal = (error: NonNullable<Acknowledgement["error"]>, eventId: string, 
   }
   if (once && number === code.wrongLastSequenceUnknown) return { _tag: "StoredBefore" }
   if (number === code.streamNotFound || number === code.streamMismatch) return { _tag: "Unrouted" }
-  if (number === code.messageTooLarge || number === code.headersTooLarge) return new EventRejected({ eventId, message })
+  if (number === code.messageTooLarge) return { _tag: "Oversized", rejected: new EventRejected({ eventId, message }) }
+  if (number === code.headersTooLarge) return new EventRejected({ eventId, message })
   if (number === code.storeFailed && description.includes("per subject")) {
     return once ? { _tag: "StoredBefore" } : new EventRejected({ eventId, message })
   }

@@ -44,6 +44,8 @@ export interface Result {
   readonly unrouted: ReadonlyArray<number>
   /** The events that the stream holds, with a sequence that has to be asked for. */
   readonly storedBefore: ReadonlyArray<number>
+  /** The events that are rejected for the largest message of the stream. */
+  readonly oversized: ReadonlyArray<number>
   /** Why nothing more was sent, if something stopped the batch. */
   readonly stopped: SinkUnavailable | undefined
 }
@@ -63,6 +65,7 @@ export const run = (
     const outcomes: Array<Outcome> = batch.events.map(() => notAttempted)
     const unrouted: Array<number> = []
     const storedBefore: Array<number> = []
+    const oversized: Array<number> = []
     let stopped: SinkUnavailable | undefined
     let active = 0
     let finished: () => void = () => {}
@@ -114,6 +117,10 @@ export const run = (
             break
           case "Unrouted":
             unrouted.push(index)
+            break
+          case "Oversized":
+            outcomes[index] = answer.rejected
+            oversized.push(index)
             break
           case "StoredBefore":
             storedBefore.push(index)
@@ -196,6 +203,6 @@ export const run = (
         Math.max(batch.deadline - clock.unsafeCurrentTimeMillis(), 0) + graceOf(batch.deadline - begunAt)
       ),
       Effect.onExit(() => Effect.sync(quit)),
-      Effect.map(() => ({ outcomes, unrouted, storedBefore, stopped }))
+      Effect.map(() => ({ outcomes, unrouted, storedBefore, oversized, stopped }))
     )
   })

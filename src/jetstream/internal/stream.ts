@@ -1,13 +1,11 @@
 import {
   JetStreamApiError,
   jetstreamManager,
-  RetentionPolicy,
   StorageType,
   type JetStreamManager,
   type NextMsgRequest,
   type SeqMsgRequest,
-  type StoredMsg,
-  type StreamInfo
+  type StoredMsg
 } from "@nats-io/jetstream"
 import { jserrors } from "@nats-io/jetstream/internal"
 import { millis, nanos } from "@nats-io/transport-node"
@@ -15,16 +13,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { ControlVersion } from "../../ControlVersion.js"
 import { SinkUnavailable } from "../../Sink.js"
+import { findings, type Finding, type Wanted } from "./findings.js"
 import { toUnavailable, type Link } from "./link.js"
 import * as Subject from "./subject.js"
-
-/** What is wanted of the stream. */
-export interface Wanted {
-  readonly name: string
-  /** The subjects that events are published to, as a wildcard. */
-  readonly pattern: string
-  readonly minDuplicateWindow: Duration.Duration
-}
 
 /** A stream that can be published to, as it was when it was looked at. */
 export interface Stream {
@@ -36,14 +27,6 @@ export interface Stream {
   readonly takesAll: boolean
   /** How long the stream knows the ids of its messages, in milliseconds. */
   readonly duplicateWindow: number
-}
-
-/** What was found out about one thing that the sink needs. */
-export interface Finding {
-  readonly ok: boolean
-  /** Whether somebody should look at it although it is. */
-  readonly doubtful: boolean
-  readonly line: string
 }
 
 const requestTimeout = 3_000
@@ -90,58 +73,8 @@ const create = (manager: JetStreamManager, wanted: Wanted) =>
     })
   )
 
-const takesAll = (subjects: ReadonlyArray<string>, pattern: string) =>
-  subjects.some((subject) => Subject.covers(subject, pattern))
-
 /** Whether the stream takes messages on a subject. */
-export const takes = (stream: Stream, subject: string): boolean => takesAll(stream.subjects, subject)
-
-const findings = ({ config }: StreamInfo, wanted: Wanted): ReadonlyArray<Finding> => {
-  const { name, pattern } = wanted
-  const subjects = config.subjects.length === 0 ? "no subject" : config.subjects.join(", ")
-  const takesSome = config.subjects.some((subject) => Subject.overlaps(subject, pattern))
-  const window = Duration.millis(millis(config.duplicate_window))
-  const wantedWindow = Duration.format(wanted.minDuplicateWindow)
-  const finding = (ok: boolean, found: string, missing: string, doubtful = false): Finding => ({
-    ok,
-    doubtful,
-    line: `The stream "${name}" ${ok ? found : missing}`
-  })
-  return [
-    finding(true, "is there, and JetStream is on", ""),
-    finding(
-      takesSome,
-      takesAll(config.subjects, pattern)
-        ? `takes ${pattern}`
-        : `takes ${subjects} of ${pattern}: an event for another subject is parked, so let it take ${pattern}`,
-      `takes ${subjects}, and not ${pattern}: add that to its subjects, or set NATS_SUBJECT (subject)`,
-      !takesAll(config.subjects, pattern)
-    ),
-    finding(
-      config.storage === StorageType.File,
-      "keeps its messages on disk",
-      "keeps its messages in memory only, and would lose them with the server: make it one with file storage"
-    ),
-    finding(
-      Duration.greaterThanOrEqualTo(window, wanted.minDuplicateWindow),
-      `knows duplicates for ${Duration.format(window)}`,
-      `knows duplicates for ${Duration.format(window)}, wanted are ${wantedWindow}: set its duplicate window, or lower NATS_MIN_DUPLICATE_WINDOW (minDuplicateWindow)`
-    ),
-    ...(config.retention === RetentionPolicy.Limits
-      ? []
-      : [
-          finding(
-            false,
-            "",
-            `removes messages as its consumers take them (retention ${config.retention}), so that nobody can see what it held: make it one with retention limits`
-          )
-        ]),
-    ...(config.no_ack
-      ? [finding(false, "", "acknowledges nothing (no_ack), so that nobody knows what it holds: turn that off")]
-      : []),
-    ...(config.sealed ? [finding(false, "", "is sealed and takes nothing any more")] : [])
-  ]
-}
+export const takes = (stream: Stream, subject: string): boolean => Subject.coveredBy(stream.subjects, subject)
 
 /** Looks at the stream, and creates it where it is missing and `manage` is set. Fails where it cannot be published to. */
 export const look = (
@@ -164,14 +97,14 @@ export const look = (
           )
         )
       : ask
-    const found = findings(info, wanted)
+    const found = findings(info.config, wanted)
     const missing = found.filter(({ ok }) => !ok)
     if (missing.length > 0) return yield* misconfigured(missing.map(({ line }) => line).join("; "))
     const stream: Stream = {
       manager,
       created: info.created,
       subjects: info.config.subjects,
-      takesAll: takesAll(info.config.subjects, wanted.pattern),
+      takesAll: Subject.coveredBy(info.config.subjects, wanted.pattern),
       duplicateWindow: millis(info.config.duplicate_window)
     }
     return [stream, found] as const

@@ -108,3 +108,7 @@ export const overlaps = (one: string, other: string): boolean => {
     if (a !== "*" && b !== "*" && a !== b) return false
   }
 }
+
+/** Whether one of the filters covers a subject or a wildcard. */
+export const coveredBy = (filters: ReadonlyArray<string>, pattern: string): boolean =>
+  filters.some((filter) => covers(filter, pattern))

@@ -4,7 +4,6 @@
  * @since 1.0.0
  */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
@@ -12,15 +11,13 @@ import * as Schema from "effect/Schema"
 import { Applier } from "../fleet/Applier.js"
 import { ApplierStatus } from "../fleet/ApplierStatus.js"
 import { AppliedEvents } from "../fleet/AppliedEvents.js"
+import { inTime } from "./internal/inTime.js"
 
 /** The most events that are shown. */
 const shown = 20
 
 /** The longest reason that is shown, in characters. */
 const longestReason = 500
-
-/** How long a reading waits for the node's database. */
-const patience = Duration.seconds(2)
 
 /**
  * An event that was set aside.
@@ -89,15 +86,7 @@ export const layer: Layer.Layer<NodeView, never, Applier | AppliedEvents> = Laye
   Effect.gen(function* () {
     const applier = yield* Applier
     const applied = yield* AppliedEvents
-    const asides = applied.asides({ limit: shown }).pipe(
-      // Cancelling a query of a database that hangs takes time.
-      Effect.disconnect,
-      Effect.timeoutFail({
-        duration: patience,
-        onTimeout: () => ({ message: `The node's database did not answer within ${Duration.format(patience)}` })
-      }),
-      Effect.either
-    )
+    const asides = Effect.either(inTime(applied.asides({ limit: shown }), "The node's database"))
     return {
       read: Effect.gen(function* () {
         const status = yield* applier.status
@@ -108,7 +97,7 @@ export const layer: Layer.Layer<NodeView, never, Applier | AppliedEvents> = Laye
           applier: status,
           lag: Math.max(0, status.newest - status.position),
           ...Either.match(found, {
-            onLeft: ({ message }) => ({ databaseError: message }),
+            onLeft: (databaseError) => ({ databaseError }),
             onRight: (asides) => ({
               asides: asides.map((aside) => ({ ...aside, reason: aside.reason.slice(0, longestReason) }))
             })

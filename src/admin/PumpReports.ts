@@ -16,15 +16,13 @@ import { OutboxAdmin } from "../OutboxAdmin.js"
 import { Pump } from "../Pump.js"
 import type { PumpReport, PumpStatus } from "../PumpStatus.js"
 import { Sink } from "../Sink.js"
+import { inTime, patience } from "./internal/inTime.js"
 
 /** A report comes this often at least. */
 const beat = Duration.seconds(10)
 
 /** A report comes this often at most, however often the state changes. */
 const pause = Duration.seconds(1)
-
-/** How long a report waits for the sink and the database. */
-const patience = Duration.seconds(2)
 
 /** Characters of an error that are reported. */
 const longest = 500
@@ -62,16 +60,8 @@ export const layer: Layer.Layer<never, never, OutboxAdmin | Pump | Sink> = Layer
 
     const checked = Effect.gen(function* () {
       const at = yield* Clock.currentTimeMillis
-      const check = yield* (sink.check ?? Effect.void).pipe(
-        Effect.disconnect,
-        Effect.timeoutFail({
-          duration: patience,
-          onTimeout: () => ({ message: `The sink did not answer within ${Duration.format(patience)}` })
-        }),
-        Effect.either
-      )
-      broken =
-        check._tag === "Right" ? undefined : { of: "sink", message: check.left.message, since: broken?.since ?? at }
+      const check = yield* Effect.either(inTime(sink.check ?? Effect.void, "The sink"))
+      broken = check._tag === "Right" ? undefined : { of: "sink", message: check.left, since: broken?.since ?? at }
     })
 
     const report = Effect.gen(function* () {

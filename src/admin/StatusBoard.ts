@@ -22,6 +22,7 @@ import { Sink } from "../Sink.js"
 import * as Strangers from "../internal/strangers.js"
 import { version } from "../internal/version.js"
 import type { Check, Health, Sample, Status } from "./AdminApi.js"
+import { inTime } from "./internal/inTime.js"
 
 /**
  * @since 1.0.0
@@ -46,9 +47,6 @@ const countLimit = 10_000
 
 /** Between two readings. */
 const period = Duration.seconds(1)
-
-/** How long a reading waits for the database and the sink. */
-const patience = Duration.seconds(2)
 
 /** Rates are taken over this. */
 const window = Duration.toMillis("10 seconds")
@@ -87,21 +85,6 @@ const nothingRead: Reading = {
   sinkError: undefined,
   failingSince: { database: undefined, sink: undefined }
 }
-
-/** Fails with the effect's message, or if it takes too long. An effect that hangs is left to end by itself. */
-const inTime = <A>(
-  effect: Effect.Effect<A, { readonly message: string }>,
-  who: string
-): Effect.Effect<Either.Either<A, string>> =>
-  effect.pipe(
-    Effect.disconnect,
-    Effect.timeoutFail({
-      duration: patience,
-      onTimeout: () => ({ message: `${who} did not answer within ${Duration.format(patience)}` })
-    }),
-    Effect.mapError(({ message }) => message),
-    Effect.either
-  )
 
 /** Why the pump backs off, if this part is the cause. */
 const outageOf = (part: "database" | "sink", { lastError, state }: PumpStatus): string | undefined =>
@@ -200,9 +183,9 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
       const at = yield* Clock.currentTimeMillis
       const [database, pumps, feed] = yield* Effect.all(
         [
-          inTime(admin.overview({ limit: countLimit }), "The database"),
-          Effect.option(Effect.timeout(Effect.disconnect(admin.pumps()), patience)),
-          inTime(sink.check ?? Effect.void, `The sink ${sink.name}`)
+          Effect.either(inTime(admin.overview({ limit: countLimit }), "The database")),
+          Effect.option(inTime(admin.pumps(), "The database")),
+          Effect.either(inTime(sink.check ?? Effect.void, `The sink ${sink.name}`))
         ],
         { concurrency: "unbounded" }
       )

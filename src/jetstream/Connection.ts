@@ -20,6 +20,8 @@ export interface Connection {
 }
 
 /**
+ * How the client proves who it is: one way of three.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -30,6 +32,8 @@ export type Credentials =
   | { readonly _tag: "creds"; readonly creds: Redacted.Redacted }
 
 /**
+ * The files for TLS, as paths to PEM.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -47,6 +47,8 @@ import * as Subject from "./internal/subject.js"
 export type Deduplication = "lookup" | "subject"
 
 /**
+ * Where to publish, and how.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -89,6 +91,8 @@ export class JetStreamSinkError extends Schema.TaggedError<JetStreamSinkError>("
 }
 
 /**
+ * The options that are used where none are given.
+ *
  * @since 1.0.0
  * @category defaults
  */

@@ -27,6 +27,8 @@ import * as JetStream from "./internal/stream.js"
 import { beyond, Source, SourceError, type Feed, type FeedEvent, type Position } from "../fleet/Source.js"
 
 /**
+ * The stream to read, and how to reach its servers.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -66,6 +68,8 @@ interface Opened {
 }
 
 /**
+ * Makes a source that connects when it is first used. Servers that cannot be reached are a `SourceError` of each use.
+ *
  * @since 1.0.0
  * @category constructors
  */
@@ -227,6 +231,8 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
   })
 
 /**
+ * Provides the source of a node.
+ *
  * @since 1.0.0
  * @category layers
  */

@@ -11,6 +11,8 @@ import * as Setting from "../Setting.js"
 import * as DatabaseUrl from "./internal/databaseUrl.js"
 
 /**
+ * A database and the schema in it, as the settings name them.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -54,6 +56,8 @@ const databaseSchema = Setting.make({
 })
 
 /**
+ * The settings of the database.
+ *
  * @since 1.0.0
  * @category declarations
  */

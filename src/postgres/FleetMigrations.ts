@@ -15,6 +15,8 @@ import { initial } from "./internal/fleetInitial.js"
 import { markFeed } from "./internal/fleetMarkFeed.js"
 
 /**
+ * Where a node's tables are.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -61,12 +63,11 @@ export class FleetSchemaMismatch extends Schema.TaggedError<FleetSchemaMismatch>
    * @since 1.0.0
    */
   override get message(): string {
-    const schema = `the schema ${JSON.stringify(this.schema)}`
-    const migrate = 'run "controlpublish migrate --node" or FleetMigrations.run first'
-    if (this.current === 0) return `${schema} has no tables of a node: ${migrate}`
-    return this.current < latest.id
-      ? `${schema} has the node's migration ${this.current}, and this version needs ${latest.id}: ${migrate}`
-      : `${schema} has the node's migration ${this.current}, and this version, which knows ${latest.id}, cannot work with it: use a later version`
+    return Migrator.explain(this, latest, {
+      nothing: "tables of a node",
+      whose: "the node's ",
+      migrate: 'run "controlpublish migrate --node" or FleetMigrations.run first'
+    })
   }
 }
 

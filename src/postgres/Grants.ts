@@ -29,6 +29,8 @@ export interface Roles {
 }
 
 /**
+ * Whom to grant rights on an outbox, and which outbox.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -38,6 +40,8 @@ export interface Options extends Roles {
 }
 
 /**
+ * Whom to grant the rights of a node, and where its tables are.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -34,6 +34,8 @@ export {
 } from "./internal/migrator.js"
 
 /**
+ * Where the outbox's tables are.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -86,11 +88,8 @@ export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("controlp
    * @since 1.0.0
    */
   override get message(): string {
-    const schema = `the schema ${JSON.stringify(this.schema)}`
-    if (this.current === 0) return `${schema} has no outbox: run "controlpublish migrate" first`
-    return this.current < latest.id
-      ? `${schema} has migration ${this.current}, and this version needs ${latest.id}: run "controlpublish migrate" first`
-      : `${schema} has migration ${this.current}, and this version, which knows ${latest.id}, cannot work with it: use a later version`
+    const migrate = 'run "controlpublish migrate" first'
+    return Migrator.explain(this, latest, { nothing: "outbox", whose: "", migrate })
   }
 }
 

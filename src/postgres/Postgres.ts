@@ -18,6 +18,8 @@ import * as PostgresOutboxStore from "./PostgresOutboxStore.js"
 import * as PostgresWakeUp from "./PostgresWakeUp.js"
 
 /**
+ * Where the outbox is, and how to listen for its wake-ups.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -17,6 +17,8 @@ import { withTransaction } from "./internal/transaction.js"
 import { AppliedEvents, AppliedEventsError, MarksPruned, type Aside, type Delivery } from "../fleet/AppliedEvents.js"
 
 /**
+ * Where a node's tables are.
+ *
  * @since 1.0.0
  * @category models
  */

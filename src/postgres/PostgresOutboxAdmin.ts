@@ -280,6 +280,8 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
   })
 
 /**
+ * Where the outbox is.
+ *
  * @since 1.0.0
  * @category models
  */

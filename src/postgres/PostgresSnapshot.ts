@@ -14,6 +14,8 @@ import { quote } from "./internal/names.js"
 import * as Statement from "./internal/statement.js"
 
 /**
+ * What a snapshot is taken from.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -1,42 +1,23 @@
 import { assert, describe, layer } from "@effect/vitest"
 import {
   DiscardPolicy,
-  jetstreamManager,
   RetentionPolicy,
   StorageType,
   type JetStreamManager,
   type StreamConfig
 } from "@nats-io/jetstream"
-import { connect, nanos, type NatsConnection } from "@nats-io/transport-node"
-import { Array as Arr, Clock, Context, Effect, Exit, Layer, Logger, LogLevel, Option, Redacted, Scope } from "effect"
-import { randomBytes } from "node:crypto"
+import { nanos } from "@nats-io/transport-node"
+import { Array as Arr, Effect, Exit, Layer, Logger, LogLevel, Option, Redacted, Scope } from "effect"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { EventId, OrderingKey, type Sink } from "../../src/index.js"
+import type { Sink } from "../../src/index.js"
 import { JetStreamSink } from "../../src/jetstream/index.js"
 import { SinkConformance } from "../../src/testing/index.js"
 import * as Nats from "../support/nats.js"
 import { eventually } from "../support/pump.js"
 import { valve } from "../support/valve.js"
+import { Broker, event, freshName, makeBroker, publish, silent } from "./support/broker.js"
 import { accounts } from "./support/natsAccounts.js"
-
-/** A server, and a connection of the test's own to it. */
-class Broker extends Context.Tag("test/Broker")<
-  Broker,
-  { readonly server: Nats.NatsServer; readonly nc: NatsConnection; readonly manager: JetStreamManager }
->() {}
-
-const makeBroker = (options?: Parameters<typeof Nats.nats>[0]) =>
-  Effect.gen(function* () {
-    const server = yield* Nats.nats(options)
-    const nc = yield* Effect.acquireRelease(
-      Effect.promise(() => connect({ servers: server.url, maxReconnectAttempts: -1, reconnectTimeWait: 20 })),
-      (nc) => Effect.promise(() => nc.close())
-    )
-    return { server, nc, manager: yield* Effect.promise(() => jetstreamManager(nc, { checkAPI: false })) }
-  })
-
-const freshName = Effect.sync(() => `s${randomBytes(6).toString("hex")}`)
 
 /** A stream of its own, on subjects that begin with its name. */
 const freshStream = (config: Partial<StreamConfig> = {}) =>
@@ -47,43 +28,12 @@ const freshStream = (config: Partial<StreamConfig> = {}) =>
     return name
   })
 
-const silent = Logger.minimumLogLevel(LogLevel.None)
-
 /** The sink on a stream, with subjects that begin with its name. */
 const makeSink = (stream: string, options: Partial<JetStreamSink.Options> = {}) =>
   Effect.gen(function* () {
     const { server } = yield* Broker
     return yield* JetStreamSink.make({ servers: [server.url], stream, subject: `${stream}.{type}`, ...options })
   }).pipe(Effect.provide(silent))
-
-const event = (
-  id: string,
-  options: {
-    key?: string
-    type?: string
-    text?: string
-    createdAt?: number
-    tenant?: string
-    traceparent?: string
-  } = {}
-): Sink.OutboundEvent => {
-  const eventId = EventId.make(id)
-  const type = options.type ?? "test"
-  return {
-    eventId,
-    orderingKey: OrderingKey.make(options.key ?? id),
-    event: { event_id: eventId, type, ...(options.tenant === undefined ? {} : { tenant_id: options.tenant }) },
-    payload: JSON.stringify({ event_id: id, type, text: options.text ?? "" }),
-    traceparent: options.traceparent,
-    createdAt: options.createdAt ?? Date.now(),
-    attemptCount: 0
-  }
-}
-
-const publish = (sink: Sink.Sink["Type"], events: Arr.NonEmptyReadonlyArray<Sink.OutboundEvent>, millis = 5_000) =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => sink.publish({ events, deadline: now + millis })).pipe(
-    Effect.provide(silent)
-  )
 
 const unavailable = (sink: Sink.Sink["Type"], events: Arr.NonEmptyReadonlyArray<Sink.OutboundEvent>, millis?: number) =>
   Effect.flip(publish(sink, events, millis))

@@ -1,30 +1,12 @@
 import { assert, describe, layer } from "@effect/vitest"
-import { jetstreamManager, type JetStreamManager } from "@nats-io/jetstream"
-import { connect } from "@nats-io/transport-node"
-import { Context, Effect, Exit, Fiber, Layer, Redacted, Schedule, Scope, Stream } from "effect"
-import { randomBytes } from "node:crypto"
+import { type JetStreamManager } from "@nats-io/jetstream"
+import { Effect, Exit, Fiber, Layer, Redacted, Schedule, Scope, Stream } from "effect"
 import { type Source } from "../../src/fleet/index.js"
 import { JetStreamSource } from "../../src/jetstream/index.js"
 import * as Nats from "../support/nats.js"
 import { eventually } from "../support/pump.js"
 import { valve } from "../support/valve.js"
-
-class Broker extends Context.Tag("test/Broker")<
-  Broker,
-  { readonly server: Nats.NatsServer; readonly manager: JetStreamManager }
->() {}
-
-const makeBroker = (options?: Parameters<typeof Nats.nats>[0]) =>
-  Effect.gen(function* () {
-    const server = yield* Nats.nats(options)
-    const nc = yield* Effect.acquireRelease(
-      Effect.promise(() => connect({ servers: server.url, maxReconnectAttempts: -1, reconnectTimeWait: 20 })),
-      (nc) => Effect.promise(() => nc.close())
-    )
-    return { server, manager: yield* Effect.promise(() => jetstreamManager(nc, { checkAPI: false })) }
-  })
-
-const layerBroker = Layer.scoped(Broker, makeBroker())
+import { Broker, freshName, layerBroker, makeBroker } from "./support/broker.js"
 
 const create = (manager: JetStreamManager, name: string) =>
   Effect.promise(() => manager.streams.add({ name, subjects: [`${name}.>`] }))
@@ -36,7 +18,7 @@ const publish = (manager: JetStreamManager, stream: string, count: number) =>
 
 const freshStream = Effect.gen(function* () {
   const { manager, server } = yield* Broker
-  const stream = `s${randomBytes(6).toString("hex")}`
+  const stream = yield* freshName
   yield* create(manager, stream)
   const source = yield* JetStreamSource.make({ servers: [server.url], stream })
   return { manager, server, stream, source }

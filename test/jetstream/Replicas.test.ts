@@ -1,61 +1,26 @@
 import { assert, describe, it, vi } from "@effect/vitest"
-import { jetstreamManager, type JetStreamManager, type StreamInfo } from "@nats-io/jetstream"
-import { connect, headers, nanos } from "@nats-io/transport-node"
-import { Array as Arr, Clock, Effect, Fiber, Logger, LogLevel, Schedule, Stream } from "effect"
-import { randomBytes } from "node:crypto"
-import { EventId, OrderingKey, type Sink } from "../../src/index.js"
+import type { JetStreamManager, StreamInfo } from "@nats-io/jetstream"
+import { headers, nanos } from "@nats-io/transport-node"
+import { Array as Arr, Clock, Effect, Fiber, Schedule, Stream } from "effect"
+import type { Sink } from "../../src/index.js"
 import { JetStreamSink, JetStreamSource } from "../../src/jetstream/index.js"
 import * as Nats from "../support/nats.js"
 import { natsCluster } from "../support/natsCluster.js"
 import { eventually } from "../support/pump.js"
+import { connected, event, freshName, makeBroker, publish, silent } from "./support/broker.js"
 import { replica } from "./support/replica.js"
 
 vi.setConfig({ testTimeout: 300_000 })
 
-const managerOf = (...servers: ReadonlyArray<Nats.NatsServer>) =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.promise(() =>
-        connect({ servers: servers.map(({ url }) => url), maxReconnectAttempts: -1, reconnectTimeWait: 20 })
-      ),
-      (nc) => Effect.promise(() => nc.close())
-    ),
-    (nc) => ({ nc, manager: jetstreamManager(nc, { checkAPI: false, timeout: 20_000 }) })
-  ).pipe(
-    Effect.flatMap(({ manager, nc }) =>
-      Effect.map(
-        Effect.promise(() => manager),
-        (manager) => ({ manager, nc })
-      )
-    )
-  )
-
 const windowMillis = 1_000
 
-const eventOf = (id: string, createdAt: number): Sink.OutboundEvent => {
-  const eventId = EventId.make(id)
-  return {
-    eventId,
-    orderingKey: OrderingKey.make(id),
-    event: { event_id: eventId, type: "test" },
-    payload: JSON.stringify({ event_id: id, type: "test" }),
-    traceparent: undefined,
-    createdAt,
-    attemptCount: 0
-  }
-}
-
-const silent = Logger.minimumLogLevel(LogLevel.None)
+/** Milliseconds for a publish that looks back. */
+const patience = 20_000
 
 const sinkOf = (stream: string, ...servers: Arr.NonEmptyReadonlyArray<string>) =>
   Effect.provide(
     JetStreamSink.make({ servers, stream, subject: `${stream}.{type}`, minDuplicateWindow: windowMillis }),
     silent
-  )
-
-const publish = (sink: Sink.Sink["Type"], events: Arr.NonEmptyReadonlyArray<Sink.OutboundEvent>, millis = 20_000) =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => sink.publish({ events, deadline: now + millis })).pipe(
-    Effect.provide(silent)
   )
 
 const sequences = (outcomes: ReadonlyArray<Sink.Outcome>): ReadonlyArray<unknown> =>
@@ -65,9 +30,9 @@ const sequences = (outcomes: ReadonlyArray<Sink.Outcome>): ReadonlyArray<unknown
 const forgotten = (sink: Sink.Sink["Type"], count: number) =>
   Effect.gen(function* () {
     const createdAt = yield* Clock.currentTimeMillis
-    const events = Arr.makeBy(count, (n) => eventOf(`e${n + 1}`, createdAt))
+    const events = Arr.makeBy(count, (n) => event(`e${n + 1}`, { createdAt }))
     // One after another, so that the n-th has version n.
-    for (const event of events) yield* publish(sink, [event])
+    for (const each of events) yield* publish(sink, [each], patience)
     yield* Effect.sleep(windowMillis * 1.5)
     return { events, known: events.map((_, n) => [n + 1, true]) }
   })
@@ -76,9 +41,8 @@ describe.skipIf(!Nats.available())("A replica that is catching up", () => {
   /** A stream, and what a replica has of it: so many of its first messages. */
   const behind = (has: number, total: number) =>
     Effect.gen(function* () {
-      const server = yield* Nats.nats()
-      const { manager } = yield* managerOf(server)
-      const name = `s${randomBytes(6).toString("hex")}`
+      const { manager, server } = yield* makeBroker()
+      const name = yield* freshName
       const copy = `c${name.slice(1)}`
       for (const name_ of [name, copy]) {
         yield* Effect.promise(() =>
@@ -104,7 +68,7 @@ describe.skipIf(!Nats.available())("A replica that is catching up", () => {
       Effect.gen(function* () {
         const { events, known, manager, name, proxy } = yield* behind(has, 20)
         const sink = yield* sinkOf(name, proxy.url)
-        const publishing = yield* Effect.fork(publish(sink, events))
+        const publishing = yield* Effect.fork(publish(sink, events, patience))
         yield* Effect.sleep("1 second")
         yield* proxy.caughtUp
         assert.deepStrictEqual(sequences(yield* Fiber.join(publishing)), known)
@@ -121,7 +85,7 @@ describe.skipIf(!Nats.available())("A replica that is catching up", () => {
       const error = yield* Effect.flip(publish(sink, events, 1_000))
       assert.deepInclude({ ...error }, { _tag: "SinkUnavailable", reason: "timeout" })
       yield* proxy.caughtUp
-      assert.deepStrictEqual(sequences(yield* publish(sink, events)), known)
+      assert.deepStrictEqual(sequences(yield* publish(sink, events, patience)), known)
       const { state } = yield* Effect.promise(() => manager.streams.info(name))
       assert.strictEqual(state.last_seq, 5)
     })
@@ -133,7 +97,7 @@ describe.skipIf(!Nats.available())("A replica that is catching up", () => {
       yield* proxy.caughtUp
       for (const seq of [3, 5]) yield* Effect.promise(() => manager.streams.deleteMessage(name, seq))
       const sink = yield* sinkOf(name, proxy.url)
-      assert.deepStrictEqual(sequences(yield* publish(sink, events)), [
+      assert.deepStrictEqual(sequences(yield* publish(sink, events, patience)), [
         known[0]!,
         known[1]!,
         [6, false],
@@ -213,15 +177,15 @@ describe.skipIf(!Nats.available())("A cluster of three servers", () => {
   it.scopedLive("publishes nothing twice, and shows no gap, while a follower catches up", () =>
     Effect.gen(function* () {
       const servers = yield* natsCluster()
-      const { manager } = yield* managerOf(...servers)
-      const name = `s${randomBytes(6).toString("hex")}`
+      const { manager } = yield* connected(servers, { timeout: 20_000 })
+      const name = yield* freshName
       yield* replicated(manager, name)
       const urls = Arr.map(servers as Arr.NonEmptyReadonlyArray<Nats.NatsServer>, ({ url }) => url)
       const { events, known } = yield* forgotten(yield* sinkOf(name, ...urls), 20)
       const stopped = follower(servers, yield* Effect.promise(() => manager.streams.info(name)))
       yield* Effect.promise(() => stopped.kill())
       const running = servers.filter((server) => server !== stopped)
-      const writer = yield* managerOf(...running)
+      const writer = yield* connected(running, { timeout: 20_000 })
       yield* Effect.promise(async () => {
         for (let round = 0; round < 20; round++) {
           const some = Array.from({ length: 1_000 }, () => writer.manager.jetstream().publish(`${name}.other`, "x"))
@@ -232,7 +196,7 @@ describe.skipIf(!Nats.available())("A cluster of three servers", () => {
       // Each on connections and consumers of its own, some of which land on the one that is behind.
       const looks = Effect.scoped(
         Effect.flatMap(sinkOf(name, ...urls), (sink) =>
-          Effect.retry(publish(sink, events), Schedule.spaced("200 millis"))
+          Effect.retry(publish(sink, events, patience), Schedule.spaced("200 millis"))
         )
       )
       const reads = Effect.scoped(

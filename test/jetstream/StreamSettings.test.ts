@@ -1,46 +1,25 @@
 import { assert, describe, layer } from "@effect/vitest"
-import {
-  DiscardPolicy,
-  jetstreamManager,
-  RetentionPolicy,
-  StorageType,
-  type JetStreamManager,
-  type StreamConfig
-} from "@nats-io/jetstream"
-import { connect, nanos } from "@nats-io/transport-node"
-import { Array as Arr, Clock, Context, Duration, Effect, Layer, Logger, LogLevel } from "effect"
-import { randomBytes } from "node:crypto"
-import { EventId, OrderingKey, type Sink } from "../../src/index.js"
+import { DiscardPolicy, RetentionPolicy, StorageType, type StreamConfig } from "@nats-io/jetstream"
+import { nanos } from "@nats-io/transport-node"
+import { Array as Arr, Duration, Effect, Layer, Logger, LogLevel } from "effect"
+import type { Sink } from "../../src/index.js"
 import { JetStreamSink } from "../../src/jetstream/index.js"
 import { findings } from "../../src/jetstream/internal/findings.js"
 import * as Nats from "../support/nats.js"
-
-class Broker extends Context.Tag("test/Broker")<
-  Broker,
-  { readonly url: string; readonly manager: JetStreamManager }
->() {}
-
-const broker = Effect.gen(function* () {
-  const { url } = yield* Nats.nats()
-  const nc = yield* Effect.acquireRelease(
-    Effect.promise(() => connect({ servers: url })),
-    (nc) => Effect.promise(() => nc.close())
-  )
-  return { url, manager: yield* Effect.promise(() => jetstreamManager(nc, { checkAPI: false })) }
-})
+import { Broker, event, freshName, layerBroker, publish as publishFor } from "./support/broker.js"
 
 /** A stream, the sink on it, and the lines that the sink logs at its start. */
 const open = (config: Partial<StreamConfig>, options: Partial<JetStreamSink.Options> = {}) =>
   Effect.gen(function* () {
-    const { manager, url } = yield* Broker
-    const stream = `s${randomBytes(6).toString("hex")}`
+    const { manager, server } = yield* Broker
+    const stream = yield* freshName
     yield* Effect.promise(() => manager.streams.add({ name: stream, subjects: [`${stream}.>`], ...config }))
     const lines: Array<string> = []
     const logger = Logger.make(({ logLevel, message }) => {
       lines.push(`${logLevel.label} ${Arr.ensure(message).join(" ").replaceAll(stream, "s")}`)
     })
     const sink = yield* JetStreamSink.make({
-      servers: [url],
+      servers: [server.url],
       stream,
       subject: `${stream}.{type}`,
       ...options
@@ -51,28 +30,13 @@ const open = (config: Partial<StreamConfig>, options: Partial<JetStreamSink.Opti
     return { sink, lines, messages, stream }
   })
 
-const event = (id: string, bytes = 0): Sink.OutboundEvent => {
-  const eventId = EventId.make(id)
-  return {
-    eventId,
-    orderingKey: OrderingKey.make(id),
-    event: { event_id: eventId, type: "test" },
-    payload: JSON.stringify({ event_id: id, type: "test", text: "x".repeat(bytes) }),
-    traceparent: undefined,
-    createdAt: Date.now(),
-    attemptCount: 0
-  }
-}
-
 const publish = (sink: Sink.Sink["Type"], events: Arr.NonEmptyReadonlyArray<Sink.OutboundEvent>) =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => sink.publish({ events, deadline: now + 20_000 })).pipe(
-    Effect.provide(Logger.minimumLogLevel(LogLevel.None))
-  )
+  publishFor(sink, events, 20_000)
 
 const tags = (outcomes: ReadonlyArray<Sink.Outcome>) => outcomes.map(({ _tag }) => _tag)
 
 describe.skipIf(!Nats.available())("The settings of a stream", () => {
-  layer(Layer.scoped(Broker, broker), { excludeTestServices: true, timeout: 120_000 })((it) => {
+  layer(layerBroker, { excludeTestServices: true, timeout: 120_000 })((it) => {
     for (const [what, config, line] of [
       ["max_msgs_per_subject", { max_msgs_per_subject: 1 }, /keeps only 1 of the events of a subject .*: set it to -1/],
       [
@@ -176,7 +140,7 @@ describe.skipIf(!Nats.available())("The settings of a stream", () => {
       })
     )
 
-    const large = (id: string) => event(id, 20_000)
+    const large = (id: string) => event(id, { text: "x".repeat(20_000) })
 
     it.scoped("that reject most events for their size park none of them", () =>
       Effect.gen(function* () {

@@ -1,23 +1,13 @@
-import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Layer, Option } from "effect"
 import { ControlEvent, OutboxAdmin, Pump, PumpConfig } from "../../src/index.js"
-import { Postgres, PostgresOutboxAdmin } from "../../src/postgres/index.js"
+import { Postgres } from "../../src/postgres/index.js"
 import { MemorySink } from "../../src/testing/index.js"
-import { layerClient, layerOutbox, rawClient } from "../support/postgres.js"
+import { rawClient } from "../support/postgres.js"
 import { asOwner, connectTo, failureOf, makeRole } from "../support/roles.js"
+import { operated, query } from "./support/operated.js"
 
 const by = { actor: "ann", reason: "ticket 7" }
-
-const operated = Layer.mergeAll(PostgresOutboxAdmin.layer(), Pump.layerManual).pipe(
-  Layer.provideMerge(MemorySink.layer),
-  Layer.provideMerge(layerOutbox("public")),
-  Layer.provide(PumpConfig.layerDefaults),
-  Layer.provideMerge(layerClient)
-)
-
-const query = (sql: string) =>
-  Effect.flatMap(PgClient.PgClient, (client) => client.unsafe<Record<string, unknown>>(sql))
 
 /** As SQL inserts rows that know nothing of the other columns. */
 const insert = (id: string, payload: string) =>

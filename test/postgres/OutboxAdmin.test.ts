@@ -1,12 +1,11 @@
-import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
 import { Array as Arr, Clock, Effect, Fiber, Layer, Option } from "effect"
-import { OutboxAdmin, OutboxStore, Pump, PumpConfig } from "../../src/index.js"
+import { OutboxAdmin, OutboxStore } from "../../src/index.js"
 import { Postgres, PostgresOutboxAdmin } from "../../src/postgres/index.js"
 import * as Names from "../../src/postgres/internal/names.js"
-import { MemorySink } from "../../src/testing/index.js"
 import { outboxAdminSuite } from "../support/outboxAdminSuite.js"
 import { layerClient, layerOutbox, rawClient } from "../support/postgres.js"
+import { operated, query } from "./support/operated.js"
 
 // A name that breaks every statement that forgets to quote it.
 const schema = `An "odd" $$schema$$.name's`
@@ -16,16 +15,6 @@ outboxAdminSuite("OutboxAdmin in PostgreSQL", () =>
 )
 
 const by = { actor: "ann", reason: "test" }
-
-const operated = Layer.mergeAll(PostgresOutboxAdmin.layer(), Pump.layerManual).pipe(
-  Layer.provideMerge(MemorySink.layer),
-  Layer.provideMerge(layerOutbox("public")),
-  Layer.provide(PumpConfig.layerDefaults),
-  Layer.provideMerge(layerClient)
-)
-
-const query = (sql: string) =>
-  Effect.flatMap(PgClient.PgClient, (client) => client.unsafe<Record<string, unknown>>(sql))
 
 /** Rows with ids from 1: `n` is the row's number. */
 const insert = (count: number, columns: Record<string, string> = {}) =>

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { AuditAction, By, OutboxAdmin } from "../../OutboxAdmin.js"
 import { Actor, Conflict } from "../AdminApi.js"
-import { reading } from "./patience.js"
+import * as RefusedWrites from "./refusedWrites.js"
 
 /** The client and the reason that it gives. */
 export const by = (reason: string): Effect.Effect<By, never, Actor> => Effect.map(Actor, (actor) => ({ actor, reason }))
@@ -16,18 +16,13 @@ const logged = (action: AuditAction, by: By, target: Readonly<Record<string, unk
     { ...by, ...target }
   )
 
-/** The refusal stands even if the audit log cannot be written. */
 const refused = (
   admin: OutboxAdmin["Type"],
   action: AuditAction,
   { actor, reason }: By,
   why: string,
   eventId?: string
-) =>
-  admin.record("refused", { actor, reason: `${action}: ${why} (${reason})` }, { eventId }).pipe(
-    reading,
-    Effect.catchAll(({ message }) => Effect.logWarning(`A refusal is missing in the audit: ${message}`))
-  )
+) => RefusedWrites.record(admin, { actor, reason: `${action}: ${why} (${reason})` }, { eventId })
 
 export const make = (admin: OutboxAdmin["Type"]) => ({
   done:

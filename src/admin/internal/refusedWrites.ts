@@ -48,6 +48,17 @@ const gathered = (refusals: ReadonlyArray<By>): ReadonlyArray<readonly [By, numb
   return [...all.slice(0, entries), [{ actor: "several", reason: "further refused writes" }, count]]
 }
 
+/** Records a refusal. It stands even if the audit log cannot be written. */
+export const record = (
+  admin: OutboxAdmin["Type"],
+  by: By,
+  details: NonNullable<Parameters<OutboxAdmin["Type"]["record"]>[2]>
+): Effect.Effect<void> =>
+  admin.record("refused", by, details).pipe(
+    reading,
+    Effect.catchAll(({ message }) => Effect.logWarning(`A refusal is missing in the audit: ${message}`))
+  )
+
 export const make = (
   admin: OutboxAdmin["Type"],
   isProxy: Addresses.Matches
@@ -60,10 +71,7 @@ export const make = (
       yield* Effect.sleep(gathering)
       const more = yield* Queue.takeAll(queue)
       for (const [by, affected] of gathered([first, ...more])) {
-        yield* admin.record("refused", by, { affected }).pipe(
-          reading,
-          Effect.catchAll(({ message }) => Effect.logWarning(`A refusal is missing in the audit: ${message}`))
-        )
+        yield* record(admin, by, { affected })
       }
       yield* Effect.sleep(quiet)
     })

@@ -3,6 +3,7 @@
  *
  * @since 1.0.0
  */
+import * as Effect from "effect/Effect"
 import * as Mending from "../internal/mending.js"
 
 /**
@@ -10,6 +11,7 @@ import * as Mending from "../internal/mending.js"
  * @category commands
  */
 export const command = Mending.make("discard", {
-  done: "Discarded",
+  act: (admin, id, by) => Effect.as(admin.discard(id, by), { affected: 1 }),
+  show: (id) => [`Discarded ${id}.`],
   description: "Take an event that is not published out of the outbox for good. The audit keeps its whole row."
 })

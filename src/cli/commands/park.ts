@@ -3,6 +3,7 @@
  *
  * @since 1.0.0
  */
+import * as Effect from "effect/Effect"
 import * as Mending from "../internal/mending.js"
 
 /**
@@ -10,7 +11,8 @@ import * as Mending from "../internal/mending.js"
  * @category commands
  */
 export const command = Mending.make("park", {
-  done: "Parked",
+  act: (admin, id, by) => Effect.as(admin.park(id, by), { affected: 1 }),
+  show: (id) => [`Parked ${id}.`],
   description:
     "Park a pending event by hand, until it is redriven. Waits a moment for a publish of it that is in flight."
 })

@@ -3,14 +3,21 @@ import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { OutboxAdmin } from "../../OutboxAdmin.js"
+import { OutboxAdmin, type By } from "../../OutboxAdmin.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 import * as Operating from "./operating.js"
 import { oneLine } from "./text.js"
 
-/** `park` or `discard`. */
-export const make = (action: "park" | "discard", options: { readonly done: string; readonly description: string }) =>
+/** `act` is what it does; `show` says it for people, a line each. */
+export const make = <A>(
+  action: string,
+  options: {
+    readonly description: string
+    readonly act: (admin: OutboxAdmin["Type"], id: string, by: By) => Effect.Effect<A, Operating.Failure>
+    readonly show: (id: string, done: A) => ReadonlyArray<string>
+  }
+) =>
   Command.make(
     action,
     {
@@ -22,7 +29,7 @@ export const make = (action: "park" | "discard", options: { readonly done: strin
     ({ id, json, reason, settings }) =>
       Effect.gen(function* () {
         const by = Operating.by(yield* Operating.checkReason(reason))
-        yield* Operating.operate(Effect.flatMap(OutboxAdmin, (admin) => admin[action](id, by)))
-        yield* Console.log(json ? Operating.printJson({ affected: 1 }) : `${options.done} ${oneLine(id)}.`)
+        const done = yield* Operating.operate(Effect.flatMap(OutboxAdmin, (admin) => options.act(admin, id, by)))
+        yield* Console.log(json ? Operating.printJson(done) : options.show(id, done).map(oneLine).join("\n"))
       }).pipe(SettingFlags.provide(settings))
   ).pipe(Command.withDescription(options.description))

@@ -38,7 +38,8 @@ export const database: Effect.Effect<DatabaseSettings.Database, CliError | Setti
     })
 )
 
-type Failure = OutboxError | EventNotFound | WrongState | InvalidCursor | PayloadOmitted
+/** What an action on an event can fail with. */
+export type Failure = OutboxError | EventNotFound | WrongState | InvalidCursor | PayloadOmitted
 
 const explain =
   (database: DatabaseSettings.Database) =>

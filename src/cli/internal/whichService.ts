@@ -31,11 +31,15 @@ const isSame = (one: OutboxIdentity, other: OutboxIdentity): boolean =>
   one.server === other.server && one.database === other.database && one.schema === other.schema
 
 /** One database may have several URLs, so a service is asked which outbox it has before it is refused. */
-const refuseAnother = (service: PumpClient.Service, database: DatabaseSettings.Database) =>
+const refuseAnother = (
+  service: PumpClient.Service,
+  database: DatabaseSettings.Database,
+  identityOfOurs: Effect.Effect<OutboxIdentity, CliError>
+) =>
   Effect.gen(function* () {
     const { identity } = yield* Effect.promise(() => import("./pumpClient.js"))
     const theirs = yield* identity(service)
-    if (isSame(theirs, yield* identityOf(database))) return
+    if (isSame(theirs, yield* identityOfOurs)) return
     const wanted = named({ database: Database.describe(database), schema: database.schema })
     return yield* failure(
       `the service at ${service.url} publishes from another outbox (database ${quote(theirs.database)}, schema ${quote(theirs.schema)}) than this command means (${wanted}): nothing was done`
@@ -53,12 +57,13 @@ export const find = (
 ): Effect.Effect<PumpClient.Service, CliError> =>
   Effect.gen(function* () {
     const described = { database: Database.describe(database), schema: database.schema }
+    const ours = yield* Effect.cached(identityOf(database))
     const services = yield* Services.running
     const isMeant = (service: Services.Service) =>
       service.database === described.database && service.schema === described.schema
     if (url !== undefined) {
       const known = services.some((service) => service.url === url && isMeant(service))
-      if (!known && !Database.isEmbedded(database)) yield* refuseAnother({ url, token }, database)
+      if (!known && !Database.isEmbedded(database)) yield* refuseAnother({ url, token }, database, ours)
       return { url, token }
     }
     const meant = services.filter(isMeant)
@@ -70,7 +75,7 @@ export const find = (
     }
     if (!Database.isEmbedded(database)) {
       const candidates = [...services.map((each) => each.url), AdminSettings.defaultUrl]
-      const answers = candidates.map((url) => Effect.as(refuseAnother({ url, token }, database), { url, token }))
+      const answers = candidates.map((url) => Effect.as(refuseAnother({ url, token }, database, ours), { url, token }))
       const found = yield* Effect.either(Effect.firstSuccessOf(answers))
       // What the default address says, where nothing else was asked.
       if (found._tag === "Right") return found.right

@@ -12,6 +12,7 @@ const few = 10
  */
 export const judge = (name: string, result: Result, before: number): readonly [Result, number] => {
   const { oversized } = result
+  if (oversized.length === 0 && before === 0) return [result, 0]
   const taken = result.outcomes.filter((outcome) => outcome._tag === "Published" && !outcome.duplicate).length
   if (oversized.length === 0) return [result, taken > 0 ? 0 : before]
   const parked = oversized.length + (taken > 0 ? 0 : before)

@@ -149,6 +149,20 @@ export const run = (plan: Plan): Effect.Effect<ReadonlyArray<Migration>, Migrati
     return ran.map(([id, name]) => ({ id, name }))
   })
 
+/** Says why this version cannot work with the tables of a schema, and what to do. `whose`: empty for the outbox's. */
+export const explain = (
+  { current, schema }: { readonly schema: string; readonly current: number },
+  latest: Migration,
+  { migrate, nothing, whose }: { readonly nothing: string; readonly whose: string; readonly migrate: string }
+): string => {
+  const name = `the schema ${JSON.stringify(schema)}`
+  if (current === 0) return `${name} has no ${nothing}: ${migrate}`
+  const found = `${name} has ${whose}migration ${current}`
+  return current < latest.id
+    ? `${found}, and this version needs ${latest.id}: ${migrate}`
+    : `${found}, and this version, which knows ${latest.id}, cannot work with it: use a later version`
+}
+
 /** Migrations of one generation leave everything as it was for versions that do not know them. */
 const generation = (id: number): number => Math.floor(id / 1_000)
 

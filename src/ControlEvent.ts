@@ -119,6 +119,8 @@ export const ControlEvent = Schema.Struct(fields, { key: Schema.String, value: S
   .annotations({ identifier: "ControlEvent" })
 
 /**
+ * A control event. It has a `control_version` once it is published.
+ *
  * @since 1.0.0
  * @category models
  */

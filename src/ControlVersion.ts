@@ -21,6 +21,8 @@ export const ControlVersion = Schema.Number.pipe(
 )
 
 /**
+ * A number that was checked to be a control version.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -35,6 +35,8 @@ export const EventId = Schema.String.pipe(
 )
 
 /**
+ * Text that was checked to be an event id.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -19,6 +19,8 @@ export const OrderingKey = Schema.String.pipe(
 )
 
 /**
+ * Text that was checked to be an ordering key.
+ *
  * @since 1.0.0
  * @category models
  */

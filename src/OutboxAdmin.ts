@@ -203,6 +203,8 @@ export const AuditAction = Schema.Literal(
 ).annotations({ identifier: "AuditAction" })
 
 /**
+ * The name of an operator's action.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -239,6 +241,8 @@ export const AuditEntry = Schema.Struct({
 }).annotations({ identifier: "AuditEntry" })
 
 /**
+ * One action of an operator.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -257,6 +261,8 @@ export const AuditPage = Schema.Struct({
 }).annotations({ identifier: "AuditPage" })
 
 /**
+ * A page of the audit log, newest entries first.
+ *
  * @since 1.0.0
  * @category models
  */

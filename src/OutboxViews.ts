@@ -17,6 +17,8 @@ export const EventState = Schema.Literal("pending", "waiting", "parked", "publis
 })
 
 /**
+ * The state of an event in the outbox.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -42,6 +44,8 @@ export const EventFilter = Schema.Struct({
 }).annotations({ identifier: "EventFilter" })
 
 /**
+ * Selects events. All given fields must match.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -62,6 +66,8 @@ export const OutboxIdentity = Schema.Struct({
 }).annotations({ identifier: "OutboxIdentity" })
 
 /**
+ * The server, database and schema of an outbox.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -97,6 +103,8 @@ export const Stranger = Schema.Struct({
 }).annotations({ identifier: "Stranger" })
 
 /**
+ * A foreign session that holds locks of the outbox.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -143,6 +151,8 @@ export const Overview = Schema.Struct({
 }).annotations({ identifier: "Overview" })
 
 /**
+ * The backlog of an outbox, in total and by lane.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -174,6 +184,8 @@ export const EventSummary = Schema.Struct({
 }).annotations({ identifier: "EventSummary" })
 
 /**
+ * An event without its payload.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -193,6 +205,8 @@ export const FailedAttempt = Schema.Struct({
 }).annotations({ identifier: "FailedAttempt" })
 
 /**
+ * An attempt that failed for the event alone.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -220,6 +234,8 @@ export const EventDetail = Schema.Struct({
 }).annotations({ identifier: "EventDetail" })
 
 /**
+ * An event with its payload and its last failed attempts.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -242,6 +258,8 @@ export const Erased = Schema.Struct({
 }).annotations({ identifier: "Erased" })
 
 /**
+ * The result of an erasure.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -260,6 +278,8 @@ export const EventPage = Schema.Struct({
 }).annotations({ identifier: "EventPage" })
 
 /**
+ * A page of events.
+ *
  * @since 1.0.0
  * @category models
  */

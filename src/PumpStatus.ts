@@ -15,6 +15,8 @@ import * as Schema from "effect/Schema"
 export const PumpState = Schema.Literal("inert", "publishing", "idle", "unavailable", "paused", "stopping", "stopped")
 
 /**
+ * The state of a pump.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -54,6 +56,8 @@ export const PumpStatus = Schema.Struct({
 }).annotations({ identifier: "PumpStatus" })
 
 /**
+ * A pump's state and its counts since it started.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -94,6 +98,8 @@ export const PumpReport = Schema.Struct({
 }).annotations({ identifier: "PumpReport" })
 
 /**
+ * A pump's last report about itself.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -114,6 +120,8 @@ export const AttendedPump = Schema.Struct({
 }).annotations({ identifier: "AttendedPump" })
 
 /**
+ * A pump of the outbox with its last report.
+ *
  * @since 1.0.0
  * @category models
  */

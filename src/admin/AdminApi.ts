@@ -28,6 +28,8 @@ export { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorize
 // -----------------------------------------------------------------------------
 
 /**
+ * One check of the service's health.
+ *
  * @since 1.0.0
  * @category schemas
  */
@@ -40,6 +42,8 @@ export const Check = Schema.Struct({
 }).annotations({ identifier: "Check" })
 
 /**
+ * One check of the service's health.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -59,6 +63,8 @@ export const Health = Schema.Struct({
 }).annotations({ identifier: "Health" })
 
 /**
+ * Whether the service can publish, with the checks.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -109,6 +115,8 @@ export const Status = Schema.Struct({
 }).annotations({ identifier: "Status" })
 
 /**
+ * The state of the service at one instant.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -131,6 +139,8 @@ export const Sample = Schema.Struct({
 }).annotations({ identifier: "Sample" })
 
 /**
+ * One reading for the charts.
+ *
  * @since 1.0.0
  * @category models
  */

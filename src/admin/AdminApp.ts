@@ -37,6 +37,8 @@ import * as Prometheus from "./Prometheus.js"
 import * as StatusBoard from "./StatusBoard.js"
 
 /**
+ * Options of the mounted dashboard and admin API.
+ *
  * @since 1.0.0
  * @category models
  */

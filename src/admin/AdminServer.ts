@@ -21,6 +21,8 @@ import * as Listener from "./internal/listener.js"
 import * as Tokens from "./Tokens.js"
 
 /**
+ * Options of the admin API's own HTTP server.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -43,6 +43,8 @@ export class BadRequest extends Schema.TaggedError<BadRequest>("controlpublish/a
 ) {}
 
 /**
+ * No event has the given id.
+ *
  * @since 1.0.0
  * @category errors
  */

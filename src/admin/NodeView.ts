@@ -51,12 +51,16 @@ export const Node = Schema.Struct({
 }).annotations({ identifier: "Node" })
 
 /**
+ * The state of a node as the page shows it.
+ *
  * @since 1.0.0
  * @category models
  */
 export type Node = typeof Node.Type
 
 /**
+ * Reads the state of the node that the page shows.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -25,6 +25,8 @@ import type { Check, Health, Sample, Status } from "./AdminApi.js"
 import { inTime } from "./internal/inTime.js"
 
 /**
+ * Reads the state of the service once a second for all clients.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -165,6 +167,8 @@ const rate = (totals: ReadonlyArray<Totals>, of: (totals: Totals) => number | un
 }
 
 /**
+ * Starts the readings and keeps the samples of the charts. They end with the scope.
+ *
  * @since 1.0.0
  * @category constructors
  */
@@ -265,6 +269,8 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
   })
 
 /**
+ * Provides the `StatusBoard`.
+ *
  * @since 1.0.0
  * @category layers
  */

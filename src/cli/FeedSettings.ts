@@ -16,6 +16,8 @@ import type * as JetStreamSource from "../jetstream/JetStreamSource.js"
 import * as Setting from "../Setting.js"
 
 /**
+ * The chosen sink with its options.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -25,6 +27,8 @@ export type SinkConfig =
   | ({ readonly _tag: "jetstream" } & JetStreamSink.Options)
 
 /**
+ * The chosen source with its options.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -101,18 +105,24 @@ const cannotApply = Setting.make({
 })
 
 /**
+ * The setting that chooses the sink.
+ *
  * @since 1.0.0
  * @category declarations
  */
 export const sinkGroup: Setting.Group = { title: "Sink", settings: [sinkName] }
 
 /**
+ * The setting that chooses the source.
+ *
  * @since 1.0.0
  * @category declarations
  */
 export const sourceGroup: Setting.Group = { title: "Source", settings: [sourceName] }
 
 /**
+ * The settings of `apply` that neither the source nor the database declares.
+ *
  * @since 1.0.0
  * @category declarations
  */

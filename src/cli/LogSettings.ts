@@ -10,6 +10,8 @@ import { quote } from "../internal/printable.js"
 import * as Setting from "../Setting.js"
 
 /**
+ * How a log line is written.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -40,6 +42,8 @@ const formatSetting = Setting.make({
 })
 
 /**
+ * The settings of the log.
+ *
  * @since 1.0.0
  * @category declarations
  */

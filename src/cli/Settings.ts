@@ -14,6 +14,8 @@ import * as LogSettings from "./LogSettings.js"
 import * as TelemetrySettings from "./TelemetrySettings.js"
 
 /**
+ * All settings of the command line, in the order of docs/configuration.md.
+ *
  * @since 1.0.0
  * @category declarations
  */

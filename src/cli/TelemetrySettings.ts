@@ -103,6 +103,8 @@ const sampler = Setting.make({
 })
 
 /**
+ * The settings of traces and metrics.
+ *
  * @since 1.0.0
  * @category declarations
  */

@@ -25,6 +25,8 @@ export const ApplierState = Schema.Literal(
 )
 
 /**
+ * The state of an applier.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -44,6 +46,8 @@ export const ApplyReport = Schema.Struct({
 })
 
 /**
+ * The number of events by result.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -81,6 +85,8 @@ export const ApplierStatus = Schema.Struct({
 }).annotations({ identifier: "ApplierStatus" })
 
 /**
+ * An applier's state and its counts since it started.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -32,15 +32,14 @@ import {
 } from "../OutboxAdmin.js"
 import { maxErrorLength, type Count } from "../OutboxStore.js"
 import type { AttendedPump } from "../PumpStatus.js"
-import { MemoryOutboxStore, type MemoryRow } from "./MemoryOutboxStore.js"
+import { isPending, type MemoryRow } from "./internal/memoryRow.js"
+import { MemoryOutboxStore } from "./MemoryOutboxStore.js"
 
 const stateOf = (row: MemoryRow): EventState => {
   if (row.publishedAt !== undefined) return "published"
   if (row.parkedAt !== undefined) return "parked"
   return row.nextAttemptAt === undefined ? "pending" : "waiting"
 }
-
-const isPending = (row: MemoryRow): boolean => row.publishedAt === undefined && row.parkedAt === undefined
 
 const defined = <A extends object>(value: A): A =>
   Object.fromEntries(Object.entries(value).filter(([, value]) => value !== undefined)) as A

@@ -11,8 +11,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Bounds from "../internal/bounds.js"
 import type { EventId } from "../EventId.js"
-import * as Lane from "../Lane.js"
-import type { FailedAttempt } from "../OutboxAdmin.js"
+import type * as Lane from "../Lane.js"
+import type { FailedAttempt } from "../OutboxViews.js"
 import {
   crowd,
   DuplicateEventId,
@@ -22,6 +22,7 @@ import {
   type AfterParked
 } from "../OutboxStore.js"
 import { WakeUp } from "../WakeUp.js"
+import { isParked, isPending, isWaiting, laneOf, type MemoryRow } from "./internal/memoryRow.js"
 import { MemoryTransaction, type Transaction } from "./internal/memoryTransaction.js"
 
 /**
@@ -59,43 +60,7 @@ export class MemoryOutboxStore extends Context.Tag("controlpublish/testing/Memor
   }
 >() {}
 
-/**
- * @since 1.0.0
- * @category rows
- */
-export interface MemoryRow {
-  readonly id: number
-  readonly lane: Lane.Lane
-  readonly eventId: string
-  readonly type: string
-  readonly tenantId: string | undefined
-  readonly stackId: string | undefined
-  readonly orderingKey: string
-  readonly payload: string
-  readonly traceparent: string | undefined
-  readonly createdAt: number
-  readonly attemptCount: number
-  /** The last 20, newest first. */
-  readonly failedAttempts: ReadonlyArray<FailedAttempt>
-  readonly lastError: string | undefined
-  readonly lastAttemptAt: number | undefined
-  readonly nextAttemptAt: number | undefined
-  readonly parkedAt: number | undefined
-  readonly version: number | undefined
-  readonly publishedAt: number | undefined
-}
-
-const laneOf = (orderingKey: string): Lane.Lane => {
-  let hash = 0
-  for (let index = 0; index < orderingKey.length; index++) hash = (hash * 31 + orderingKey.charCodeAt(index)) | 0
-  return (hash >>> 0) % Lane.count
-}
-
-const isPending = (row: MemoryRow) => row.publishedAt === undefined && row.parkedAt === undefined
-
-const isParked = (row: MemoryRow) => row.publishedAt === undefined && row.parkedAt !== undefined
-
-const isWaiting = (row: MemoryRow, now: number) => isPending(row) && (row.nextAttemptAt ?? -Infinity) > now
+export type { MemoryRow }
 
 const make = Effect.sync(() => {
   const rows = new Map<number, MemoryRow>()

@@ -1,8 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { readFile } from "node:fs/promises"
-import { fileURLToPath } from "node:url"
-
-const read = (path: string) => readFile(fileURLToPath(new URL(`../../${path}`, import.meta.url)), "utf8")
+import { pages, textOf } from "./links.js"
+import { compile, docExamples, pageExamples } from "./sources.js"
 
 describe("Examples", () => {
   it.each([
@@ -12,8 +10,23 @@ describe("Examples", () => {
     ["docs/writing-a-sink.md", "httpSink.ts"],
     ["docs/mounting-the-dashboard.md", "mounted.ts"],
     ["docs/mounting-the-dashboard.md", "mountedNode.ts"]
-  ])("%s shows %s as it is compiled and run here", async (page, name) => {
-    const blocks = Array.from((await read(page)).matchAll(/```ts\n(.*?)```/gs), (match) => match[1])
-    assert.include(blocks, await read(`test/examples/${name}`))
+  ])("%s shows %s as it is compiled and run here", (page, name) => {
+    const blocks = pageExamples(page, textOf(page)).map(({ text }) => text)
+    assert.include(blocks, textOf(`test/examples/${name}`))
+  })
+
+  it("every example of a page and of a doc comment compiles", () => {
+    const shown = pages.flatMap((page) => pageExamples(page, textOf(page)))
+    assert.isAbove(shown.length, 6)
+    assert.isAbove(docExamples.length, 15)
+    assert.deepStrictEqual(compile([...shown, ...docExamples]), [])
+  })
+
+  it("an example that does not compile is reported with its line", () => {
+    const text = 'import { Outbox } from "controlpublish"\n\nexport const none: Outbox.Nothing = 1\n'
+    const page = `# A page\n\n\`\`\`ts\n${text}\`\`\`\n`
+    assert.deepStrictEqual(compile(pageExamples("docs/page.md", page)), [
+      `test/examples/docs-page-md.block1.ts:3 Namespace '"${new URL("../../src/Outbox", import.meta.url).pathname}"' has no exported member 'Nothing'.`
+    ])
   })
 })

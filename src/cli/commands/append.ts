@@ -127,6 +127,8 @@ const parseTransactionSize = (given: Option.Option<string>): Effect.Effect<numbe
 }
 
 /**
+ * Appends events to the outbox, each set in one transaction.
+ *
  * @since 1.0.0
  * @category commands
  */

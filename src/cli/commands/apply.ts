@@ -80,6 +80,8 @@ const apply = (
 }
 
 /**
+ * Applies the feed to the tables of this node's database.
+ *
  * @since 1.0.0
  * @category commands
  */

@@ -24,6 +24,8 @@ const objectOf = ({ action, affected, eventId, filter }: AuditEntry): string => 
 }
 
 /**
+ * Lists what operators did.
+ *
  * @since 1.0.0
  * @category commands
  */

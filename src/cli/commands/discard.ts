@@ -7,6 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Mending from "../internal/mending.js"
 
 /**
+ * Removes an unpublished event from the outbox.
+ *
  * @since 1.0.0
  * @category commands
  */

@@ -6,6 +6,8 @@
 import * as Mending from "../internal/mending.js"
 
 /**
+ * Erases the payload of a published or discarded event.
+ *
  * @since 1.0.0
  * @category commands
  */

@@ -13,6 +13,8 @@ import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
 /**
+ * Lists events of the outbox.
+ *
  * @since 1.0.0
  * @category commands
  */

@@ -104,6 +104,8 @@ const migrate = ({ isNode, maxPayloadBytes, ...given }: Flags) =>
   })
 
 /**
+ * Creates or upgrades the tables, and grants rights on them.
+ *
  * @since 1.0.0
  * @category commands
  */

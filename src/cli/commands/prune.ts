@@ -16,6 +16,8 @@ import * as PumpSettings from "../../PumpSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
 /**
+ * Removes published events that the retention does not keep.
+ *
  * @since 1.0.0
  * @category commands
  */

@@ -68,6 +68,8 @@ const redriveAll = (filter: EventFilter, by: By) => Effect.flatMap(OutboxAdmin, 
 const filterFlags = Struct.omit(Operating.filterFlags, "id")
 
 /**
+ * Redrives parked events.
+ *
  * @since 1.0.0
  * @category commands
  */

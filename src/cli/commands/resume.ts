@@ -6,6 +6,8 @@
 import * as PumpCommand from "../internal/pumpCommand.js"
 
 /**
+ * Ends a pause of the pump of a running service.
+ *
  * @since 1.0.0
  * @category commands
  */

@@ -177,6 +177,8 @@ const serve = (
 }
 
 /**
+ * Runs the pump with the dashboard and the admin API.
+ *
  * @since 1.0.0
  * @category commands
  */

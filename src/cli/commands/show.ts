@@ -96,6 +96,8 @@ const show = (event: EventDetail): string => {
 }
 
 /**
+ * Shows one event.
+ *
  * @since 1.0.0
  * @category commands
  */

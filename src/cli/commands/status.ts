@@ -248,6 +248,8 @@ const watch = (database: DatabaseSettings.Database, json: boolean) => {
 }
 
 /**
+ * Shows the backlog, the pumps and the parked events.
+ *
  * @since 1.0.0
  * @category commands
  */

@@ -63,6 +63,8 @@ const tail = (options: {
   })
 
 /**
+ * Prints the newest events of the feed.
+ *
  * @since 1.0.0
  * @category commands
  */

@@ -12,15 +12,15 @@ import type * as Redacted from "effect/Redacted"
  * @category models
  */
 export interface Connection {
-  /** `host:port`, `nats://host:port` or `tls://host:port`, any of which will do. */
+  /** `host:port`, `nats://host:port` or `tls://host:port`. The client connects to one of them. */
   readonly servers: ReadonlyArray<string>
   readonly credentials?: Credentials | undefined
-  /** PEM files. A certificate authority of one's own, and a certificate for servers that ask for one. */
+  /** A private certificate authority, and a client certificate for servers that require one. */
   readonly tls?: Tls | undefined
 }
 
 /**
- * How the client proves who it is: one way of three.
+ * How the client authenticates: by token, by user and password, or by creds file.
  *
  * @since 1.0.0
  * @category models
@@ -32,7 +32,7 @@ export type Credentials =
   | { readonly _tag: "creds"; readonly creds: Redacted.Redacted }
 
 /**
- * The files for TLS, as paths to PEM.
+ * The files for TLS, as paths of PEM files.
  *
  * @since 1.0.0
  * @category models

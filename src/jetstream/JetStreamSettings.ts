@@ -18,7 +18,7 @@ const url = Setting.make({
   env: "NATS_URL",
   flag: "nats-url",
   secret: true,
-  description: "The servers of NATS, nats://user:password@host:port, several with commas between them",
+  description: "The NATS servers, nats://user:password@host:port, separated by commas",
   defaultText: "nats://127.0.0.1:4222",
   default: { servers: ["nats://127.0.0.1:4222"], credentials: undefined },
   parse: NatsSettings.parseAddresses
@@ -32,10 +32,10 @@ const stream = Setting.make({
   parse: Setting.text
 })
 
-// Without flags: other users of the machine can read a command line.
+// Credentials have no flags: other users of the machine can read a command line.
 const token = Setting.make({
   env: "NATS_TOKEN",
-  description: "A token; give one of token, user and creds file",
+  description: "A token; set only one of token, user and creds file",
   parse: Setting.secret
 })
 
@@ -53,13 +53,13 @@ const caFile = Setting.make({
 
 const certFile = Setting.make({
   env: "NATS_TLS_CERT_FILE",
-  description: "A PEM file with a certificate, for servers that ask for one",
+  description: "A PEM file with the client certificate, for servers that require one",
   parse: Setting.text
 })
 
 const keyFile = Setting.make({
   env: "NATS_TLS_KEY_FILE",
-  description: "A PEM file with the key of the certificate",
+  description: "A PEM file with the key of the client certificate",
   parse: Setting.text
 })
 
@@ -93,7 +93,7 @@ const deduplication = Setting.make({
   env: "NATS_DEDUPLICATION",
   flag: "nats-deduplication",
   description:
-    "What keeps second copies out after the window: lookup (read the stream back for old events) or subject (a subject per event)",
+    "How duplicates are prevented after the window: lookup (read the stream back for old events) or subject (one subject per event)",
   default: defaults.deduplication,
   parse: NatsSettings.parseDeduplication
 })
@@ -145,12 +145,12 @@ const credentialsOf = (
     ]
     const [first, second] = ways
     if (first !== undefined && second !== undefined) {
-      return yield* Setting.invalid(second[0], `is set and so is ${first[0].env}: the servers take one of them`)
+      return yield* Setting.invalid(second[0], `is set and so is ${first[0].env}: set only one of them`)
     }
     return first?.[1] ?? ofUrl
   })
 
-/** The file that a setting names. */
+/** Reads the file that a setting names. */
 const fileOf = <A>(setting: Setting.Setting<string>, use: (path: string) => Effect.Effect<A, string>) =>
   Effect.flatMap(Setting.read(setting), (path) =>
     path === undefined

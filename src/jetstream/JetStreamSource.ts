@@ -1,6 +1,6 @@
 /**
- * Reads the feed that `JetStreamSink` keeps in a stream of NATS JetStream, with an ordered consumer: the position is the
- * node's to keep, and nothing of a node stays on the server.
+ * Reads the feed of `JetStreamSink` with an ordered consumer. The node keeps its position; the server keeps nothing of
+ * a node.
  *
  * @since 1.0.0
  */
@@ -38,7 +38,7 @@ export interface Options extends Connection {
 
 const requestTimeout = 3_000
 
-/** Events that are asked for at a time: what a reader that stalls holds at most. */
+/** Events of one request: the most that a stalled reader holds. */
 const fetchSize = 500
 
 /** How long one request for events stays open, in milliseconds. */
@@ -57,7 +57,7 @@ const ofCause =
       return failure("misconfigured", `There is no stream "${stream}": create it, or set NATS_STREAM (stream)`, cause)
     }
     if (cause instanceof jserrors.JetStreamNotEnabled) {
-      return failure("misconfigured", "JetStream is not on: enable it for the servers and for the account", cause)
+      return failure("misconfigured", "JetStream is disabled: enable it for the servers and for the account", cause)
     }
     return ofLink(Link.toUnavailable(doing)(cause))
   }
@@ -68,7 +68,7 @@ interface Opened {
 }
 
 /**
- * Makes a source that connects when it is first used. Servers that cannot be reached are a `SourceError` of each use.
+ * Makes a source that connects on first use. While the servers are unreachable, each use fails with a `SourceError`.
  *
  * @since 1.0.0
  * @category constructors
@@ -127,11 +127,11 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
             opt_start_seq: after + 1
           })
         ),
-        // The server forgets it by itself where nobody asks any more.
+        // The server removes a consumer by itself if nobody reads from it.
         (consumer) => Effect.promise(() => consumer.delete().catch(() => false)).pipe(Effect.timeoutOption(1_000))
       )
 
-    /** Where a reader is. */
+    /** The state of a reader. */
     interface Reader {
       readonly opened: Opened
       readonly consumer: Consumer
@@ -151,13 +151,15 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
       })
     }
 
-    /** Fails unless the stream is the one that was read, and holds what comes next. */
+    /** Fails unless the stream is the one that was read and still has the next message. */
     const verify = (reader: Reader): Effect.Effect<void, SourceError> =>
       Effect.flatMap(find(reader.opened), (found) =>
         found.identity === reader.identity ? check(found, reader.position) : replaced(name)
       )
 
-    /** What an error means. Any server may have caused it, also one that is catching up: only the leader knows a gap. */
+    /**
+     * Classifies an error. Any server may have caused it, even one that is catching up: only the leader knows a gap.
+     */
     const judge = (reader: Reader, error: SourceError): Effect.Effect<never, SourceError> =>
       Effect.gen(function* () {
         yield* verify(reader)
@@ -169,7 +171,8 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
         return yield* next?.seq === reader.position + 1 ? lagging(name, next.seq) : error
       })
 
-    // Not with the iterator itself, which cannot be left while it waits for a message. What has arrived is one chunk.
+    // The iterator itself cannot be interrupted while it waits for a message. Messages that arrived together are one
+    // chunk.
     const arrivals = (reader: Reader) => (messages: ConsumerMessages) =>
       Stream.asyncPush<FeedEvent, SourceError>(
         (emit) =>
@@ -178,7 +181,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
               void (async () => {
                 try {
                   for await (const message of messages) {
-                    // A server that is behind begins with what it has.
+                    // A server that lags behind starts with the messages that it has.
                     if (message.seq <= reader.position) continue
                     const event = read(reader, message)
                     if (Either.isLeft(event)) {
@@ -206,7 +209,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
         ),
         Effect.map(arrivals(reader)),
         Stream.unwrap,
-        // A consumer is lost with its stream, and only the stream tells how.
+        // A consumer is lost with its stream. Only the stream tells whether it was removed or re-created.
         Stream.catchAll((error) => Stream.fromEffect(judge(reader, error)))
       )
 
@@ -245,11 +248,11 @@ export const layer = (options: Options): Layer.Layer<Source> => Layer.scoped(Sou
 const removed = (stream: string, after: Position, oldest: Position) =>
   failure(
     "gap",
-    `The stream "${stream}" goes on at ${oldest} after ${after}: what was between was removed, and this node needs a snapshot`
+    `The stream "${stream}" continues at ${oldest} after ${after}: the events between were removed, and this node needs a snapshot`
   )
 
 const lagging = (stream: string, version: Position) =>
   failure("unavailable", `A server of the stream "${stream}" lacks ${version}, which the leader has: it is catching up`)
 
 const replaced = (stream: string) =>
-  failure("replaced", `The stream "${stream}" was made anew while it was read: its versions begin again`)
+  failure("replaced", `The stream "${stream}" was re-created while it was read: its versions begin again`)

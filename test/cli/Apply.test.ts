@@ -353,7 +353,12 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
             /: APPLY_CANNOT_APPLY \(--cannot-apply\): got "skip", valid is halt or set-aside\n$/
           ],
           [["--source", "file", "--from=-1"], {}, 2, /: --from: valid is an integer from 0\n$/],
-          [["--source", "jetstream"], { NATS_URL: "http://x" }, 1, /: NATS_URL \(--nats-url\): got no address of NATS/],
+          [
+            ["--source", "jetstream"],
+            { NATS_URL: "http://x" },
+            1,
+            /: NATS_URL \(--nats-url\): got an invalid NATS address/
+          ],
           [
             ["--source", "file"],
             { DATABASE_URL: "postgres://u:s3cret@127.0.0.1:1/db" },

@@ -69,7 +69,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           [
             ["serve"],
             { FEED_SINK: "jetstream", NATS_SUBJECT: "control.{kind}" },
-            /controlpublish: NATS_SUBJECT \(--nats-subject\): got "control\.\{kind\}": \{kind\} is none of /
+            /controlpublish: NATS_SUBJECT \(--nats-subject\): got "control\.\{kind\}": \{kind\} is not one of /
           ],
           [["serve"], { FEED_SINK_BATCH_SIZE: "0" }, `FEED_SINK_BATCH_SIZE (--batch-size): got "0", ${integer} 10000`],
           [["serve", "--batch-size", "x"], {}, `FEED_SINK_BATCH_SIZE (--batch-size): got "x", ${integer} 10000`],

@@ -173,7 +173,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
             `INFO The stream "${stream}" is there, and JetStream is on`,
             `INFO The stream "${stream}" takes ${stream}.>`,
             `INFO The stream "${stream}" keeps its messages on disk`,
-            `INFO The stream "${stream}" knows duplicates for 2m`
+            `INFO The stream "${stream}" has a duplicate window of 2m`
           ])
         })
       )
@@ -208,15 +208,19 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         [
           "keeps messages in memory",
           { storage: StorageType.Memory },
-          /in memory only, .*: make it one with file storage/
+          /in memory and .*: re-create it with file storage/
         ],
-        ["forgets ids too soon", { duplicate_window: nanos(1_000) }, /knows duplicates for 1s, wanted are 2m: set its/],
+        [
+          "forgets ids too soon",
+          { duplicate_window: nanos(1_000) },
+          /has a duplicate window of 1s, the minimum is 2m: raise its/
+        ],
         [
           "removes what was consumed",
           { retention: RetentionPolicy.Workqueue },
-          /removes messages as its consumers take them \(retention workqueue\).*: make it one with retention limits/
+          /removes messages as its consumers take them \(retention workqueue\): re-create it with retention limits/
         ],
-        ["acknowledges nothing", { no_ack: true }, /acknowledges nothing \(no_ack\).*: turn that off/]
+        ["acknowledges nothing", { no_ack: true }, /acknowledges no messages \(no_ack\): turn that off/]
       ] satisfies ReadonlyArray<readonly [string, Partial<StreamConfig>, RegExp]>) {
         it.scoped(`says that the stream ${what}, in one line, and publishes nothing there`, () =>
           Effect.gen(function* () {
@@ -271,7 +275,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         Effect.gen(function* () {
           const { server } = yield* makeBroker({ jetStream: false })
           const [, last] = yield* linesOf({ servers: [server.url], stream: "s" })
-          assert.match(last!, /^ERROR Nothing can be published yet\. JetStream is not on: enable it/)
+          assert.match(last!, /^ERROR Nothing can be published yet\. JetStream is disabled: enable it/)
         })
       )
 
@@ -287,7 +291,10 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
           assert.match(address, /^JetStreamSink, servers: .*give them as credentials$/)
           assert.notInclude(address, "s3cret")
           assert.match(yield* reason({ stream: "a.b" }), /^JetStreamSink, stream: got "a\.b", valid is/)
-          assert.match(yield* reason({ subject: "a.{b}" }), /^JetStreamSink, subject: got "a\.\{b\}": \{b\} is none of/)
+          assert.match(
+            yield* reason({ subject: "a.{b}" }),
+            /^JetStreamSink, subject: got "a\.\{b\}": \{b\} is not one of/
+          )
           assert.match(yield* reason({ minDuplicateWindow: "1 millis" }), /^JetStreamSink, minDuplicateWindow: valid/)
         })
       )

@@ -98,9 +98,9 @@ describe("subjects of JetStream", () => {
 
   it("names what is wrong with a template", () => {
     const reason = (template: string) => Either.getOrElse(Either.flip(Subject.parse(template)), () => "valid")
-    assert.match(reason("c.{tenant}"), /^\{tenant\} is none of \{type\}, /)
+    assert.match(reason("c.{tenant}"), /^\{tenant\} is not one of \{type\}, /)
     for (const bad of ["", ".", "a..b", "a.", ".a", "a b", "a.*", "a.>", "a.{type", "a.}", "a\n"]) {
-      assert.match(reason(bad), /^a subject is tokens/, bad)
+      assert.match(reason(bad), /^a subject is a list of tokens/, bad)
     }
   })
 

@@ -47,7 +47,7 @@ describe.skipIf(!Nats.available())("The settings of a stream", () => {
       ["a tiny max_msg_size", { max_msg_size: 100 }, /takes messages of at most 100 bytes \(max_msg_size\).*: set it/],
       ["retention interest", { retention: RetentionPolicy.Interest }, /\(retention interest\).*with retention limits/],
       ["retention workqueue", { retention: RetentionPolicy.Workqueue }, /\(retention workqueue\)/],
-      ["storage memory", { storage: StorageType.Memory }, /in memory only/],
+      ["storage memory", { storage: StorageType.Memory }, /in memory and would lose them/],
       ["no_ack", { no_ack: true }, /\(no_ack\)/],
       ["sources", { sources: [{ name: "elsewhere" }] }, /also takes the messages of "elsewhere" \(sources\).*remove/]
     ] satisfies ReadonlyArray<readonly [string, Partial<StreamConfig>, RegExp]>) {
@@ -89,7 +89,7 @@ describe.skipIf(!Nats.available())("The settings of a stream", () => {
           .map(({ line }) => line)
       assert.deepStrictEqual(missing({ duplicate_window: 0 }), [])
       assert.match(missing({ subject_transform: { dest: "other.>" } }).join(), /\(subject_transform\): remove/)
-      assert.match(missing({ persist_mode: "async" }).join(), /\(persist_mode async\): make it/)
+      assert.match(missing({ persist_mode: "async" }).join(), /\(persist_mode async\): re-create it/)
     })
 
     for (const [what, config, line] of [

@@ -2,12 +2,15 @@ import type { Msg } from "@nats-io/transport-node"
 import * as ControlVersion from "../../ControlVersion.js"
 import { EventFailed, EventRejected, published, SinkUnavailable, type Outcome } from "../../Sink.js"
 
-/** What the server said to one publish. */
+/** The server's answer to one publish. */
 export type Answer =
   | Exclude<Outcome, { readonly _tag: "NotAttempted" }>
-  /** Nobody takes the subject, or another stream does: whose fault that is, the stream's configuration tells. */
+  /**
+   * No stream takes the subject, or another one does. The stream's configuration tells whether event or stream is
+   * wrong.
+   */
   | { readonly _tag: "Unrouted" }
-  /** The stream takes no message of this size. */
+  /** The stream accepts no message of this size. */
   | { readonly _tag: "Oversized"; readonly rejected: EventRejected }
   /** Ask the stream for the event's sequence. */
   | { readonly _tag: "StoredBefore" }
@@ -52,7 +55,7 @@ const unavailable = (reason: SinkUnavailable["reason"], message: string) =>
 
 const noResponders = 503
 
-/** Reads the answer to a publish of an event. `once`: the publish was to be the first on its subject. */
+/** Reads the answer to a publish of an event. `once`: the publish required an unused subject. */
 export const read = (reply: Msg, eventId: string, once: boolean): Answer => {
   if (reply.headers?.code === noResponders) return { _tag: "Unrouted" }
   let ack: Acknowledgement
@@ -87,6 +90,6 @@ const refusal = (error: NonNullable<Acknowledgement["error"]>, eventId: string, 
     return unavailable("full", message)
   }
   if (misconfigured.has(number)) return unavailable("misconfigured", message)
-  // What is not known costs nobody anything for good.
+  // An unknown error rejects no event for good.
   return status >= 500 ? unavailable("unreachable", message) : new EventFailed({ eventId, message })
 }

@@ -3,7 +3,7 @@ import { millis } from "@nats-io/transport-node"
 import * as Duration from "effect/Duration"
 import * as Subject from "./subject.js"
 
-/** What is wanted of the stream. */
+/** What the sink requires of the stream. */
 export interface Wanted {
   readonly name: string
   /** The subjects that events are published to, as a wildcard. */
@@ -13,10 +13,10 @@ export interface Wanted {
   readonly minDuplicateWindow: Duration.Duration
 }
 
-/** What was found out about one thing that the sink needs. */
+/** A finding about one requirement. */
 export interface Finding {
   readonly ok: boolean
-  /** Whether somebody should look at it although it is. */
+  /** Whether an operator should look at it although it is ok. */
   readonly doubtful: boolean
   readonly line: string
 }
@@ -27,10 +27,10 @@ export interface Finding {
  */
 const leastMessageSize = 8 * 1024
 
-/** A limit of a stream: 0 and -1 stand for none. */
+/** A limit of a stream. 0 and -1 mean none. */
 const limit = (value: number | undefined): number | undefined => (value === undefined || value <= 0 ? undefined : value)
 
-/** What contradicts a feed, each with its remedy. */
+/** Settings that contradict a feed, each with its remedy. */
 const contradictions = (config: StreamConfig, { eachOwnSubject }: Wanted): ReadonlyArray<string> => {
   const perSubject = limit(config.max_msgs_per_subject)
   const size = limit(config.max_msg_size)
@@ -47,13 +47,13 @@ const contradictions = (config: StreamConfig, { eachOwnSubject }: Wanted): Reado
   }
   if (config.sources !== undefined && config.sources.length > 0) {
     const names = config.sources.map(({ name }) => `"${name}"`).join(", ")
-    found.push(`also takes the messages of ${names} (sources), which are no events of this outbox: remove its sources`)
+    found.push(`also takes the messages of ${names} (sources), which are not events of this outbox: remove its sources`)
   }
   if (config.subject_transform !== undefined) {
     found.push("stores messages under another subject (subject_transform): remove the transform")
   }
   if (config.persist_mode === PersistMode.Async) {
-    found.push("confirms messages before they are on disk (persist_mode async): make it one with persist_mode default")
+    found.push("confirms messages before they are on disk (persist_mode async): re-create it with persist_mode default")
   }
   return found
 }
@@ -64,7 +64,7 @@ const mirror = (name: string, original: string): Finding => ({
   line: `The stream "${name}" is a mirror of "${original}" and takes no messages of its own: publish to the original`
 })
 
-/** What a feed can live with, if whoever runs it knows. */
+/** Settings that a feed can live with if its operator knows them. */
 const doubts = (config: StreamConfig): ReadonlyArray<string> => {
   const age = limit(config.max_age)
   const counts = [
@@ -92,7 +92,7 @@ const doubts = (config: StreamConfig): ReadonlyArray<string> => {
   return found
 }
 
-/** Describes what the stream keeps of a feed, and what it does not. */
+/** Describes which requirements the stream meets, and which it does not. */
 export const findings = (config: StreamConfig, wanted: Wanted): ReadonlyArray<Finding> => {
   const { name, pattern } = wanted
   // A mirror has no subjects at all, not even an empty list of them.
@@ -119,12 +119,12 @@ export const findings = (config: StreamConfig, wanted: Wanted): ReadonlyArray<Fi
     finding(
       config.storage === StorageType.File,
       "keeps its messages on disk",
-      "keeps its messages in memory only, and would lose them with the server: make it one with file storage"
+      "keeps its messages in memory and would lose them with the server: re-create it with file storage"
     ),
     finding(
       Duration.greaterThanOrEqualTo(window, wanted.minDuplicateWindow),
-      `knows duplicates for ${Duration.format(window)}`,
-      `knows duplicates for ${Duration.format(window)}, wanted are ${wantedWindow}: set its duplicate window, or lower NATS_MIN_DUPLICATE_WINDOW (minDuplicateWindow)`
+      `has a duplicate window of ${Duration.format(window)}`,
+      `has a duplicate window of ${Duration.format(window)}, the minimum is ${wantedWindow}: raise its duplicate window, or lower NATS_MIN_DUPLICATE_WINDOW (minDuplicateWindow)`
     ),
     ...(config.retention === RetentionPolicy.Limits
       ? []
@@ -132,13 +132,11 @@ export const findings = (config: StreamConfig, wanted: Wanted): ReadonlyArray<Fi
           finding(
             false,
             "",
-            `removes messages as its consumers take them (retention ${config.retention}), so that nobody can see what it held: make it one with retention limits`
+            `removes messages as its consumers take them (retention ${config.retention}): re-create it with retention limits`
           )
         ]),
-    ...(config.no_ack
-      ? [finding(false, "", "acknowledges nothing (no_ack), so that nobody knows what it holds: turn that off")]
-      : []),
-    ...(config.sealed ? [finding(false, "", "is sealed and takes nothing any more")] : []),
+    ...(config.no_ack ? [finding(false, "", "acknowledges no messages (no_ack): turn that off")] : []),
+    ...(config.sealed ? [finding(false, "", "is sealed and accepts no messages")] : []),
     ...contradictions(config, wanted).map((missing) => finding(false, "", missing)),
     ...doubts(config).map((found) => finding(true, found, "", true))
   ]

@@ -19,28 +19,28 @@ import type { Connection } from "../Connection.js"
 /** Waits for the answer to one message. */
 export interface Waiter {
   readonly answered: (reply: Msg) => void
-  /** There will be no answer: whether the message arrived is not known. */
+  /** There will be no answer. Whether the message arrived is unknown. */
   readonly lost: (reason: SinkUnavailable) => void
 }
 
 /**
- * One connection to the servers, until it breaks; the next one is another link. The client's own reconnecting would
- * keep what is published meanwhile, and send it whenever it gets through: after its deadline, when another pump may
- * long be ahead.
+ * One connection to the servers, until it breaks. A new connection is a new link. The client's own reconnect is off: it
+ * would keep messages and send them after their deadline, when another pump may be ahead.
  */
 export interface Link {
   readonly nc: NatsConnection
-  /** The server it leads to, for people. */
+  /** The connected server, for log lines. */
   readonly server: string
-  /** How large the headers and the payload of a message may be together, in bytes. */
+  /** The maximum size of a message's headers and payload together, in bytes. */
   readonly maxPayload: number
   readonly isOpen: () => boolean
-  /** Sends a message at once, and tells the waiter what was answered. Answers a ticket to wait no longer. */
+  /** Sends a message at once and passes the answer to the waiter. Returns a ticket for {@link Link.forget}. */
   readonly send: (subject: string, payload: Uint8Array, headers: MsgHdrs, waiter: Waiter) => number
+  /** Stops waiting for an answer. */
   readonly forget: (ticket: number) => void
-  /** Runs after what was answered in this turn of the event loop: what all batches send then is one write. */
+  /** Runs after the answers of this event-loop turn, so that all batches share one socket write. */
   readonly afterwards: (next: () => void) => void
-  /** Gives the connection up with everything that it has not sent yet. */
+  /** Closes the connection and discards what it has not sent yet. */
   readonly abandon: (reason: SinkUnavailable) => void
   readonly close: Effect.Effect<void>
 }
@@ -55,20 +55,22 @@ const isDenied = (cause: unknown) =>
   cause instanceof errors.UserAuthenticationExpiredError ||
   cause instanceof errors.PermissionViolationError
 
-/** Codes of Node's: `CERT_HAS_EXPIRED`, `UNABLE_TO_VERIFY_LEAF_SIGNATURE`, `ERR_TLS_CERT_ALTNAME_INVALID` and the like. */
+/**
+ * Node's error codes: `CERT_HAS_EXPIRED`, `UNABLE_TO_VERIFY_LEAF_SIGNATURE`, `ERR_TLS_CERT_ALTNAME_INVALID` and others.
+ */
 const isCertificate = (cause: unknown) =>
   cause instanceof Error && "code" in cause && /CERT|SIGNATURE|ISSUER|TLS/.test(String(cause.code))
 
-/** What it means that the client or a request of it failed. */
+/** Classifies a failure of the client or of one of its requests. */
 export const toUnavailable =
   (doing: string) =>
   (cause: unknown): SinkUnavailable => {
     const text = cause instanceof Error && cause.message !== "" ? cause.message : String(cause)
     if (isDenied(cause)) {
-      return unavailable("misconfigured", `${doing}: ${text}; look at the credentials and their permissions`, cause)
+      return unavailable("misconfigured", `${doing}: ${text}; check the credentials and their permissions`, cause)
     }
     if (isCertificate(cause)) {
-      return unavailable("misconfigured", `${doing}: ${text}; look at the certificates`, cause)
+      return unavailable("misconfigured", `${doing}: ${text}; check the certificates`, cause)
     }
     const reason = cause instanceof errors.TimeoutError ? "timeout" : "unreachable"
     return unavailable(reason, `${doing}: ${text}`, cause)
@@ -79,11 +81,11 @@ const optionsOf = ({ credentials, servers, tls }: Connection): ConnectionOptions
   name: "controlpublish",
   reconnect: false,
   timeout: connectTimeout,
-  // A server that is silent for 10 to 15 seconds is gone.
+  // A server that is silent for 10 to 15 seconds counts as lost.
   pingInterval: 5_000,
   maxPingOut: 2,
   noAsyncTraces: true,
-  // Given at all, even if empty, it makes the client insist on TLS.
+  // If present, even if empty, the client insists on TLS.
   ...(tls === undefined && !servers.some((server) => server.startsWith("tls://")) ? {} : { tls: definedOf(tls) }),
   ...(credentials === undefined ? {} : { authenticator: authenticatorOf(credentials) })
 })
@@ -108,8 +110,8 @@ const authenticatorOf = (credentials: NonNullable<Connection["credentials"]>) =>
 const dial = async (connection: Connection) => connect(optionsOf(connection))
 
 /**
- * Connects, listens for answers, and hands the link to its keeper. A connection that is made in the moment of an
- * interruption is closed or kept, but not lost.
+ * Connects, listens for answers, and passes the link to its keeper. An interruption while it connects leaks no
+ * connection.
  */
 export const open = (connection: Connection, keep: (link: Link) => void): Effect.Effect<Link, SinkUnavailable> =>
   Effect.uninterruptibleMask((restore) =>
@@ -157,7 +159,7 @@ const make = (nc: NatsConnection): Link => {
 
   const abandon = (reason: SinkUnavailable) => {
     if (!isOpen) return
-    // To close properly the client would wait until everything is sent.
+    // A regular close would wait until everything is sent.
     if (nc instanceof NatsConnectionImpl) nc.protocol.transport.discard()
     void nc.close()
     giveUp(reason)
@@ -178,7 +180,7 @@ const make = (nc: NatsConnection): Link => {
   void nc.closed().then((cause) => giveUp(toUnavailable("The connection was lost")(cause ?? "closed by the server")))
   void (async () => {
     for await (const status of nc.status()) {
-      // A server does not answer what it does not permit.
+      // A server does not answer a publish that it does not permit.
       if (status.type !== "error" || !(status.error instanceof errors.PermissionViolationError)) continue
       if (status.error.operation === "publish" && !status.error.subject.startsWith("$JS.")) {
         abandon(toUnavailable("Cannot publish")(status.error))

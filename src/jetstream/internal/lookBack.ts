@@ -7,20 +7,20 @@ import type { Batch, SinkUnavailable } from "../../Sink.js"
 import * as Message from "./message.js"
 import { behind, firstFrom, request, type Stream } from "./stream.js"
 
-/** The stream was made anew since it was looked at. */
+/** The stream was re-created since the last look. */
 export class MadeAnew extends Data.TaggedError("MadeAnew") {}
 
 /**
- * Finds events in the stream that it no longer knows as duplicates.
+ * Finds events in the stream that are older than its duplicate window.
  *
- * A row says nothing of an attempt whose outcome nobody learnt: a pump may have published it and died. As long as the
- * stream knows its ids, that is the stream's to answer. An event that was appended longer ago than the duplicate window
- * is looked for among the messages since. What was read is kept, as numbers, so that each message is read once.
+ * A row does not record an attempt whose outcome is unknown: a pump may have published it and died. Within the
+ * duplicate window the stream itself detects the duplicate. An event that was appended before the window is looked up
+ * among the messages since its append. What was read is kept as numbers, so that each message is read once.
  */
 export interface LookBack {
-  /** Whether an event of the batch is older than the stream's memory of ids. */
+  /** Whether an event of the batch is older than the duplicate window. */
   readonly isNeeded: (stream: Stream, batch: Batch) => boolean
-  /** The sequences of those events of the batch that are in the stream and older than its memory of ids. */
+  /** The sequences of the events of the batch that are in the stream and older than the duplicate window. */
   readonly find: (
     stream: Stream,
     batch: Batch
@@ -50,10 +50,10 @@ interface Index {
   readonly sequences: Map<number, number | ReadonlyArray<number>>
 }
 
-/** For clocks that differ, and for publishes that wait in a socket. */
+/** Allows for clocks that differ, and for publishes that wait in a socket. */
 const slackOf = (stream: Stream) => Math.min(30_000, stream.duplicateWindow / 4)
 
-/** What was published from this instant on, the stream knows as a duplicate until the batch's deadline. */
+/** Until the batch's deadline, the stream detects duplicates of what was published from this instant on. */
 const horizonOf = (stream: Stream, batch: Batch) => batch.deadline - stream.duplicateWindow + slackOf(stream)
 
 const oldestOf = (batch: Batch) => {
@@ -85,7 +85,7 @@ const add = (index: Index, message: JsMsg) => {
 /** How long the server keeps a consumer that nobody reads from, in milliseconds. */
 const consumerLife = 10_000
 
-/** How long a server that is behind the leader of the stream gets to catch up before it is asked again. */
+/** How long to wait before asking a server again that lags behind the leader. */
 const catchUp = "250 millis"
 
 export const make = (name: string): Effect.Effect<LookBack> =>
@@ -133,7 +133,7 @@ export const make = (name: string): Effect.Effect<LookBack> =>
         )
         yield* request(name, doing, async () => {
           for await (const message of messages) {
-            // A server that is behind begins with what it has.
+            // A server that lags behind starts with the messages that it has.
             if (message.seq >= from && message.seq <= to) each(message)
             if (message.seq >= to || message.info.pending === 0) break
           }
@@ -141,8 +141,8 @@ export const make = (name: string): Effect.Effect<LookBack> =>
       }).pipe(Effect.scoped)
 
     /**
-     * Reads a stretch up to a sequence. Any server of the stream may answer a consumer, also one that is catching up and
-     * takes its own end for the stream's: only the leader knows that there is no more.
+     * Reads a stretch up to a sequence. Any server of the stream may answer a consumer, even one that is catching up
+     * and mistakes its own end for the end of the stream. Only the leader knows the end.
      */
     const read = (stream: Stream, index: Index, stretch: Stretch, to: number) =>
       Effect.gen(function* () {
@@ -158,7 +158,7 @@ export const make = (name: string): Effect.Effect<LookBack> =>
         }
       })
 
-    /** Extends the index back to an instant. What was read is kept where this is interrupted. */
+    /** Extends the index back to an instant. An interruption keeps what was read. */
     const extendBack = (stream: Stream, index: Index, from: number) =>
       Effect.gen(function* () {
         if (from >= index.stretch.from) return
@@ -172,7 +172,7 @@ export const make = (name: string): Effect.Effect<LookBack> =>
         index.older = undefined
       })
 
-    /** Extends the index to the end of the stream. What was read is kept where this is interrupted. */
+    /** Extends the index to the end of the stream. An interruption keeps what was read. */
     const extend = (stream: Stream, index: Index) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
@@ -189,7 +189,7 @@ export const make = (name: string): Effect.Effect<LookBack> =>
           if (message?.seq === seq && message.header.get(Message.header.messageId) === id) {
             return seq as ControlVersion.ControlVersion
           }
-          // What was read there is gone, or the leader does not have it yet.
+          // The message is gone, or the leader does not have it yet.
           if (message === null && (yield* look(stream)).last_seq < seq) return yield* behind(name, seq)
         }
         return undefined
@@ -198,7 +198,7 @@ export const make = (name: string): Effect.Effect<LookBack> =>
     return {
       isNeeded: (stream, batch) => {
         if (oldestOf(batch) <= horizonOf(stream, batch)) return true
-        // Other lanes may have old events still.
+        // Other lanes may still have old events.
         if (index !== undefined && batch.deadline - index.usedUntil > stream.duplicateWindow) index = undefined
         return false
       },

@@ -3,17 +3,17 @@ import type { OutboundEvent } from "../../Sink.js"
 
 /** The headers of the feed. Their values are percent-encoded where they are not visible ASCII. */
 export const header = {
-  /** The event id, by which the stream knows an event that it holds already. */
+  /** The event id, by which the stream recognizes duplicates. */
   messageId: "Nats-Msg-Id",
   expectedStream: "Nats-Expected-Stream",
-  /** With 0, the server refuses a second message on a subject. */
+  /** With the value 0, the server rejects a second message on a subject. */
   expectedLastSubjectSequence: "Nats-Expected-Last-Subject-Sequence",
   type: "Control-Event-Type",
   tenantId: "Control-Event-Tenant",
   traceparent: "traceparent"
 } as const
 
-/** Injective, and safe in a header: ids and types may hold any text, line breaks too. */
+/** Distinct for distinct texts, and safe in a header: ids and types may contain any text, even line breaks. */
 export const headerValue = (value: string): string =>
   /^[!-$&-~]*$/.test(value)
     ? value
@@ -23,7 +23,7 @@ export const headerValue = (value: string): string =>
           : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`
       ).join("")
 
-/** Headers that are encoded once, and not looked up. */
+/** Headers that are encoded once, and never looked up. */
 class EncodedHeaders extends MsgHdrsImpl {
   private readonly encoded: Uint8Array
   constructor(text: string) {
@@ -35,7 +35,7 @@ class EncodedHeaders extends MsgHdrsImpl {
   }
 }
 
-/** UTF-8. Small ones share memory: an allocation for each would be most of what there is to collect. */
+/** UTF-8. Small payloads share a buffer: one allocation each would be most of the garbage. */
 export const encode = (text: string): Uint8Array => Buffer.from(text)
 
 export const headersOf = (
@@ -53,5 +53,5 @@ export const headersOf = (
   )
 }
 
-/** How large a message is to the server, in bytes. */
+/** The size of a message as the server counts it, in bytes. */
 export const sizeOf = (headers: MsgHdrsImpl, payload: Uint8Array): number => headers.encode().length + payload.length

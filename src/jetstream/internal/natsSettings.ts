@@ -9,12 +9,12 @@ import * as RegularFile from "../../node/regularFile.js"
 
 export interface Addresses {
   readonly servers: ReadonlyArray<string>
-  /** What the first address that has them has for user and password. */
+  /** The user and password of the first address that has them. */
   readonly credentials: Connection.Credentials | undefined
 }
 
 const valid =
-  "valid is nats://user:password@host:port, several with commas between them, tls:// where TLS has to be used, and with special characters in user and password percent-encoded"
+  "valid is nats://user:password@host:port (tls:// to require TLS), separated by commas, with special characters in user and password percent-encoded"
 
 const parseAddress = (text: string): Either.Either<URL, string> => {
   const withScheme = text.includes("://") ? text : `nats://${text}`
@@ -26,7 +26,7 @@ const parseAddress = (text: string): Either.Either<URL, string> => {
     url.search + url.hash === "" &&
     !/[@/?#]/.test(url.host)
     ? Either.right(url)
-    : Either.left(`got no address of NATS (not shown here, it may hold a password), ${valid}`)
+    : Either.left(`got an invalid NATS address (not shown, it may contain a password), ${valid}`)
 }
 
 const decode = (text: string): string => {
@@ -37,7 +37,7 @@ const decode = (text: string): string => {
   }
 }
 
-/** Never answers the text in an error: a password may be in it. */
+/** An error never contains the text: a password may be in it. */
 export const parseAddresses = (text: string): Either.Either<Addresses, string> =>
   Either.map(Either.all(text.split(",").map((address) => parseAddress(address.trim()))), (urls) => {
     const [named] = urls.filter(({ username }) => username !== "")
@@ -46,7 +46,7 @@ export const parseAddresses = (text: string): Either.Either<Addresses, string> =
     const withoutPassword: Connection.Credentials = { _tag: "token", token: Redacted.make(user) }
     return {
       servers: urls.map((url) => `${url.protocol}//${url.hostname}:${url.port || "4222"}`),
-      // As in every client of NATS, a user without a password is a token.
+      // As in other NATS clients, a user without a password is a token.
       credentials:
         named === undefined
           ? undefined
@@ -63,12 +63,12 @@ export const parseDeduplication = (text: string): Either.Either<JetStreamSink.De
 
 const cannotRead = (path: string) => (cause: unknown) => `cannot read ${quote(path)}: ${messageOf(cause)}`
 
-/** The contents of a file that is a secret. */
+/** Reads a file that holds a secret. */
 export const readSecret = (path: string): Effect.Effect<Redacted.Redacted, string> =>
   Effect.tryPromise({ try: () => RegularFile.readSetting(path), catch: cannotRead(path) }).pipe(
     Effect.map(Redacted.make)
   )
 
-/** The path of a file that can be read. */
+/** Returns the path if the file can be read. */
 export const readable = (path: string): Effect.Effect<string, string> =>
   Effect.tryPromise({ try: () => RegularFile.readSetting(path), catch: cannotRead(path) }).pipe(Effect.as(path))

@@ -17,15 +17,15 @@ import { findings, type Finding, type Wanted } from "./findings.js"
 import { toUnavailable, type Link } from "./link.js"
 import * as Subject from "./subject.js"
 
-/** A stream that can be published to, as it was when it was looked at. */
+/** A stream that can be published to, as of the last look. */
 export interface Stream {
   readonly manager: JetStreamManager
-  /** Tells a stream from one that was made later under the same name. */
+  /** Distinguishes a stream from a later one of the same name. */
   readonly created: string
   readonly subjects: ReadonlyArray<string>
   /** Whether it takes every subject that events are published to. */
   readonly takesAll: boolean
-  /** How long the stream knows the ids of its messages, in milliseconds. */
+  /** The duplicate window, in milliseconds. */
   readonly duplicateWindow: number
 }
 
@@ -48,7 +48,7 @@ const toError = (name: string, doing: string) => (cause: unknown) => {
   }
   if (cause instanceof jserrors.JetStreamNotEnabled) {
     return misconfigured(
-      "JetStream is not on: enable it in the servers' configuration (jetstream {}) and for the account",
+      "JetStream is disabled: enable it in the servers' configuration (jetstream {}) and for the account",
       cause
     )
   }
@@ -76,7 +76,7 @@ const create = (manager: JetStreamManager, wanted: Wanted) =>
 /** Whether the stream takes messages on a subject. */
 export const takes = (stream: Stream, subject: string): boolean => Subject.coveredBy(stream.subjects, subject)
 
-/** Looks at the stream, and creates it where it is missing and `manage` is set. Fails where it cannot be published to. */
+/** Checks the stream, and creates it if it is missing and `manage` is set. Fails if the sink cannot publish to it. */
 export const look = (
   link: Link,
   wanted: Wanted,
@@ -110,7 +110,7 @@ export const look = (
     return [stream, found] as const
   })
 
-/** The first message from a sequence on, as the leader of the stream has it; null: there is none. */
+/** The first message at or after a sequence, read from the leader of the stream; `null` if there is none. */
 export const firstFrom = (
   { manager }: Pick<Stream, "manager">,
   name: string,
@@ -121,7 +121,7 @@ export const firstFrom = (
   return request(name, doing, () => manager.streams.getMessage(name, query))
 }
 
-/** The error of a server that leads the stream and lacks what another one had. */
+/** The error if the leader of the stream lacks a message that another server has. */
 export const behind = (name: string, seq: number): SinkUnavailable =>
   new SinkUnavailable({
     sink: "jetstream",
@@ -145,7 +145,7 @@ export const sequenceOn = (
           new SinkUnavailable({
             sink: "jetstream",
             reason: "unreachable",
-            message: `The stream "${name}" refused a second message on ${subject}, and holds none there now`
+            message: `The stream "${name}" rejected a second message on ${subject}, but holds none there now`
           })
         : Effect.succeed(message.seq as ControlVersion)
   )

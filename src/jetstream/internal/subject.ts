@@ -9,30 +9,30 @@ export interface Template {
   readonly pattern: string
 }
 
-/** What one subject may be long, in characters: a server reads at most 4,096 bytes of a protocol line. */
+/** The longest subject, in characters. A server reads at most 4,096 bytes of a protocol line. */
 export const maxLength = 2_000
 
 const isPlain = (value: string) => /^[\w-]+$/.test(value)
 
-/** `value` as one token: what is not a letter, digit, `_` or `-` is percent-encoded, and nothing is `-`. */
+/** `value` as one token. Characters other than letters, digits, `_` and `-` are percent-encoded; no text is `-`. */
 const token = (value: string | undefined): string => {
   if (value === undefined || value === "") return "-"
   if (isPlain(value)) return value
-  // Half a surrogate pair is valid JSON, and nothing that `encodeURIComponent` takes.
+  // A lone surrogate is valid in JSON, but `encodeURIComponent` throws on it.
   return encodeURIComponent(Buffer.from(value).toString()).replaceAll(
     /[.!~*'()]/g,
     (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`
   )
 }
 
-/** A token for each part between dots, so that `stack.activated` can be subscribed to as `stack.*`. */
+/** One token for each part between dots, so that `stack.activated` can be subscribed to as `stack.*`. */
 const tokens = (value: string): string => {
   if (/^[\w-]+(\.[\w-]+)*$/.test(value)) return value
   const parts = value.split(".")
   return parts.includes("") ? token(value) : parts.map(token).join(".")
 }
 
-/** Injective up to the hash, and short whatever the id is. */
+/** Short for any id, and distinct for distinct ids up to the hash. */
 const idToken = (eventId: string): string =>
   eventId.length <= 64 && isPlain(eventId) ? eventId : `%${createHash("sha256").update(eventId).digest("hex")}`
 
@@ -57,19 +57,19 @@ const wildcardOf = (part: string): string => {
   return names.some((name) => fields[name]?.wildcard === ">") ? ">" : "*"
 }
 
-/** Reads a template such as `control.events.{type}`. A `Left` says what is wrong with it. */
+/** Parses a template such as `control.events.{type}`. A `Left` is the reason why it is invalid. */
 export const parse = (text: string): Either.Either<Template, string> => {
   for (const [, name] of text.matchAll(placeholder)) {
     if (!Object.hasOwn(fields, name!)) {
       return Either.left(
-        `{${name}} is none of ${Object.keys(fields)
+        `{${name}} is not one of ${Object.keys(fields)
           .map((known) => `{${known}}`)
           .join(", ")}`
       )
     }
   }
   if (!isSubject(text.replaceAll(placeholder, "x"))) {
-    return Either.left("a subject is tokens with dots between them, without spaces, * and >")
+    return Either.left("a subject is a list of tokens separated by dots, without spaces, * and >")
   }
   // Compiled: literals and fields in turn.
   const pieces = text.split(placeholder).map((piece, index) => (index % 2 === 0 ? piece : fields[piece]!.of))
@@ -85,7 +85,7 @@ export const parse = (text: string): Either.Either<Template, string> => {
   })
 }
 
-/** Whether every subject of `pattern` is one of `filter`, both of which may have wildcards. */
+/** Whether `filter` matches every subject that `pattern` matches. Both may have wildcards. */
 export const covers = (filter: string, pattern: string): boolean => {
   const wide = filter.split(".")
   const narrow = pattern.split(".")
@@ -97,7 +97,7 @@ export const covers = (filter: string, pattern: string): boolean => {
   return wide.length === narrow.length
 }
 
-/** Whether some subject is one of both. */
+/** Whether some subject matches both. */
 export const overlaps = (one: string, other: string): boolean => {
   const left = one.split(".")
   const right = other.split(".")

@@ -1,11 +1,5 @@
 import { assert, describe, layer } from "@effect/vitest"
-import {
-  DiscardPolicy,
-  RetentionPolicy,
-  StorageType,
-  type JetStreamManager,
-  type StreamConfig
-} from "@nats-io/jetstream"
+import { DiscardPolicy, RetentionPolicy, StorageType, type StreamConfig } from "@nats-io/jetstream"
 import { nanos } from "@nats-io/transport-node"
 import { Array as Arr, Effect, Exit, Layer, Logger, LogLevel, Option, Redacted, Scope } from "effect"
 import { readFileSync, writeFileSync } from "node:fs"
@@ -16,7 +10,8 @@ import { SinkConformance } from "../../src/testing/index.js"
 import * as Nats from "../support/nats.js"
 import { eventually } from "../support/pump.js"
 import { valve } from "../support/valve.js"
-import { Broker, event, freshName, makeBroker, publish, silent } from "./support/broker.js"
+import { Broker, entries, event, freshName, makeBroker, publish, silent } from "./support/broker.js"
+import { obeys } from "./support/laws.js"
 import { accounts } from "./support/natsAccounts.js"
 
 /** A stream of its own, on subjects that begin with its name. */
@@ -42,18 +37,6 @@ const shape = (outcomes: ReadonlyArray<Sink.Outcome>) =>
   outcomes.map((outcome) =>
     outcome._tag === "Published" ? `${outcome.version}${outcome.duplicate ? " again" : ""}` : outcome._tag
   )
-
-const entries = (manager: JetStreamManager, stream: string) =>
-  Effect.promise(async () => {
-    const { state } = await manager.streams.info(stream)
-    const result: Array<SinkConformance.Entry> = []
-    for (let seq = Math.max(state.first_seq, 1); seq <= state.last_seq; seq++) {
-      const message = await manager.streams.getMessage(stream, { seq })
-      const payload = message!.string()
-      result.push({ version: seq, payload, eventId: (JSON.parse(payload) as { event_id: string }).event_id })
-    }
-    return result
-  })
 
 const feed = (stream: string) =>
   Effect.flatMap(Broker, ({ manager }) =>
@@ -83,56 +66,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
     for (const deduplication of ["lookup", "subject"] as const) {
       describe(`the laws of sinks, with deduplication by ${deduplication}`, () => {
         for (const law of SinkConformance.sinkConformance) {
-          it.scoped(law.name, () =>
-            Effect.gen(function* () {
-              const { manager, nc, server } = yield* Broker
-              /** Takes one event's subject out of the stream, until the scope closes. */
-              const without = (stream: string, id: string) => {
-                const subjects = ["a", "b"].flatMap((key) => [1, 2, 3, 4].map((n) => `${stream}.${key}${n}`))
-                const rest = subjects.filter((subject) => subject !== `${stream}.${id}`)
-                return Effect.acquireRelease(
-                  Effect.promise(() => manager.streams.update(stream, { subjects: rest })),
-                  () => Effect.promise(() => manager.streams.update(stream, { subjects: [`${stream}.>`] }))
-                )
-              }
-              yield* law
-                .run(
-                  SinkConformance.harness<string>({
-                    empty: freshName,
-                    layer: (stream) =>
-                      JetStreamSink.layer({
-                        servers: [server.url],
-                        stream,
-                        subject: `${stream}.{event_id}`,
-                        manageStream: true,
-                        deduplication
-                      }).pipe(Layer.provide(silent)),
-                    entries: (stream) => entries(manager, stream),
-                    rejecting: (stream, id) => without(stream, id),
-                    // Somebody else answers for the stream, with an error that nobody knows.
-                    failing: (stream, id) =>
-                      Effect.zipRight(
-                        without(stream, id),
-                        Effect.acquireRelease(
-                          Effect.promise(async () => {
-                            const subscription = nc.subscribe(`${stream}.${id}`, {
-                              callback: (_, message) => {
-                                message.respond(
-                                  JSON.stringify({ error: { code: 400, err_code: 1, description: "told so" } })
-                                )
-                              }
-                            })
-                            await nc.flush()
-                            return subscription
-                          }),
-                          (subscription) => Effect.sync(() => subscription.unsubscribe())
-                        )
-                      ).pipe(Effect.asVoid)
-                  })
-                )
-                .pipe(Effect.provide(silent))
-            })
-          )
+          it.scoped(law.name, () => obeys(law, { deduplication }))
         }
       })
     }

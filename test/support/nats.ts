@@ -1,23 +1,82 @@
 import { Effect, type Scope } from "effect"
 import { spawn, spawnSync, type ChildProcess } from "node:child_process"
 import { once } from "node:events"
+import { readdirSync } from "node:fs"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { createConnection, createServer, type AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
+/** A program that is a nats-server, and its version. */
+export interface Program {
+  readonly command: string
+  readonly version: string
+}
+
+const programAt = (command: string): ReadonlyArray<Program> => {
+  const { status, stdout } = spawnSync(command, ["--version"], { encoding: "utf8" })
+  const version = status === 0 ? /\d+\.\d+\.\d+/.exec(stdout)?.[0] : undefined
+  return version === undefined ? [] : [{ command, version }]
+}
+
+const compare = (one: string, other: string): number => {
+  const [left, right] = [one, other].map((version) => version.split(".").map(Number))
+  const differs = left!.findIndex((number, index) => number !== right![index])
+  return differs < 0 ? 0 : left![differs]! - right![differs]!
+}
+
+/** Where `.ci/nats-servers` has put newer ones. */
+const fetched = process.env.TEST_NATS_SERVERS ?? join(process.cwd(), "../controlpublish-nats-servers")
+
+const suitesIn = (directory: string): ReadonlyArray<string> => {
+  try {
+    return readdirSync(directory)
+  } catch {
+    return []
+  }
+}
+
+/** Those of this machine, the oldest first: that of the PATH, and those that were fetched. */
+export const programs: ReadonlyArray<Program> = [
+  "nats-server",
+  ...suitesIn(fetched).map((suite) => join(fetched, suite, "nats-server"))
+]
+  .flatMap(programAt)
+  .sort((one, other) => compare(one.version, other.version))
+
+/** The newest one, if it is at least of a version. */
+export const programOf = (least: string): Program | undefined =>
+  programs.at(-1) !== undefined && compare(programs.at(-1)!.version, least) >= 0 ? programs.at(-1) : undefined
+
+/** What is started where nothing else is asked for: that of the PATH, or another one that is told. */
+export const standard = process.env.TEST_NATS_SERVER ?? "nats-server"
+
 /** Whether there is a `nats-server` on the PATH. */
-export const isInstalled = spawnSync("nats-server", ["--version"]).status === 0
+export const isInstalled = programAt(standard).length > 0
 
 export const howToInstall =
   "nats-server is not on the PATH: apt-get install nats-server, brew install nats-server, or a binary from https://github.com/nats-io/nats-server/releases"
 
-/** Whether the suites that need a broker can run. In CI they have to; elsewhere it is said once that they do not. */
-export const available = (): boolean => {
-  if (!isInstalled && (process.env.CI ?? "") !== "") throw new Error(howToInstall)
-  if (!isInstalled) console.warn(`SKIPPED: the tests against JetStream. ${howToInstall}`)
-  return isInstalled
+const howToFetch =
+  "On Debian, fetch newer ones with .ci/nats-servers DIRECTORY, and name the directory in TEST_NATS_SERVERS"
+
+/** Whether the suites can run that need something. In CI they have to; elsewhere it is said once that they do not. */
+const judge = (isThere: boolean, what: string, how: string): boolean => {
+  if (!isThere && (process.env.CI ?? "") !== "") throw new Error(how)
+  if (!isThere) console.warn(`SKIPPED: ${what}. ${how}`)
+  return isThere
 }
+
+/** Whether the suites that need a broker can run. */
+export const available = (): boolean => judge(isInstalled, "the tests against JetStream", howToInstall)
+
+/** Whether the suites that need a broker of at least a version can run. */
+export const availableFrom = (least: string): boolean =>
+  judge(
+    programOf(least) !== undefined,
+    `the tests against nats-server ${least} and newer`,
+    `There is no nats-server ${least} or newer. ${howToFetch}`
+  )
 
 export const freePort = async (): Promise<number> => {
   const server = createServer().listen(0, "127.0.0.1")
@@ -58,6 +117,8 @@ export const startNats = async (
     readonly config?: (directory: string) => string
     /** Whether it has JetStream. Default yes. */
     readonly jetStream?: boolean
+    /** The program. Default: that of the PATH, or of TEST_NATS_SERVER. */
+    readonly command?: string | undefined
   } = {}
 ): Promise<NatsServer & { readonly close: () => Promise<void> }> => {
   const directory = await mkdtemp(join(tmpdir(), "controlpublish-nats-"))
@@ -74,7 +135,7 @@ export const startNats = async (
   }
   const start = async () => {
     const log: Array<string> = []
-    child = spawn("nats-server", ["-c", config], { stdio: ["ignore", "ignore", "pipe"] })
+    child = spawn(options.command ?? standard, ["-c", config], { stdio: ["ignore", "ignore", "pipe"] })
     child.stderr!.on("data", (data: Buffer) => log.push(data.toString()))
     const deadline = Date.now() + 20_000
     while (!(await accepts(port))) {

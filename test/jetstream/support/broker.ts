@@ -4,6 +4,7 @@ import { connect, type NatsConnection } from "@nats-io/transport-node"
 import { type Array as Arr, Clock, Context, Effect, Layer, Logger, LogLevel } from "effect"
 import { randomBytes } from "node:crypto"
 import { EventId, OrderingKey, type Sink } from "../../../src/index.js"
+import type { SinkConformance } from "../../../src/testing/index.js"
 import * as Nats from "../../support/nats.js"
 
 /** A server, and a connection of the test's own to it. */
@@ -27,6 +28,19 @@ export const makeBroker = (options?: Parameters<typeof Nats.nats>[0]) =>
   Effect.gen(function* () {
     const server = yield* Nats.nats(options)
     return { server, ...(yield* connected([server])) }
+  })
+
+/** What a stream holds. */
+export const entries = (manager: JetStreamManager, stream: string) =>
+  Effect.promise(async () => {
+    const { state } = await manager.streams.info(stream)
+    const result: Array<SinkConformance.Entry> = []
+    for (let seq = Math.max(state.first_seq, 1); seq <= state.last_seq; seq++) {
+      const message = await manager.streams.getMessage(stream, { seq })
+      const payload = message!.string()
+      result.push({ version: seq, payload, eventId: (JSON.parse(payload) as { event_id: string }).event_id })
+    }
+    return result
   })
 
 export const layerBroker = Layer.scoped(Broker, makeBroker())

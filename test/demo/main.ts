@@ -32,7 +32,7 @@ const { values } = parseArgs({
     seconds: { type: "string" },
     break: { type: "boolean", default: false },
     // What is run for the pump and the nodes.
-    program: { type: "string", default: "dist/cli/bin.js" }
+    program: { type: "string", default: "src/cli/dist/bin.js" }
   }
 })
 

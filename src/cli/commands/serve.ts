@@ -57,12 +57,15 @@ const feedOf = (sink: NamedSink): string =>
 const shellWord = (word: string): string =>
   /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 
+/** What `npx controlpublish` and `npm start` run in a checkout. */
+const ownCommands = [Path.join("dist", "node", "command.js"), Path.join("src", "cli", "dist", "bin.js")]
+
 /** How this process was started, for commands to copy. */
 const self = (): string => {
   const script = process.argv[1] ?? "controlpublish"
   const path = Path.relative(process.cwd(), script)
   // npm links the command by its name, and finds that of the project in whose directory it is run.
-  return Path.basename(script) === "controlpublish" || path === Path.join("dist", "cli", "bin.js")
+  return Path.basename(script) === "controlpublish" || ownCommands.includes(path)
     ? "npx controlpublish"
     : `node ${shellWord(path || script)}`
 }

@@ -1,6 +1,6 @@
 /**
  * What it costs to keep the rows of an outbox, in schemas side by side:
- * `npm run bench:storage [-- --rounds N --events N --published N --only SCHEMA,… --parts cycle,look,contract --json FILE]`.
+ * `npm run bench:storage [-- --rounds N --events N --published N --only SCHEMA,… --parts interleavings,cycle,look,contract --json FILE]`.
  *
  * Starts an embedded PostgreSQL and runs claims and write-backs without a sink. docs/decisions/rows-written-once.md says
  * what the schemas are, and what was found.
@@ -17,6 +17,7 @@ import { median } from "../support/row.js"
 import { postmasterOf } from "./cpu.js"
 import { appends, reads, rotation } from "./contract.js"
 import { cycle, one, type Cycle, type Server } from "./cycle.js"
+import { interleavings } from "./interleavings.js"
 import { conditions, type Found } from "./looks.js"
 import { hot } from "./schemas/hot.js"
 import { insertions } from "./schemas/insertions.js"
@@ -32,7 +33,7 @@ const { values } = parseArgs({
     events: { type: "string", default: "300000" },
     published: { type: "string", default: "3000000" },
     only: { type: "string" },
-    parts: { type: "string", default: "cycle,look,contract" },
+    parts: { type: "string", default: "interleavings,cycle,look,contract" },
     json: { type: "string" }
   }
 })
@@ -201,6 +202,14 @@ const run = async () => {
     const rounds = Number(values.rounds)
     const events = Number(values.events)
     const result: Record<string, unknown> = {}
+    if (parts.includes("interleavings")) {
+      const answers: Record<string, Readonly<Record<string, string>>> = {}
+      for (const variant of chosen) answers[variant.name] = await interleavings(server, variant)
+      console.log(JSON.stringify(answers, null, 2))
+      result.interleavings = answers
+      if (Object.values(answers).some((of) => Object.values(of).some((answer) => answer !== "holds")))
+        process.exitCode = 1
+    }
     if (parts.includes("cycle")) result.cycle = await cycles(server, chosen, rounds, events)
     const published = Number(values.published)
     if (parts.includes("look")) result.look = await looks(server, chosen, events, published)

@@ -11,6 +11,8 @@ export interface Claimed {
   readonly drawn: string
   /** Below it every transaction had ended. */
   readonly xmin: string
+  /** The first pending row that the claim left as its key waits: a start must not pass it. */
+  readonly held?: string | undefined
 }
 
 /** What one connection of a pump does. */
@@ -39,12 +41,16 @@ export interface Variant {
   readonly tables: (names: Names) => ReadonlyArray<string>
   readonly worker: (client: Pg.Client, names: Names) => Worker
   readonly look: (client: Pg.Client, names: Names) => Look
-  /** Marks all rows as published, by one statement. */
+  /** What all rows have been published leaves beside them. */
   readonly publishAll: (names: Names) => string
   /** Parks the first row of each lane. */
   readonly parkHeads: (names: Names) => string
   /** Removes the events with the ids from `$1` to `$2`. */
   readonly remove: (names: Names) => string
+  /** An attempt for the event `$1` failed: the next one is at `$2`, or, where that is NULL, the event is parked. */
+  readonly fail: (names: Names) => string
+  /** Makes the parked event `$1` pending again, in its old place. */
+  readonly redrive: (names: Names) => string
   /** Work that is put off until the pump is idle. */
   readonly fold?: (client: Pg.Client, names: Names) => Promise<void>
 }

@@ -96,6 +96,31 @@ export const candidates = (names: Names, parts: Parts, lane: string): string => 
     UNION ALL (${due(names, parts, lane, now, limit)})`
 }
 
+/** The first row behind one that waits. Without waiting keys nothing is looked at. */
+const held = (names: Names, { publishedAbove, rows }: Parts, lane: string): string => {
+  const keys = blockedKeys(names, lane, String(Date.now()))
+  const start = startOf(names, lane)
+  return `SELECT CASE WHEN EXISTS (${keys}) THEN (
+    SELECT id FROM ${rows(names)} held WHERE published_at IS NULL AND (lane, id) > (${lane}, ${start}) AND lane <= ${lane}
+      AND id NOT IN (${publishedAbove(names, lane, start)}) AND id NOT IN (${openExceptions(names, lane)})
+      AND ordering_key IN (${keys}) ORDER BY lane, id LIMIT 1) END`
+}
+
+export const fail =
+  ({ rows }: Parts) =>
+  (names: Names): string => `
+  INSERT INTO ${exceptions(names)} AS exception (id, lane, ordering_key, attempt_count, next_attempt_at, parked_at)
+  SELECT id, lane, ordering_key, 1, $2::timestamptz, CASE WHEN $2::timestamptz IS NULL THEN now() END
+  FROM ${rows(names)} WHERE event_id = $1
+  ON CONFLICT (id) DO UPDATE SET attempt_count = exception.attempt_count + 1, next_attempt_at = excluded.next_attempt_at,
+    parked_at = excluded.parked_at`
+
+export const redrive =
+  ({ rows }: Parts) =>
+  (names: Names): string => `
+  UPDATE ${exceptions(names)} exception SET parked_at = NULL, next_attempt_at = now()
+  FROM ${rows(names)} event WHERE event.event_id = $1 AND exception.id = event.id`
+
 /** The statements that settle a batch, without the COMMIT. */
 export const settleText = (
   names: Names,
@@ -121,7 +146,10 @@ export const worker =
   (parts: Parts) =>
   (client: Pg.Client, names: Names): Worker => ({
     claim: async (lane) => {
-      const results = await script(client, claimText(names, lane, candidates(names, parts, String(lane))))
+      const results = await script(
+        client,
+        claimText(names, lane, candidates(names, parts, String(lane)), held(names, parts, String(lane)))
+      )
       const claimed = claimedOf(results.at(-1)!)
       if (claimed.ids.length === 0) await client.query("ROLLBACK")
       return claimed

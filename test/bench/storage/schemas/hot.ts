@@ -21,7 +21,7 @@ const lanes = (names: Names) => beside(names, "control_events_lanes")
  */
 export const indexes = ({ outbox }: Names, table = outbox): string => `
 CREATE INDEX control_events_outbox_lane ON ${table} (lane, id);
-CREATE INDEX control_events_outbox_waits ON ${table} (lane, next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX control_events_outbox_waits ON ${table} ((lane::int), id) WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX control_events_outbox_parks ON ${table} (lane, id) WHERE parked_at IS NOT NULL;
 `
 
@@ -46,14 +46,23 @@ const candidates = (names: Names, lane: number): string => {
       ORDER BY lane, id LIMIT 500)
     UNION ALL
     (SELECT ${claimedColumns("waited", "attempt_count")} FROM ${names.outbox} waited
-      WHERE ${pending} AND next_attempt_at <= ${instant(now)} AND lane BETWEEN ${lane} AND ${lane} AND id <= ${start}
-        AND ${publishable}
-      ORDER BY lane, next_attempt_at LIMIT 500)`
+      WHERE ${pending} AND next_attempt_at <= ${instant(now)} AND lane::int BETWEEN ${lane} AND ${lane}
+        AND id <= ${start} AND ${publishable}
+      ORDER BY lane::int, id LIMIT 500)`
+}
+
+/** The first row behind one that waits. Without waiting keys nothing is looked at. */
+const held = (names: Names, lane: number): string => {
+  const keys = waitingKeys(names, String(Date.now()))
+  return `SELECT CASE WHEN EXISTS (${keys}) THEN (
+    SELECT id FROM ${names.outbox} held WHERE ${pending} AND next_attempt_at IS NULL
+      AND (lane, id) > (${lane}, (SELECT start FROM ${lanes(names)} WHERE lane = ${lane})) AND lane <= ${lane}
+      AND ordering_key IN (${keys}) ORDER BY lane, id LIMIT 1) END`
 }
 
 const worker = (client: Pg.Client, names: Names): Worker => ({
   claim: async (lane) => {
-    const results = await script(client, claimText(names, lane, candidates(names, lane)))
+    const results = await script(client, claimText(names, lane, candidates(names, lane), held(names, lane)))
     const claimed = claimedOf(results.at(-1)!)
     if (claimed.ids.length === 0) await client.query("ROLLBACK")
     return claimed
@@ -91,8 +100,8 @@ const lookAt = (names: Names, starts: string) => {
         AND ordering_key NOT IN (${waitingKeys(names, now)}) ORDER BY lane, id LIMIT 1)
       UNION ALL
       (SELECT id FROM ${names.outbox} waited WHERE ${pending} AND next_attempt_at <= ${instant(now)}
-        AND lane BETWEEN lanes.lane AND lanes.lane AND id <= lanes.start
-        AND ordering_key NOT IN (${waitingKeys(names, now)}) ORDER BY lane, next_attempt_at LIMIT 1)
+        AND lane::int BETWEEN lanes.lane AND lanes.lane AND id <= lanes.start
+        AND ordering_key NOT IN (${waitingKeys(names, now)}) ORDER BY lane::int, id LIMIT 1)
       LIMIT 1
     ) first
   ) found`
@@ -115,9 +124,14 @@ export const hot: Variant = {
   tables: (names) => [names.outbox, lanes(names)],
   worker,
   look,
+  fail: ({
+    outbox
+  }) => `UPDATE ${outbox} SET next_attempt_at = $2, parked_at = CASE WHEN $2::timestamptz IS NULL THEN now() END
+    WHERE event_id = $1`,
+  // What has a next attempt is looked for before the start, too.
+  redrive: ({ outbox }) => `UPDATE ${outbox} SET parked_at = NULL, next_attempt_at = now() WHERE event_id = $1`,
   remove: ({ outbox }) => `DELETE FROM ${outbox} WHERE id BETWEEN $1 AND $2`,
   publishAll: (names) => `
-    UPDATE ${names.outbox} SET published_control_version = id, published_at = now() - interval '8 days', attempt_count = 1;
     UPDATE ${lanes(names)} SET start = (SELECT max(id) FROM ${names.outbox}), decided = (SELECT max(id) FROM ${names.outbox})`,
   parkHeads: ({ outbox }) => `UPDATE ${outbox} SET parked_at = now(), last_error = 'parked', attempt_count = 1
     WHERE id IN (SELECT min(id) FROM ${outbox} WHERE published_at IS NULL GROUP BY lane)`

@@ -38,6 +38,8 @@ export const insertions: Variant = {
   tables: (names) => [base(names), published(names), AppendOnly.receipts(names), AppendOnly.exceptions(names)],
   worker: AppendOnly.worker(parts),
   look: AppendOnly.look(parts),
+  fail: AppendOnly.fail(parts),
+  redrive: AppendOnly.redrive(parts),
   remove: (names) => `
     WITH gone AS (DELETE FROM ${base(names)} WHERE id BETWEEN $1 AND $2 RETURNING lane, id)
     DELETE FROM ${published(names)} published USING gone WHERE published.lane = gone.lane AND published.id = gone.id`,

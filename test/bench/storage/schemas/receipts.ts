@@ -58,6 +58,8 @@ export const receiptsOnly: Variant = {
   tables: (names) => [base(names), receipts(names), AppendOnly.exceptions(names)],
   worker: AppendOnly.worker(separate),
   look: AppendOnly.look(separate),
+  fail: AppendOnly.fail(separate),
+  redrive: AppendOnly.redrive(separate),
   remove: (names) => remove(base(names), names),
   publishAll: (names) => publishAll(base(names), names),
   parkHeads: (names) => AppendOnly.parkHeads(names, separate)
@@ -97,6 +99,8 @@ export const folded: Variant = {
   tables: (names) => [names.outbox, receipts(names), AppendOnly.exceptions(names)],
   worker: AppendOnly.worker(together),
   look: AppendOnly.look(together),
+  fail: AppendOnly.fail(together),
+  redrive: AppendOnly.redrive(together),
   remove: (names) => remove(names.outbox, names),
   publishAll: (names) => publishAll(names.outbox, names),
   parkHeads: (names) => AppendOnly.parkHeads(names, together),

@@ -28,7 +28,7 @@ export const lookText = (text: string): string =>
  * Today's claim, with other candidates: the same round trip, columns, bounds and sizes. The index on (lane, id) has every
  * row of a lane, not the pending ones alone. Left to itself the planner reads all of them into a bitmap and sorts them.
  */
-export const claimText = (names: Names, lane: number, candidates: string): string => `
+export const claimText = (names: Names, lane: number, candidates: string, held: string): string => `
   ${Settled.begin("READ COMMITTED READ WRITE", { idle: 15_000 })};
   SELECT set_config('controlpublish.lanes_taken', coalesce(array_agg(lane) FILTER (WHERE taken), '{}')::text, true),
       coalesce(bool_or(taken), false) AS taken, ${inOrder}
@@ -39,7 +39,7 @@ export const claimText = (names: Names, lane: number, candidates: string): strin
     CASE WHEN refused IS NULL THEN traceparent END AS traceparent,
     ${Columns.milliseconds("created_at")} AS "createdAt", attempt_count AS "attemptCount", refused,
     ${Columns.drawn(names.sequence)}::text AS drawn,
-    (SELECT pg_snapshot_xmin(pg_current_snapshot())::text) AS xmin
+    (SELECT pg_snapshot_xmin(pg_current_snapshot())::text) AS xmin, (${held})::text AS held
   FROM (
     SELECT *, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM (
       SELECT candidate.*, refused, CASE WHEN refused IS NULL THEN payload_bytes ELSE 0 END AS bytes
@@ -54,8 +54,14 @@ export const claimText = (names: Names, lane: number, candidates: string): strin
   ORDER BY measured.id`
 
 export const claimedOf = (rows: ReadonlyArray<unknown>): Claimed => {
-  const claimed = rows as ReadonlyArray<{ readonly id: string; readonly drawn: string; readonly xmin: string }>
-  return { ids: claimed.map(({ id }) => id), drawn: claimed[0]?.drawn ?? "0", xmin: claimed[0]?.xmin ?? "0" }
+  const claimed = rows as ReadonlyArray<Record<"id" | "drawn" | "xmin", string> & { readonly held: string | null }>
+  const [first] = claimed
+  return {
+    ids: claimed.map(({ id }) => id),
+    drawn: first?.drawn ?? "0",
+    xmin: first?.xmin ?? "0",
+    held: first?.held ?? undefined
+  }
 }
 
 /** Columns that say where a lane starts, and what has to end before the start can pass more. */
@@ -70,12 +76,12 @@ export const positionColumns = `
  * up to `upTo` is settled. An id is decided once the transaction has ended that got its xid after the id was read
  * ("An xid decides ids", in docs/decisions), and only ids that are decided are passed.
  */
-export const nextPosition = ({ drawn, ids, xmin }: Claimed) => {
+export const nextPosition = ({ drawn, held, ids, xmin }: Claimed) => {
   const passed = `coalesce(last.fence <= '${xmin}'::xid8, true)`
   const decided = `CASE WHEN last.fence <= '${xmin}'::xid8 THEN last.drawn ELSE last.decided END`
   const upTo = ids.length < batch ? drawn : ids[ids.length - 1]!
   return {
-    start: `greatest(last.start, least(${decided}, ${upTo}))`,
+    start: `greatest(last.start, least(${decided}, ${upTo}${held === undefined ? "" : `, ${held} - 1`}))`,
     decided,
     drawn: `CASE WHEN ${passed} THEN ${drawn} ELSE last.drawn END`,
     fence: `CASE WHEN ${passed} THEN pg_current_xact_id() ELSE last.fence END`

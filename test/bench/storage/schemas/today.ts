@@ -87,9 +87,13 @@ export const today: Variant = {
   tables: ({ outbox }) => [outbox],
   worker,
   look,
+  fail: ({
+    outbox
+  }) => `UPDATE ${outbox} SET next_attempt_at = $2, parked_at = CASE WHEN $2::timestamptz IS NULL THEN now() END
+    WHERE event_id = $1`,
+  redrive: ({ outbox }) => `UPDATE ${outbox} SET parked_at = NULL, next_attempt_at = NULL WHERE event_id = $1`,
   remove: ({ outbox }) => `DELETE FROM ${outbox} WHERE id BETWEEN $1 AND $2`,
-  publishAll: ({ outbox }) =>
-    `UPDATE ${outbox} SET published_control_version = id, published_at = now() - interval '8 days', attempt_count = 1`,
+  publishAll: () => "",
   parkHeads: ({ outbox }) => `UPDATE ${outbox} SET parked_at = now(), last_error = 'parked', attempt_count = 1
     WHERE id IN (SELECT min(id) FROM ${outbox} WHERE published_at IS NULL GROUP BY lane)`
 }

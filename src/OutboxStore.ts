@@ -223,11 +223,29 @@ export interface Claim {
   readonly _tag: "Claim"
   readonly rows: Arr.NonEmptyReadonlyArray<ClaimedRow>
   /**
+   * Reads the rows after all those that the claim has returned, as if those were published already. It extends the hold
+   * of the lanes: `holdFor` counts from this call. Empty if nothing follows.
+   */
+  readonly following: (options: FollowingOptions) => Effect.Effect<ReadonlyArray<ClaimedRow>, OutboxError>
+  /**
+   * Writes published rows while the lanes stay held. A row that has been recorded meanwhile, after the hold was lost,
+   * stays unchanged. Must end before the claim does.
+   */
+  readonly record: (settlement: Pick<Settlement, "now" | "published">) => Effect.Effect<void, OutboxError>
+  /**
    * Writes the results of rows and ends the claim. Rows that it does not name stay unchanged. A failure leaves all rows
    * unchanged.
    */
   readonly settle: (settlement: Settlement) => Effect.Effect<void, OutboxError>
 }
+
+/**
+ * How much a claim reads ahead.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export type FollowingOptions = Pick<ClaimOptions, "afterParked" | "limit" | "maxBytes" | "now">
 
 /**
  * A row as it is in the store. It is not validated: anything may insert rows.

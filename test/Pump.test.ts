@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   Chunk,
+  Context,
   Deferred,
   Effect,
   Exit,
@@ -389,6 +390,130 @@ describe("Pump", () => {
       )
       assert.deepStrictEqual(touched, [])
     })
+  )
+})
+
+/** A pump that is drained, on a store that a test changes. */
+const drained = (
+  change: (store: OutboxStore.OutboxStore["Type"]) => OutboxStore.OutboxStore["Type"],
+  options: Config = {}
+) =>
+  Effect.gen(function* () {
+    const store = yield* OutboxStore.OutboxStore
+    const context = yield* Layer.build(
+      Pump.layerManual.pipe(
+        Layer.provide(config({ batchSize: 2, ...options })),
+        Layer.provide(Layer.succeed(OutboxStore.OutboxStore, change(store)))
+      )
+    )
+    return Context.get(context, Pump.Pump)
+  })
+
+/** Counts claims, and changes them. */
+const claiming =
+  (count: () => void, change: (claim: OutboxStore.Claim) => OutboxStore.Claim = (claim) => claim) =>
+  (store: OutboxStore.OutboxStore["Type"]): OutboxStore.OutboxStore["Type"] => ({
+    ...store,
+    claim: (options) =>
+      Effect.map(store.claim(options), (result) => {
+        count()
+        return result._tag === "Claim" ? change(result) : result
+      })
+  })
+
+describe("Pump, with one lane to publish", () => {
+  it.effect("publishes what follows during the write-back of what was before, on one claim", () =>
+    Effect.gen(function* () {
+      const sink = yield* MemorySink.MemorySink
+      const recorded = yield* Effect.makeLatch(false)
+      let claims = 0
+      const pump = yield* drained(
+        claiming(
+          () => claims++,
+          (claim) => ({ ...claim, record: (settlement) => Effect.zipRight(recorded.await, claim.record(settlement)) })
+        )
+      )
+      yield* append("a1", "a2", "a3", "a4", "a5", "a6", "a7")
+      const draining = yield* Effect.fork(pump.drain)
+      yield* settle
+      // The second batch was published while the first one is not recorded yet, and the third one was not.
+      assert.deepStrictEqual(yield* feedIds, ["a1", "a2", "a3", "a4"])
+      assert.isUndefined((yield* rowOf("a1")).version)
+      yield* recorded.open
+      assert.deepInclude({ ...(yield* Fiber.join(draining)) }, { published: 7, batches: 4 })
+      assert.strictEqual(claims, 1)
+      assert.deepStrictEqual(
+        (yield* sink.feed).map(({ version }) => Number(version)),
+        yield* Effect.forEach(["a1", "a2", "a3", "a4", "a5", "a6", "a7"], (id) =>
+          Effect.map(rowOf(id), ({ version }) => version!)
+        )
+      )
+    }).pipe(Effect.scoped, Effect.provide(base))
+  )
+
+  it.effect("leaves it after a batch if another lane has something", () =>
+    Effect.gen(function* () {
+      const pump = yield* drained((store) => store, { concurrency: 1 })
+      const { release } = yield* hangNextPublish
+      yield* append("a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8")
+      const draining = yield* Effect.fork(pump.drain)
+      yield* settle
+      yield* append("b1")
+      yield* release
+      yield* Fiber.join(draining)
+      const feed = yield* feedIds
+      assert.strictEqual(feed.length, 9)
+      // The second batch can have been read before b1 was there.
+      assert.isAtMost(feed.indexOf("b1"), 6)
+    }).pipe(Effect.scoped, Effect.provide(base))
+  )
+
+  it.effect("gives the lane back after a second", () =>
+    Effect.gen(function* () {
+      let claims = 0
+      const pump = yield* drained(claiming(() => claims++))
+      const sink = yield* MemorySink.MemorySink
+      yield* append("a1", "a2", "a3", "a4")
+      yield* sink.script(MemorySink.after(Effect.sleep("1 second")))
+      const draining = yield* Effect.fork(pump.drain)
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(draining)
+      assert.strictEqual(claims, 2)
+    }).pipe(Effect.scoped, Effect.provide(base))
+  )
+
+  it.effect("publishes again, with the same ids, what it could not record", () =>
+    Effect.gen(function* () {
+      const error = new OutboxStore.OutboxError({ message: "the connection is lost", retryable: true })
+      const pump = yield* drained(
+        claiming(
+          () => {},
+          (claim) => ({ ...claim, record: () => error })
+        )
+      )
+      yield* append("a1", "a2", "a3", "a4", "a5")
+      assert.strictEqual(yield* Effect.flip(pump.drain), error)
+      // What was published on a claim that fails is not written back either.
+      assert.isUndefined((yield* rowOf("a3")).version)
+      const healed = yield* drained((store) => store)
+      assert.deepInclude({ ...(yield* healed.drain) }, { published: 5 })
+      assert.deepStrictEqual(yield* feedIds, ["a1", "a2", "a3", "a4", "a5"])
+    }).pipe(Effect.scoped, Effect.provide(base))
+  )
+
+  it.effect("stops after the batch that is in flight", () =>
+    Effect.gen(function* () {
+      const { stop } = yield* startPump({ batchSize: 2 })
+      const { release } = yield* hangNextPublish
+      yield* append("a1", "a2", "a3", "a4")
+      yield* settle
+      const stopping = yield* Effect.fork(stop)
+      yield* settle
+      yield* release
+      yield* Fiber.join(stopping)
+      assert.deepStrictEqual(yield* feedIds, ["a1", "a2"])
+      assert.isDefined((yield* rowOf("a2")).version)
+    }).pipe(Effect.provide(base))
   )
 })
 

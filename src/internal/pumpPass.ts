@@ -11,7 +11,7 @@ import { crowd, type OutboxStore } from "../OutboxStore.js"
 import type { PumpConfig } from "../PumpConfig.js"
 import * as PumpMetrics from "../PumpMetrics.js"
 import { SinkUnavailable, type Sink } from "../Sink.js"
-import * as Batch from "./batch.js"
+import * as ClaimRun from "./claimRun.js"
 import * as DrainReport from "./drainReport.js"
 import type { Status } from "./pumpStatus.js"
 import type { Worker } from "./worker.js"
@@ -34,9 +34,13 @@ export interface Pass {
   readonly lanes: number
 }
 
-/** Claims the publishable rows of lanes, publishes them and writes the results back. */
-const publishLanes = ({ config, sink, status, store }: Parts, lanes: Lanes) =>
+/**
+ * Claims the publishable rows of lanes, publishes them and writes the results back. `passLanes`: the lanes of the pass, if
+ * all of them are being published at this time.
+ */
+const publishLanes = (parts: Parts, lanes: Lanes, passLanes: ReadonlySet<Lane> | undefined) =>
   Effect.gen(function* () {
+    const { config, store } = parts
     const now = yield* Clock.currentTimeMillis
     const claim = yield* store
       .claim({
@@ -49,20 +53,22 @@ const publishLanes = ({ config, sink, status, store }: Parts, lanes: Lanes) =>
       })
       .pipe(Metric.trackDurationWith(PumpMetrics.claimDuration, Duration.toSeconds))
     if (claim._tag !== "Claim") return DrainReport.nothing
-    yield* Metric.update(PumpMetrics.batchSize, claim.rows.length)
-    const settlement = yield* Batch.run(sink, config, claim.rows, now)
-    yield* Metric.trackDurationWith(claim.settle(settlement), PumpMetrics.writeBackDuration, Duration.toSeconds)
-    const report = DrainReport.of(settlement)
-    yield* status.settled(report, settlement.now)
-    return report
-  }).pipe(Effect.scoped, annotate(sink))
+    return yield* ClaimRun.run(parts, claim, {
+      claimedAt: now,
+      others: passLanes && ((publishable) => publishable.some((lane) => !passLanes.has(lane)))
+    })
+  }).pipe(Effect.scoped, annotate(parts.sink))
 
 /** Annotates log lines with their origin. */
 export const annotate = (sink: Sink["Type"]) =>
   Effect.annotateLogs({ package: "controlpublish", module: "Pump", sink: sink.name })
 
-const startBatch = (parts: Parts, lanes: Lanes): Effect.Effect<Exit.Exit<DrainReport.DrainReport, PumpError>> =>
-  Effect.map(parts.worker.inFlight(publishLanes(parts, lanes)), (exit) =>
+const startBatch = (
+  parts: Parts,
+  lanes: Lanes,
+  passLanes: ReadonlySet<Lane> | undefined
+): Effect.Effect<Exit.Exit<DrainReport.DrainReport, PumpError>> =>
+  Effect.map(parts.worker.inFlight(publishLanes(parts, lanes, passLanes)), (exit) =>
     // Only the end of the scope interrupts a batch, and then nobody waits for this.
     Exit.isFailure(exit) && Cause.isInterruptedOnly(exit.cause)
       ? Exit.fail(
@@ -82,7 +88,7 @@ const batchesOf = (batchSize: number, lanes: ReadonlyArray<Lane>, crowded: Reado
   return [...alone.map(Arr.of), ...Arr.chunksOf(sparse, atATime)]
 }
 
-/** Publishes at most one batch of each lane that has publishable rows. */
+/** Publishes a batch of each lane that has publishable rows, and more if no other lane has any. */
 export const pass = (parts: Parts): Effect.Effect<Pass, PumpError> => {
   const { config, status, store, worker } = parts
   return Effect.gen(function* () {
@@ -92,15 +98,17 @@ export const pass = (parts: Parts): Effect.Effect<Pass, PumpError> => {
     yield* status.publishing
     // Pumps that start at different lanes meet less.
     const lanes = Array.from(yield* Random.shuffle(probe.lanes))
+    const batches = batchesOf(config.batchSize, lanes, probe.crowded)
+    const passLanes = batches.length <= config.concurrency ? new Set(lanes) : undefined
     let report = DrainReport.nothing
     let failure: Cause.Cause<PumpError> | undefined
     yield* Effect.forEach(
-      batchesOf(config.batchSize, lanes, probe.crowded),
+      batches,
       (batch) =>
         Effect.suspend(() =>
           worker.isHalted() || failure !== undefined
             ? Effect.void
-            : Effect.map(startBatch(parts, batch), (exit) => {
+            : Effect.map(startBatch(parts, batch, passLanes), (exit) => {
                 if (Exit.isSuccess(exit)) report = DrainReport.add(report, exit.value)
                 else failure = exit.cause
               })

@@ -14,15 +14,23 @@ import type { EventId } from "../EventId.js"
 import type * as Lane from "../Lane.js"
 import type { FailedAttempt } from "../OutboxViews.js"
 import {
-  crowd,
   DuplicateEventId,
   NotInTransaction,
   OutboxError,
   OutboxStore,
-  type AfterParked
+  type FollowingOptions,
+  type Settlement
 } from "../OutboxStore.js"
 import { WakeUp } from "../WakeUp.js"
-import { isParked, isPending, isWaiting, laneOf, type MemoryRow } from "./internal/memoryRow.js"
+import {
+  crowdedLanes,
+  isParked,
+  isPending,
+  isWaiting,
+  laneOf,
+  publishable,
+  type MemoryRow
+} from "./internal/memoryRow.js"
 import { MemoryTransaction, type Transaction } from "./internal/memoryTransaction.js"
 
 /**
@@ -141,26 +149,6 @@ const make = Effect.sync(() => {
       })
   })
 
-  const publishable = (now: number, afterParked: AfterParked) => {
-    const waiting = new Set(
-      all()
-        .filter((row) => isWaiting(row, now))
-        .map((row) => row.orderingKey)
-    )
-    const parked = new Set<string>()
-    return all().filter((row) => {
-      if (isParked(row)) parked.add(row.orderingKey)
-      return isPending(row) && !waiting.has(row.orderingKey) && (afterParked === "pass" || !parked.has(row.orderingKey))
-    })
-  }
-
-  const crowdedLanes = () => {
-    const pending = all()
-      .filter(isPending)
-      .map((row) => row.lane)
-    return new Set(pending.filter((lane) => pending.filter((other) => other === lane).length >= crowd))
-  }
-
   const store: OutboxStore["Type"] = {
     append: (newRows) =>
       Effect.flatMap(
@@ -193,8 +181,8 @@ const make = Effect.sync(() => {
 
     probe: ({ afterParked, now }) =>
       Effect.map(check, () => ({
-        lanes: Array.from(new Set(publishable(now, afterParked).map((row) => row.lane))),
-        crowded: crowdedLanes(),
+        lanes: Array.from(new Set(publishable(all(), now, afterParked).map((row) => row.lane))),
+        crowded: crowdedLanes(all()),
         nextAttemptAt: all()
           .filter((row) => isWaiting(row, now))
           .reduce<number | undefined>((least, row) => Math.min(least ?? Infinity, row.nextAttemptAt!), undefined)
@@ -213,41 +201,58 @@ const make = Effect.sync(() => {
               released.forEach((latch) => latch.unsafeOpen())
             })
         )
-        let bytes = 0
-        const claimed = publishable(now, afterParked)
-          .filter((row) => taken.includes(row.lane))
-          .slice(0, limit)
-          .filter((row) => {
-            const fits = bytes < maxBytes
-            bytes += Buffer.byteLength(row.payload)
-            return fits
-          })
-          .map((row) => ({ ...row, id: String(row.id), ...Bounds.withoutRefused(row.payload) }))
+        const handed = new Set<number>()
+        /** The first publishable rows of the lanes, after those that were handed out. */
+        const hand = ({ afterParked, limit, maxBytes, now }: FollowingOptions) => {
+          let bytes = 0
+          const last = Math.max(0, ...handed)
+          const claimed = publishable(all(), now, afterParked)
+            .filter((row) => taken.includes(row.lane) && row.id > last)
+            .slice(0, limit)
+            .filter((row) => {
+              const fits = bytes < maxBytes
+              bytes += Buffer.byteLength(row.payload)
+              return fits
+            })
+          for (const { id } of claimed) handed.add(id)
+          return claimed.map((row) => ({ ...row, id: String(row.id), ...Bounds.withoutRefused(row.payload) }))
+        }
+        const claimed = hand({ afterParked, limit, maxBytes, now })
         if (!Arr.isNonEmptyArray(claimed)) return { _tag: "LanesEmpty" }
+        const settle = ({ failed, now, parked, published }: Settlement) =>
+          Effect.map(check, () => {
+            const attempted = (id: string) => {
+              const row = rows.get(Number(id))!
+              return { ...row, attemptCount: row.attemptCount + 1, lastAttemptAt: now }
+            }
+            const failedOnce = (id: string, attempt: FailedAttempt) => {
+              const row = attempted(id)
+              const failedAttempts = [attempt, ...row.failedAttempts].slice(0, 20)
+              return { ...row, lastError: attempt.error, failedAttempts }
+            }
+            for (const { id, version } of published) {
+              replace({ ...attempted(id), version, publishedAt: now, nextAttemptAt: undefined, parkedAt: undefined })
+            }
+            for (const { error, id, nextAttemptAt } of failed) {
+              replace({ ...failedOnce(id, { at: now, error, nextAttemptAt }), nextAttemptAt })
+            }
+            for (const { error, id } of parked) {
+              replace({ ...failedOnce(id, { at: now, error }), nextAttemptAt: undefined, parkedAt: now })
+            }
+          })
         return {
           _tag: "Claim",
           rows: claimed,
-          settle: ({ failed, now, parked, published }) =>
+          following: (options) =>
             Effect.map(check, () => {
-              const attempted = (id: string) => {
-                const row = rows.get(Number(id))!
-                return { ...row, attemptCount: row.attemptCount + 1, lastAttemptAt: now }
-              }
-              const failedOnce = (id: string, attempt: FailedAttempt) => {
-                const row = attempted(id)
-                const failedAttempts = [attempt, ...row.failedAttempts].slice(0, 20)
-                return { ...row, lastError: attempt.error, failedAttempts }
-              }
-              for (const { id, version } of published) {
-                replace({ ...attempted(id), version, publishedAt: now, nextAttemptAt: undefined, parkedAt: undefined })
-              }
-              for (const { error, id, nextAttemptAt } of failed) {
-                replace({ ...failedOnce(id, { at: now, error, nextAttemptAt }), nextAttemptAt })
-              }
-              for (const { error, id } of parked) {
-                replace({ ...failedOnce(id, { at: now, error }), nextAttemptAt: undefined, parkedAt: now })
-              }
-            })
+              const last = Math.max(...handed)
+              const skipped = all().some(
+                (row) => isPending(row) && taken.includes(row.lane) && row.id <= last && !handed.has(row.id)
+              )
+              return skipped ? [] : hand(options)
+            }),
+          record: ({ now, published }) => settle({ now, published, failed: [], parked: [] }),
+          settle
         }
       }),
 

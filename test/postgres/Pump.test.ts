@@ -197,6 +197,13 @@ describe("Pumps on PostgreSQL", () => {
         })
       )
       assert.strictEqual(late._tag, "OutboxError")
+      const following = yield* Effect.flip(claim.following({ ...options, limit: 10, maxBytes: 1000 }))
+      assert.strictEqual(following._tag, "OutboxError")
+      // On a connection of its own, which does not know that the lane is lost: the row has its version.
+      yield* claim.record({
+        now: Date.now(),
+        published: claim.rows.map((row) => ({ id: row.id, version: ControlVersion.make(999) }))
+      })
       yield* assertRecorded
     }).pipe(
       Effect.provide(

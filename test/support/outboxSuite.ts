@@ -413,6 +413,79 @@ export const outboxSuite = (name: string, makeStore: () => StoreLayer) => {
       }).pipe(withStore())
     )
 
+    it.effect("reads on in lanes that it holds, while it records what was before", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox.Outbox
+        const store = yield* OutboxStore.OutboxStore
+        yield* outbox.withTransaction(outbox.appendAll(["e1", "e2", "e3", "e4", "e5"].map((id) => event(id))))
+        const options = { now: 0, limit: 2, maxBytes: 10_000, afterParked: "pass" } as const
+        const [lane] = (yield* store.probe(options)).lanes
+        const claim = store.claim({ ...options, lanes: [lane!], holdFor: 1000 })
+        const ids = (rows: ReadonlyArray<OutboxStore.ClaimedRow>) => rows.map((row) => row.eventId)
+        const published = (rows: ReadonlyArray<OutboxStore.ClaimedRow>, from: number) =>
+          rows.map(({ id }, index) => ({ id, version: ControlVersion.make(from + index) }))
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const held = yield* claim
+            if (held._tag !== "Claim") return assert.fail(held._tag)
+            const next = yield* held.following(options)
+            assert.deepStrictEqual(
+              [ids(held.rows), ids(next)],
+              [
+                ["e1", "e2"],
+                ["e3", "e4"]
+              ]
+            )
+            yield* held.record({ now: 0, published: published(held.rows, 1) })
+            assert.strictEqual((yield* Effect.scoped(claim))._tag, "LanesHeld")
+            const last = yield* held.following(options)
+            assert.deepStrictEqual(ids(last), ["e5"])
+            assert.deepStrictEqual(yield* held.following(options), [])
+            // The rows of a claim that ends without a write-back stay as they are, those that it recorded do not.
+            yield* held.record({ now: 0, published: published(next, 3) })
+          })
+        )
+        const rest = yield* Effect.scoped(Effect.map(claim, (held) => (held._tag === "Claim" ? ids(held.rows) : [])))
+        assert.deepStrictEqual(rest, ["e5"])
+      }).pipe(withStore())
+    )
+
+    it.effect("does not read on past a row that was skipped, or came back", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox.Outbox
+        const store = yield* OutboxStore.OutboxStore
+        const options = { now: 0, limit: 1, maxBytes: 10_000, afterParked: "pass" } as const
+        yield* outbox.withTransaction(outbox.appendAll(Array.from({ length: 400 }, (_, n) => event(`e${n}`, `t${n}`))))
+        const { lanes } = yield* store.probe(options)
+        /** Settles the first row of a lane, and tells what follows the second one. */
+        const after = (lane: Lane.Lane, end: "failed" | "parked") =>
+          Effect.gen(function* () {
+            const claim = store.claim({ ...options, lanes: [lane], holdFor: 1000 })
+            const first = yield* Effect.scoped(
+              Effect.gen(function* () {
+                const held = yield* claim
+                if (held._tag !== "Claim") return assert.fail(held._tag)
+                const [{ eventId, id }] = held.rows
+                const failed = end === "failed" ? [{ id, error: "no", nextAttemptAt: 1000 }] : []
+                const parked = end === "parked" ? [{ id, error: "no" }] : []
+                yield* held.settle({ now: 0, published: [], failed, parked })
+                return eventId
+              })
+            )
+            const held = yield* claim
+            if (held._tag !== "Claim") return assert.fail(held._tag)
+            return { first, following: held.following }
+          })
+        const waiting = yield* after(lanes[0]!, "failed")
+        assert.deepStrictEqual(yield* waiting.following(options), [])
+        assert.deepStrictEqual(yield* waiting.following({ ...options, now: 2000 }), [])
+        const parked = yield* after(lanes[1]!, "parked")
+        assert.strictEqual((yield* parked.following(options)).length, 1)
+        yield* store.redrive([parked.first])
+        assert.deepStrictEqual(yield* parked.following(options), [])
+      }).pipe(Effect.scoped, withStore())
+    )
+
     it.effect("knows which lanes are crowded", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox.Outbox

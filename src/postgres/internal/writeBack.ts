@@ -1,24 +1,27 @@
 import * as Effect from "effect/Effect"
-import type { Claim, Settlement } from "../../OutboxStore.js"
+import type { OutboxError, Settlement } from "../../OutboxStore.js"
 import { instant } from "./columns.js"
 import { integers } from "./names.js"
 import type * as Names from "./names.js"
 import type * as Positions from "./positions.js"
-import type { Session } from "./session.js"
+import { rollback, type Session } from "./session.js"
+import * as Settled from "./settled.js"
+
+type Published = Pick<Settlement, "now" | "published">
 
 /** Failed attempts that are kept of an event. */
 const keptAttempts = 20
 
 const statements = ({ attempts, outbox }: Names.Names) => ({
   // One round trip, too. Numbers alone, which need no parameters.
-  writePublished: (published: Settlement["published"], now: number) => `
+  writePublished: ({ now, published }: Published, condition = "") => `
     WITH written AS (
       UPDATE ${outbox} SET published_control_version = result.version, published_at = ${instant(String(now))},
         attempt_count = attempt_count + 1, last_attempt_at = ${instant(String(now))}, next_attempt_at = NULL,
         parked_at = NULL
       FROM unnest('${integers(published.map(({ id }) => id))}'::bigint[],
         '${integers(published.map(({ version }) => version))}'::bigint[]) AS result (id, version)
-      WHERE ${outbox}.id = result.id
+      WHERE ${outbox}.id = result.id${condition}
     )
     SELECT pg_current_xact_id()::text AS xid;
     COMMIT`,
@@ -42,11 +45,33 @@ const statements = ({ attempts, outbox }: Names.Names) => ({
     SELECT id, ${instant("$4")}, error, next_attempt_at FROM result`
 })
 
-/** Writes the outcomes of a claim's rows, and ends its transaction. `drawn` is the last id that the claim saw drawn. */
-export const make = (names: Names.Names, positions: Positions.Positions) => {
+interface WriteBack {
+  /** Writes published rows in a transaction of their own. `drawn` is the last id that the claim saw drawn. */
+  readonly record: (session: Session, drawn: string, published: Published) => Effect.Effect<void, OutboxError>
+  /** Writes the outcomes of a claim's rows, and ends its transaction. */
+  readonly settle: (session: Session, drawn: string, settlement: Settlement) => Effect.Effect<void, OutboxError>
+}
+
+export const make = (names: Names.Names, positions: Positions.Positions): WriteBack => {
   const text = statements(names)
-  return (session: Session, drawn: string): Claim["settle"] =>
-    Effect.fnUntraced(function* ({ failed, now, parked, published }) {
+
+  const fence = (drawn: string, xid: unknown) =>
+    positions.fence(BigInt(drawn), BigInt((xid as { readonly xid: string }).xid))
+
+  return {
+    record: (session, drawn, published) =>
+      session
+        .script(
+          `${Settled.begin("READ COMMITTED READ WRITE", { idle: 0 })};
+          ${text.writePublished(published, ` AND ${names.outbox}.published_at IS NULL`)}`
+        )
+        .pipe(
+          Effect.tapError(() => rollback(session)),
+          Effect.map((results) => fence(drawn, results.at(-2)![0]))
+        ),
+
+    settle: Effect.fnUntraced(function* (session, drawn, settlement) {
+      const { failed, now, parked, published } = settlement
       const unpublished = [...failed, ...parked.map((row) => ({ ...row, nextAttemptAt: null }))]
       if (unpublished.length > 0) {
         yield* session.query(text.writeFailed, [
@@ -60,7 +85,8 @@ export const make = (names: Names.Names, positions: Positions.Positions) => {
         yield* session.query("COMMIT")
         return
       }
-      const [[row]] = (yield* session.script(text.writePublished(published, now))) as [[{ readonly xid: string }]]
-      positions.fence(BigInt(drawn), BigInt(row.xid))
+      const [[row] = []] = yield* session.script(text.writePublished(settlement))
+      fence(drawn, row)
     })
+  }
 }

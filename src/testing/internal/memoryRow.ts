@@ -1,4 +1,5 @@
 import * as Lane from "../../Lane.js"
+import { crowd, type AfterParked } from "../../OutboxStore.js"
 import type { FailedAttempt } from "../../OutboxViews.js"
 
 /**
@@ -41,3 +42,18 @@ export const isPending = (row: MemoryRow) => row.publishedAt === undefined && ro
 export const isParked = (row: MemoryRow) => row.publishedAt === undefined && row.parkedAt !== undefined
 
 export const isWaiting = (row: MemoryRow, now: number) => isPending(row) && (row.nextAttemptAt ?? -Infinity) > now
+
+/** The rows that a pump may publish, in the order of their ids. */
+export const publishable = (rows: ReadonlyArray<MemoryRow>, now: number, afterParked: AfterParked) => {
+  const waiting = new Set(rows.filter((row) => isWaiting(row, now)).map((row) => row.orderingKey))
+  const parked = new Set<string>()
+  return rows.filter((row) => {
+    if (isParked(row)) parked.add(row.orderingKey)
+    return isPending(row) && !waiting.has(row.orderingKey) && (afterParked === "pass" || !parked.has(row.orderingKey))
+  })
+}
+
+export const crowdedLanes = (rows: ReadonlyArray<MemoryRow>) => {
+  const pending = rows.filter(isPending).map((row) => row.lane)
+  return new Set(pending.filter((lane) => pending.filter((other) => other === lane).length >= crowd))
+}

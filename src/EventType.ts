@@ -60,6 +60,57 @@ export interface EventType<Type extends string, F extends Fields> {
 }
 
 /**
+ * Any declared event type, of which only the name and the constructor matter.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Declared {
+  readonly type: string
+  readonly make: (input: never) => Effect.Effect<ControlEvent.ControlEvent, ControlEvent.InvalidEvent>
+}
+
+/**
+ * What the constructor of a declared type takes.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type InputOf<T extends Declared> = Parameters<T["make"]>[0]
+
+/**
+ * The event types of an application.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Group<Types extends ReadonlyArray<Declared>> {
+  readonly types: Types
+}
+
+/**
+ * Groups the event types of an application, for `TypedOutbox.Tag` and `Handlers.make`. Throws if two have the same name.
+ *
+ * @example
+ * import { EventType } from "controlpublish"
+ * import { Schema } from "effect"
+ *
+ * const PlanChanged = EventType.make("plan.changed", { plan: Schema.Literal("free", "gold") })
+ * const SeatsChanged = EventType.make("seats.changed", { seats: Schema.Int })
+ *
+ * export const AppEvents = EventType.group(PlanChanged, SeatsChanged)
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const group = <const Types extends ReadonlyArray<Declared>>(...types: Types): Group<Types> => {
+  const names = types.map(({ type }) => type)
+  const twice = names.find((name, index) => names.indexOf(name) !== index)
+  if (twice !== undefined) throw new Error(`EventType.group has two event types with the name ${JSON.stringify(twice)}`)
+  return { types }
+}
+
+/**
  * Declares an event type.
  *
  * @example

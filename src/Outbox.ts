@@ -77,6 +77,9 @@ export class Outbox extends Context.Tag("controlpublish/Outbox")<
      */
     readonly withTransaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | OutboxError, R>
 
+    /** Runs a change and what it appends in one transaction. See {@link Transaction}. */
+    readonly transaction: Transaction
+
     /** Returns the parked events with their errors, oldest first, at most `limit` (default 100). */
     readonly parked: (options?: { readonly limit?: number }) => Effect.Effect<ReadonlyArray<ParkedEvent>, OutboxError>
 
@@ -87,6 +90,34 @@ export class Outbox extends Context.Tag("controlpublish/Outbox")<
     readonly redrive: (eventIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<EventId>, OutboxError>
   }
 >() {}
+
+/**
+ * Runs a change, then what appends its events, in one transaction of the outbox's database, and returns the change's
+ * result. Both are committed or neither. Inside a transaction it is a savepoint. Fails with an `OutboxError` if the
+ * transaction fails, or the one around it is of another database.
+ *
+ * @example
+ * import { SqlClient } from "@effect/sql"
+ * import { Outbox } from "controlpublish"
+ * import { Effect } from "effect"
+ *
+ * export const createTenant = Effect.fn("createTenant")(function* (name: string) {
+ *   const sql = yield* SqlClient.SqlClient
+ *   const outbox = yield* Outbox.Outbox
+ *   const insert = sql<{ readonly id: string }>`INSERT INTO tenants (name) VALUES (${name}) RETURNING id`
+ *   const [tenant] = yield* outbox.transaction(insert, ([tenant]) =>
+ *     outbox.append({ type: "tenant.created", tenant_id: tenant?.id ?? "", name })
+ *   )
+ *   return tenant
+ * })
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Transaction = <A, E, R, E2, R2>(
+  change: Effect.Effect<A, E, R>,
+  append: Effect.Effect<unknown, E2, R2> | ((result: A) => Effect.Effect<unknown, E2, R2>)
+) => Effect.Effect<A, E | E2 | OutboxError, R | R2>
 
 /**
  * The options of an append.
@@ -178,14 +209,13 @@ const tooLong = (event: ControlEvent.ControlEvent, orderingKey: string): keyof t
 }
 
 /**
- * Makes an outbox on a store.
+ * Makes the appends of an outbox on a way to write rows, for outboxes that only append. They validate and complete the
+ * events. {@link make} uses it with the store's `append`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
-export const make: Effect.Effect<Outbox["Type"], never, OutboxStore> = Effect.gen(function* () {
-  const store = yield* OutboxStore
-
+export const makeAppends = (write: OutboxStore["Type"]["append"]): Pick<Outbox["Type"], "append" | "appendAll"> => {
   const appendAll = (events: ReadonlyArray<ControlEvent.Input>, options?: AppendOptions) =>
     Effect.gen(function* () {
       const traceparent = yield* currentTraceparent
@@ -195,18 +225,34 @@ export const make: Effect.Effect<Outbox["Type"], never, OutboxStore> = Effect.ge
         if (Either.isLeft(row)) return yield* row.left
         rows.push(row.right)
       }
-      if (Arr.isNonEmptyReadonlyArray(rows)) yield* store.append(rows)
+      if (Arr.isNonEmptyReadonlyArray(rows)) yield* write(rows)
       return rows.map((row) => row.event.event_id)
     })
 
   return {
     append: Effect.fn("Outbox.append")((event, options) => Effect.map(appendAll([event], options), (ids) => ids[0]!)),
-    appendAll: Effect.fn("Outbox.appendAll")(appendAll),
-    withTransaction: store.withTransaction,
-    parked: (options) => store.parked({ limit: options?.limit ?? 100 }),
-    redrive: store.redrive
+    appendAll: Effect.fn("Outbox.appendAll")(appendAll)
   }
-})
+}
+
+const makeTransaction =
+  (withTransaction: OutboxStore["Type"]["withTransaction"]): Transaction =>
+  (change, append) =>
+    withTransaction(Effect.tap(change, (result) => (typeof append === "function" ? append(result) : append)))
+
+/**
+ * Makes an outbox on a store.
+ *
+ * @since 1.0.0
+ * @category constructors
+ */
+export const make: Effect.Effect<Outbox["Type"], never, OutboxStore> = Effect.map(OutboxStore, (store) => ({
+  ...makeAppends(store.append),
+  withTransaction: store.withTransaction,
+  transaction: makeTransaction(store.withTransaction),
+  parked: (options) => store.parked({ limit: options?.limit ?? 100 }),
+  redrive: store.redrive
+}))
 
 /**
  * Provides an outbox on a store: `Postgres.layer` or, in tests, `MemoryOutboxStore.layer`. It runs no pump.

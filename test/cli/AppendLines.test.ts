@@ -30,6 +30,7 @@ const fake = (
         open = made.map((event) => event.event_id)
         return made.map((event) => event.event_id)
       }),
+    transaction: () => Effect.die("transaction is for a change and its events"),
     withTransaction: (effect) =>
       Effect.tap(effect, () =>
         Effect.zipRight(

@@ -5,6 +5,7 @@ import { compile, docExamples, pageExamples } from "./sources.js"
 describe("Examples", () => {
   it.each([
     ["README.md", "compose.ts"],
+    ["README.md", "typed.ts"],
     ["README.md", "node.ts"],
     ["README.md", "testing.test.ts"],
     ["docs/writing-a-sink.md", "httpSink.ts"],

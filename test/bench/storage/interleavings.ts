@@ -6,13 +6,15 @@ import { batch, type Variant, type Worker } from "./variant.js"
 /** What could publish an event never, twice or too early. Each ends with every event published once, in its key's order. */
 const checks: Readonly<Record<string, (stage: Stage) => Promise<void>>> = {
   "a lower id commits after the start could have passed it": async ({ append, appendWith, drain, other, taken }) => {
+    // Its id lies between those of one batch.
+    await append(10)
     await other.query("BEGIN")
     await appendWith(other, ["late"], "early")
     await append(3 * batch)
     await drain()
     await append(3 * batch)
     await drain()
-    taken(6 * batch)
+    taken(10 + 6 * batch)
     await other.query("COMMIT")
     await drain()
     await append(2 * batch)

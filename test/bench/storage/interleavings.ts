@@ -44,6 +44,17 @@ const checks: Readonly<Record<string, (stage: Stage) => Promise<void>>> = {
     await first("parked")
     await drain()
   },
+  "a published event is made pending by hand": async ({ append, appendWith, client, drain, first, reopen }) => {
+    await appendWith(client, ["again"], "a")
+    for (let n = 0; n < 3; n++) {
+      await append(2 * batch)
+      await drain()
+    }
+    if (!(await reopen("again"))) return
+    await appendWith(client, ["later"], "a")
+    await first("again")
+    await drain()
+  },
   "a key waits while its lane goes on": async ({ append, appendWith, client, drain, fail, first, taken }) => {
     await appendWith(client, ["waits", "behind"], "w")
     await fail("waits", new Date(Date.now() + 3_600_000))
@@ -69,6 +80,8 @@ interface Stage {
   readonly settleAndDie: () => Promise<void>
   readonly fail: (eventId: string, next: Date | null) => Promise<unknown>
   readonly redrive: (eventId: string) => Promise<unknown>
+  /** Whether the schema takes it. */
+  readonly reopen: (eventId: string) => Promise<boolean>
   /** The first event that a claim would return now. */
   readonly first: (eventId: string) => Promise<void>
   /** How many were published until now. */
@@ -167,6 +180,12 @@ const stage = async (server: Server, variant: Variant, names: Names) => {
     },
     fail: (eventId, next) => client.query(variant.fail(names), [eventId, next]),
     redrive: (eventId) => client.query(variant.redrive(names), [eventId]),
+    reopen: async (eventId) => {
+      if (variant.reopen === undefined) return false
+      await client.query(variant.reopen(names), [eventId])
+      published--
+      return true
+    },
     first: async (eventId) => {
       const claimed = await worker.claim(lane)
       await worker.release(lane)

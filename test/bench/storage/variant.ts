@@ -51,6 +51,8 @@ export interface Variant {
   readonly fail: (names: Names) => string
   /** Makes the parked event `$1` pending again, in its old place. */
   readonly redrive: (names: Names) => string
+  /** Makes the published event `$1` pending again by hand, where a start that has passed it learns of that. */
+  readonly reopen?: (names: Names) => string
   /** Work that is put off until the pump is idle. */
   readonly fold?: (client: Pg.Client, names: Names) => Promise<void>
 }

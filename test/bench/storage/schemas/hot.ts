@@ -30,6 +30,22 @@ export const dropIndexes = (names: Names): string =>
     .map((name) => `DROP INDEX ${beside(names, `control_events_outbox_${name}`)};`)
     .join("")
 
+/**
+ * A row that is made pending by hand lies before its lane's start: it gets a next attempt, by which it is found. An AFTER
+ * trigger whose WHEN is false queues nothing; a BEFORE trigger would lock every row that is published.
+ */
+const reopened = (names: Names): string => `
+CREATE FUNCTION ${beside(names, "control_events_outbox_reopened")}() RETURNS trigger LANGUAGE plpgsql
+  SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  UPDATE ${names.outbox} SET next_attempt_at = now() WHERE id = NEW.id;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER control_events_outbox_reopened AFTER UPDATE OF published_at, parked_at, next_attempt_at ON ${names.outbox}
+  FOR EACH ROW WHEN (NEW.published_at IS NULL AND NEW.parked_at IS NULL AND NEW.next_attempt_at IS NULL)
+  EXECUTE FUNCTION ${beside(names, "control_events_outbox_reopened")}();
+`
+
 const pending = "published_at IS NULL AND parked_at IS NULL"
 
 const waitingKeys = (names: Names, now: string) =>
@@ -117,7 +133,7 @@ const look = (client: Pg.Client, names: Names): Look => {
 export const hot: Variant = {
   name: "hot",
   title: "a HOT update a row",
-  create: (names) => `${dropIndexes(names)}${indexes(names)}
+  create: (names) => `${dropIndexes(names)}${indexes(names)}${reopened(names)}
     ALTER TABLE ${names.outbox} SET (fillfactor = 60);
     CREATE TABLE ${lanes(names)} (lane smallint PRIMARY KEY, ${positionColumns}) WITH (fillfactor = 20);
     INSERT INTO ${lanes(names)} (lane) SELECT generate_series(0, ${laneCount - 1});`,
@@ -130,6 +146,8 @@ export const hot: Variant = {
     WHERE event_id = $1`,
   // What has a next attempt is looked for before the start, too.
   redrive: ({ outbox }) => `UPDATE ${outbox} SET parked_at = NULL, next_attempt_at = now() WHERE event_id = $1`,
+  reopen: ({ outbox }) =>
+    `UPDATE ${outbox} SET published_at = NULL, published_control_version = NULL WHERE event_id = $1`,
   remove: ({ outbox }) => `DELETE FROM ${outbox} WHERE id BETWEEN $1 AND $2`,
   publishAll: (names) => `
     UPDATE ${lanes(names)} SET start = (SELECT max(id) FROM ${names.outbox}), decided = (SELECT max(id) FROM ${names.outbox})`,

@@ -19,13 +19,16 @@ import { appends, reads, rotation } from "./contract.js"
 import { cycle, one, type Cycle, type Server } from "./cycle.js"
 import { interleavings } from "./interleavings.js"
 import { conditions, type Found } from "./looks.js"
-import { hot } from "./schemas/hot.js"
+import { hot, unguarded } from "./schemas/hot.js"
 import { insertions } from "./schemas/insertions.js"
 import { folded, receiptsOnly } from "./schemas/receipts.js"
 import { today } from "./schemas/today.js"
 import type { Variant } from "./variant.js"
 
 const variants: ReadonlyArray<Variant> = [today, hot, receiptsOnly, folded, insertions]
+
+/** Run only where they are named. */
+const asked: ReadonlyArray<Variant> = [unguarded]
 
 const { values } = parseArgs({
   options: {
@@ -176,7 +179,8 @@ const contract = async (
 
 const run = async () => {
   const names = values.only?.split(",")
-  const chosen = variants.filter(({ name }) => names?.includes(name) ?? true)
+  const chosen =
+    names === undefined ? variants : [...variants, ...asked].filter(({ name }) => names.includes(name))
   const parts = values.parts.split(",")
   const directory = await openDirectory("controlpublish-storage-")
   const scope = await Effect.runPromise(Scope.make())

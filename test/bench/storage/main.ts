@@ -179,8 +179,7 @@ const contract = async (
 
 const run = async () => {
   const names = values.only?.split(",")
-  const chosen =
-    names === undefined ? variants : [...variants, ...asked].filter(({ name }) => names.includes(name))
+  const chosen = names === undefined ? variants : [...variants, ...asked].filter(({ name }) => names.includes(name))
   const parts = values.parts.split(",")
   const directory = await openDirectory("controlpublish-storage-")
   const scope = await Effect.runPromise(Scope.make())

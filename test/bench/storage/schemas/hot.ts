@@ -158,4 +158,9 @@ export const hot: Variant = {
 }
 
 /** Without the trigger, to see what it costs. */
-export const unguarded: Variant = { ...hot, name: "unguarded", title: "a HOT update a row, without its trigger", create }
+export const unguarded: Variant = {
+  ...hot,
+  name: "unguarded",
+  title: "a HOT update a row, without its trigger",
+  create
+}

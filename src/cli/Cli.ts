@@ -2,9 +2,10 @@
  * The command `controlpublish`.
  *
  * Exit codes: 0 success, also of a `serve` or `status --watch` that was stopped; 1 failure, or an invalid setting; 2 an
- * invalid command line; 3 no such event; 4 the event's state forbids the change; 5 `status --check` found that no pump can
- * publish; 130 interrupted. The reason is one line on stderr, except for unknown flags and commands, which @effect/cli
- * explains.
+ * invalid command line; 3 no such event; 4 the event's state does not allow the change; 5 `status --check` found that
+ * no pump can publish; 130 interrupted.
+ *
+ * The reason is one line on stderr, except for unknown flags and commands, which @effect/cli explains.
  *
  * @since 1.0.0
  */
@@ -30,26 +31,26 @@ import * as Telemetry from "./Telemetry.js"
 const command = CliCommand.make("controlpublish").pipe(
   CliCommand.withDescription("A transactional outbox: append control events, and publish them once, in order per key."),
   CliCommand.withSubcommands(Arr.map(entries, ({ command }) => command)),
-  // With its stack, for those who ask: --log-level debug.
+  // With its stack at the log level debug.
   CliCommand.transformHandler(Effect.tapErrorCause((cause) => Effect.logDebug("The command failed", cause)))
 )
 
 const interrupted = 130
 
-/** What a user is told of a failure, and the exit code. */
+/** The line and the exit code for a failure. */
 const describe = (cause: Cause.Cause<unknown>): { readonly message: string | undefined; readonly exitCode: number } => {
   const error = Cause.squash(cause)
-  // @effect/cli has said it.
+  // @effect/cli has printed it.
   if (ValidationError.isValidationError(error)) return { message: undefined, exitCode: 2 }
   if (error instanceof CliError) return { message: oneLine(error.message), exitCode: error.exitCode }
   if (Cause.isFailure(cause) && error instanceof Error) return { message: oneLine(error.message), exitCode: 1 }
   return { message: `unexpected: ${messageOf(error)}`, exitCode: 1 }
 }
 
-/** @effect/cli colors what it says, whoever reads it. */
+/** @effect/cli colors its output even if it goes to a file. */
 const colored = (stream: NodeJS.WriteStream, text: string): string => (hasColors(stream) ? text : plain(text))
 
-/** What @effect/cli says of a command line quotes it, and a URL with a password may have got into the wrong place. */
+/** @effect/cli quotes the command line, and a URL with a password may be in the wrong place. */
 const discreetConsole = Effect.consoleWith((console) =>
   Effect.succeed({
     ...console,
@@ -60,14 +61,14 @@ const discreetConsole = Effect.consoleWith((console) =>
   })
 )
 
-/** `-` is no flag but a file, wherever it is. @effect/cli takes all that comes after it for files as well. */
+/** `-` is a file, not a flag, wherever it is. @effect/cli takes everything after it for files as well. */
 const withDashLast = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
   const isFile = (arg: string, index: number) => arg === "-" && !/^--[^=]+$/.test(args[index - 1] ?? "")
   return [...args.filter((arg, index) => !isFile(arg, index)), ...args.filter(isFile)]
 }
 
 /**
- * Runs the command line of a process (`process.argv`), and sets the exit code of this one.
+ * Runs the command line of this process (`process.argv`) and sets its exit code.
  *
  * @since 1.0.0
  * @category constructors
@@ -86,7 +87,7 @@ export const run = (argv: ReadonlyArray<string>): Effect.Effect<void, never, Cli
       Logger.withMinimumLogLevel(level)
     )
   }).pipe(
-    // What comes after an interruption has to run as well.
+    // Finalizers of an interruption have to run as well.
     (command) => Effect.uninterruptibleMask((restore) => Effect.flatMap(Effect.exit(restore(command)), end))
   )
 

@@ -1,18 +1,19 @@
 /**
- * A PostgreSQL of one's own, kept in a directory, for when no other database is given.
+ * A PostgreSQL server in a directory, for when no other database is given.
  *
- * Processes that use the same directory share one server. The first starts it, detached from its terminal; the last one
- * to leave stops it. A process that is killed leaves a lease that no longer counts, and at worst a server that runs on
- * until the next user of the directory has left.
+ * Processes that use the same directory share one server. The first one starts it, detached from its terminal. The last
+ * one to leave stops it. A killed process leaves a lease that no longer counts; at worst the server runs until the next
+ * user of the directory leaves.
  *
- * In the directory:
+ * The directory contains:
  *
- * - `postgres`: the data, or a link to it. Delete it together with `password` and `superuser` to start afresh.
- * - `password`: of the role `controlpublish`, which owns the database, readable by its owner only.
- * - `superuser`: the password of the superuser `postgres`, readable by its owner only.
- * - `postgres.log`: what the server printed.
- * - `users`: the leases, a file for each process that uses the server.
- * - `lock`: the queue of those that are about to start or stop it.
+ * - `postgres`: the data, or a link to it. To start afresh, delete it together with `password` and `superuser`.
+ * - `password`: the password of the role `controlpublish`, which owns the database. Only the directory's owner can read
+ *   it.
+ * - `superuser`: the password of the superuser `postgres`. Only the directory's owner can read it.
+ * - `postgres.log`: the server's output.
+ * - `users`: the leases, one file for each process that uses the server.
+ * - `lock`: the queue of processes that are about to start or stop it.
  *
  * @since 1.0.0
  */
@@ -35,7 +36,7 @@ import * as PostgresRoles from "./internal/postgresRoles.js"
 import * as Processes from "./internal/processes.js"
 
 /**
- * The server could not be started or joined. The message is one line and says what to do where that is known.
+ * The server could not be started or joined. The message is one line and says what to do if that is known.
  *
  * @since 1.0.0
  * @category errors
@@ -54,19 +55,20 @@ export class EmbeddedPostgresError extends Schema.TaggedError<EmbeddedPostgresEr
  * @category models
  */
 export interface EmbeddedPostgres {
-  /** Of the database `controlpublish` for its owner, who is no superuser, with the password in it. */
+  /** The URL of the database `controlpublish` for its owner, who is not a superuser. Contains the password. */
   readonly url: Redacted.Redacted
   /** The same for the superuser, for what the application may not do, such as creating databases. */
   readonly superuserUrl: Redacted.Redacted
   /** Absolute, without symbolic links. */
   readonly directory: string
-  /** On 127.0.0.1. Another one after each start. */
+  /** A port on 127.0.0.1, which changes with each start. */
   readonly port: number
 }
 
 /**
- * Starts the server of a directory, which is made when missing, or joins it where another process has started it. When
- * the scope closes the server is left, and stopped when nobody else uses it. Gives up after 60 seconds.
+ * Starts the server of a directory, or joins it if another process has started it. Creates a missing directory.
+ *
+ * When the scope closes, the process leaves the server, and stops it if nobody else uses it. Gives up after 60 seconds.
  *
  * @example
  * import * as Effect from "effect/Effect"
@@ -89,7 +91,7 @@ export const start: (options: {
   function* (options) {
     const cannotUse = `Cannot use the directory ${options.directory}`
     const place = yield* attempt(cannotUse, () => PostgresData.prepare(options.directory))
-    // The lease comes before the lock: who is about to stop the server either sees it, or is waited for.
+    // The lease comes before the lock: a process that is about to stop the server sees the lease, or is waited for.
     yield* Effect.acquireRelease(
       attempt(cannotUse, () => Processes.claim(place.users)),
       (lease) =>
@@ -119,7 +121,7 @@ export const start: (options: {
 // internal
 // -----------------------------------------------------------------------------
 
-/** Worth another look in a moment. */
+/** The server may be ready in a moment. */
 class NotYet extends Data.TaggedError("NotYet")<{ readonly message: string }> {}
 
 const poll = Schedule.spaced("50 millis")
@@ -137,7 +139,9 @@ const exclusively = <A, R>(place: PostgresData.Place, self: Effect.Effect<A, Emb
     Effect.scoped
   )
 
-/** Has the server running, whatever is found: nothing, a server that starts, runs or stops, or what a crash has left. */
+/**
+ * Gets the server running, whatever is found: nothing, a server that starts, runs or stops, or the remains of a crash.
+ */
 const run = Effect.fnUntraced(function* (place: PostgresData.Place, report: (state: string) => void) {
   report("it takes long to create the database")
   const binaries = yield* Effect.cached(
@@ -177,7 +181,7 @@ const run = Effect.fnUntraced(function* (place: PostgresData.Place, report: (sta
 const findServer = (place: PostgresData.Place) =>
   attempt("Cannot look for the server", () => PostgresData.findServer(place))
 
-/** Starts a server and waits until it is ready. A wait that ends otherwise ends the server as well. */
+/** Starts a server and waits until it is ready. If the wait ends otherwise, the server is stopped. */
 const launch = (
   place: PostgresData.Place,
   postgres: string,
@@ -188,7 +192,7 @@ const launch = (
     ({ ended }) => Effect.raceFirst(awaitReady(place), failWhenEnded(ended)),
     ({ child, log }, exit) =>
       Effect.zipRight(
-        // Not once it has ended: the pid may be another process's by now.
+        // Not after it has ended: the pid may belong to another process by now.
         Exit.isSuccess(exit) || child.pid === undefined || child.exitCode !== null || child.signalCode !== null
           ? Effect.void
           : stop(child.pid),
@@ -207,7 +211,7 @@ const failWhenEnded = (ended: Promise<string>): Effect.Effect<never, EmbeddedPos
     Effect.promise(() => ended),
     (reason): Effect.Effect<never, EmbeddedPostgresError | NotYet> => {
       const message = `PostgreSQL did not start: ${reason}`
-      // The port was taken meanwhile, or what a crash has left of a server takes a moment to end.
+      // The port was taken meanwhile, or a server that crashed takes a moment to end.
       return /Address already in use|pre-existing shared memory|lock file "postmaster.pid"/.test(reason)
         ? new NotYet({ message })
         : new EmbeddedPostgresError({ message })
@@ -240,7 +244,7 @@ const spawnServer = async (
   const log = await Fs.open(place.log, "a+", 0o600)
   const { size } = await log.stat()
   if (account.owner !== undefined) await log.chown(account.owner.uid, account.owner.gid)
-  // In a session of its own, where a Ctrl-C in the terminal of this process does not reach it.
+  // In its own session, so that a Ctrl-C in this process's terminal does not reach it.
   const child = spawn(postgres, ["-D", data, ...args], {
     ...account.options,
     detached: true,
@@ -285,7 +289,7 @@ const connect = (url: string): Effect.Effect<void, EmbeddedPostgresError | NotYe
     },
     catch: (cause) => {
       const message = `Cannot connect to PostgreSQL: ${PostgresBinaries.messageOf(cause)}`
-      // Wrong password, no such database: that does not pass.
+      // Wrong password or no such database: waiting does not help.
       return cause instanceof DatabaseError && /^(28|3D)/.test(cause.code ?? "")
         ? new EmbeddedPostgresError({ message, cause })
         : new NotYet({ message })
@@ -299,7 +303,7 @@ const stopUnlessUsed = Effect.fnUntraced(function* (place: PostgresData.Place) {
   if (server !== undefined) yield* stop(server.pid)
 })
 
-/** A fast shutdown; where that takes too long an immediate one, from which the next start recovers. */
+/** A fast shutdown. If that takes too long, an immediate one, from which the next start recovers. */
 const stop = (pid: number): Effect.Effect<void> =>
   Effect.zipRight(signalAndWait(pid, "SIGINT", "10 seconds"), signalAndWait(pid, "SIGQUIT", "5 seconds"))
 

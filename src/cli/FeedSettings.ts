@@ -79,7 +79,7 @@ const sourceName = Setting.make({
 const tables = Setting.make({
   env: "APPLY_TABLES",
   flag: "tables",
-  description: "The tables that artifacts may change, schema.table, several with commas between them",
+  description: "The tables that artifacts may change, as schema.table, separated by commas",
   default: new Set<string>(),
   defaultText: "none",
   parse: (text) => {
@@ -87,7 +87,7 @@ const tables = Setting.make({
     const wrong = tables.find((table) => !/^[^.\s]+\.[^.\s]+$/.test(table))
     return wrong === undefined
       ? Either.right(new Set(tables))
-      : Either.left(`got ${quote(wrong)}, valid is schema.table, several with commas between them`)
+      : Either.left(`got ${quote(wrong)}, valid is schema.table, separated by commas`)
   }
 })
 
@@ -99,7 +99,7 @@ const parseCannotApply: Setting.Parse<Apply["cannotApply"]> = (text) =>
 const cannotApply = Setting.make({
   env: "APPLY_CANNOT_APPLY",
   flag: "cannot-apply",
-  description: "What happens to an event that can never be applied: halt (everything after it waits) or set-aside",
+  description: "How to handle an event that can never be applied: halt (later events wait) or set-aside",
   default: "halt" as const,
   parse: parseCannotApply
 })
@@ -129,7 +129,7 @@ export const sourceGroup: Setting.Group = { title: "Source", settings: [sourceNa
 export const nodeGroup: Setting.Group = { title: "Node", settings: [tables, cannotApply] }
 
 /**
- * What `serve` takes.
+ * The settings of `serve`.
  *
  * @since 1.0.0
  * @category declarations
@@ -142,7 +142,7 @@ export const sinkGroups: ReadonlyArray<Setting.Group> = [
 ]
 
 /**
- * What `tail` and `apply` take.
+ * The settings that `tail` and `apply` share.
  *
  * @since 1.0.0
  * @category declarations
@@ -154,7 +154,7 @@ export const sourceGroups: ReadonlyArray<Setting.Group> = [
 ]
 
 /**
- * What `apply` takes.
+ * The settings of `apply`.
  *
  * @since 1.0.0
  * @category declarations
@@ -162,7 +162,7 @@ export const sourceGroups: ReadonlyArray<Setting.Group> = [
 export const applyGroups: ReadonlyArray<Setting.Group> = [nodeGroup, FileSettings.artifactGroup]
 
 /**
- * Reads the sink. The settings of another sink are not looked at.
+ * Reads the sink and its settings. The settings of other sinks are ignored.
  *
  * @since 1.0.0
  * @category reading
@@ -180,7 +180,7 @@ export const sink: Effect.Effect<SinkConfig, Setting.InvalidSetting> = Effect.ge
 })
 
 /**
- * Reads the source. The settings of another source are not looked at.
+ * Reads the source and its settings. The settings of other sources are ignored.
  *
  * @since 1.0.0
  * @category reading
@@ -198,7 +198,7 @@ export const source: Effect.Effect<SourceConfig, Setting.InvalidSetting> = Effec
 })
 
 /**
- * Reads what a node may do.
+ * Reads what a node may apply.
  *
  * @since 1.0.0
  * @category reading

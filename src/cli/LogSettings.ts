@@ -1,5 +1,5 @@
 /**
- * What is logged, and how.
+ * The level and the format of the log.
  *
  * @since 1.0.0
  */
@@ -19,10 +19,10 @@ export type LogFormat = "json" | "logfmt" | "pretty"
 
 const nameOf = (level: LogLevel.LogLevel) => level._tag.toLowerCase()
 
-// Without a flag of its own: @effect/cli adds --log-level to each command, and that one wins.
+// It has no flag of its own: @effect/cli adds --log-level to each command, and that flag wins.
 const levelSetting = Setting.make({
   env: "LOG_LEVEL",
-  description: "The least level that is logged; the flag --log-level wins",
+  description: "The minimum level that is logged; the flag --log-level wins",
   default: LogLevel.Info,
   defaultText: nameOf(LogLevel.Info),
   parse: (text) => {
@@ -50,7 +50,7 @@ const formatSetting = Setting.make({
 export const group: Setting.Group = { title: "Log", settings: [levelSetting, formatSetting] }
 
 /**
- * Reads the least level that is logged.
+ * Reads the minimum level that is logged.
  *
  * @since 1.0.0
  * @category reading

@@ -11,7 +11,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Setting from "../Setting.js"
 
 /**
- * What a command line gave for settings, by environment variable.
+ * The settings that the command line gave, by environment variable.
  *
  * @since 1.0.0
  * @category models
@@ -34,7 +34,7 @@ const flagOf = (setting: Setting.Any, flag: string): Options.Options<Option.Opti
 }
 
 /**
- * Makes the flags of all settings that have one. Empty values count as none.
+ * Makes the flags of all settings that have one. An empty value counts as absent.
  *
  * @since 1.0.0
  * @category constructors
@@ -50,7 +50,7 @@ export const make = (...groups: ReadonlyArray<Setting.Group>): Options.Options<G
   )
 
 /**
- * Runs an effect with what a command line gave before the environment.
+ * Runs an effect with the settings of the command line, which win over the environment.
  *
  * @since 1.0.0
  * @category reading

@@ -1,6 +1,6 @@
 /**
- * Spans and metrics over OTLP, as the standard variables of OpenTelemetry say. Off unless one of them asks for it, and
- * then nothing of it is loaded.
+ * Spans and metrics over OTLP, configured by OpenTelemetry's standard variables. If none of them asks for an export,
+ * nothing is loaded.
  *
  * @since 1.0.0
  */
@@ -10,8 +10,8 @@ import type * as Setting from "../Setting.js"
 import * as TelemetrySettings from "./TelemetrySettings.js"
 
 /**
- * Exports the spans of what it is provided to, and the metrics of the process. Its end exports what is left, for at most
- * three seconds.
+ * Exports the spans of the effects it is provided to, and the metrics of the process. When the scope closes, it exports
+ * the rest for at most three seconds.
  *
  * @since 1.0.0
  * @category layers

@@ -1,6 +1,6 @@
 /**
- * The variables of OpenTelemetry that decide whether its SDK is loaded, and those that the SDK would replace in silence
- * where it does not know their value. The SDK reads all others itself.
+ * The variables of OpenTelemetry that decide whether its SDK is loaded, and those whose unknown values the SDK would
+ * silently replace by a default. The SDK reads all others itself.
  *
  * @since 1.0.0
  */
@@ -11,7 +11,7 @@ import { quote } from "../internal/printable.js"
 import * as Setting from "../Setting.js"
 
 /**
- * What is exported over OTLP. Where to and how is between the environment and OpenTelemetry's SDK.
+ * What is exported over OTLP. The environment and OpenTelemetry's SDK decide where to and how.
  *
  * @since 1.0.0
  * @category models
@@ -137,7 +137,7 @@ export const telemetry: Effect.Effect<Telemetry, Setting.InvalidSetting> = Effec
   const traces = (yield* Setting.read(tracesExporter)) ?? (toTraces ? "otlp" : "none")
   const metrics = (yield* Setting.read(metricsExporter)) ?? (toMetrics ? "otlp" : "none")
   const interval = yield* Setting.read(metricsInterval)
-  // The SDK would replace what it does not know by its default, and not say so.
+  // The SDK would silently replace an unknown value by its default.
   yield* Setting.read(protocol)
   yield* Setting.read(sampler)
   return { traces: enabled && traces === "otlp", metrics: enabled && metrics === "otlp", metricsInterval: interval }

@@ -10,15 +10,15 @@ import * as Effect from "effect/Effect"
 import { setFlagsFromString } from "node:v8"
 import * as Cli from "./Cli.js"
 
-// A terminal that closes, or a supervisor that hangs up, stops a command as SIGTERM does. Its output may lead nowhere then.
+// A closed terminal or a supervisor's SIGHUP stops a command as SIGTERM does. Its output may have no reader then.
 process.once("SIGHUP", () => {
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
   process.emit("SIGTERM", "SIGTERM")
 })
 
-// Garbage is collected when the heap has doubled, not when it has grown fourfold, which V8 prefers: 150 MB of a busy pump
-// rather than 210, for a tenth of its time. Half of that growth saves 13 MB more and costs as much again. A limit would
-// do as well, until somebody needs more.
+// V8 collects garbage when the heap has doubled, not grown fourfold as by default: a busy pump then takes 150 MB rather
+// than 210, for a tenth of its time. Half of that growth saves 13 MB more and costs as much again. A fixed limit would
+// fail programs that need more.
 setFlagsFromString("--heap-growing-percent=100")
 
 Cli.run(process.argv).pipe(

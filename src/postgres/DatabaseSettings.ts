@@ -11,15 +11,15 @@ import * as Setting from "../Setting.js"
 import * as DatabaseUrl from "./internal/databaseUrl.js"
 
 /**
- * A database and the schema in it, as the settings name them.
+ * A database and a schema in it, as configured.
  *
  * @since 1.0.0
  * @category models
  */
 export interface Database {
-  /** Absent where no database is named. */
+  /** Absent if no database is configured. */
   readonly url: Redacted.Redacted | undefined
-  /** For the connection that listens for appends, where `url` leads through a pooler. */
+  /** For the connection that listens for appends, if `url` leads through a pooler. */
   readonly directUrl?: Redacted.Redacted | undefined
   /** The PostgreSQL schema that holds the tables of this package. */
   readonly schema: string
@@ -29,7 +29,7 @@ const databaseUrl = Setting.make({
   env: "DATABASE_URL",
   flag: "database-url",
   secret: true,
-  description: "The PostgreSQL to use, postgres://user:password@host:port/database",
+  description: "The PostgreSQL database, postgres://user:password@host:port/database",
   defaultText: "an embedded PostgreSQL, its data in .controlpublish/",
   parse: DatabaseUrl.parse
 })
@@ -38,8 +38,7 @@ const databaseDirectUrl = Setting.make({
   env: "DATABASE_DIRECT_URL",
   flag: "database-direct-url",
   secret: true,
-  description:
-    "A URL past the pooler for the connection that listens for appends, where DATABASE_URL leads through one",
+  description: "A URL past the pooler for the connection that listens for appends, if DATABASE_URL leads through one",
   defaultText: "DATABASE_URL",
   parse: DatabaseUrl.parse
 })
@@ -64,7 +63,7 @@ const databaseSchema = Setting.make({
 export const group: Setting.Group = { title: "Database", settings: [databaseUrl, databaseDirectUrl, databaseSchema] }
 
 /**
- * Reads the schema alone, for what needs no database.
+ * Reads the schema alone, for commands that need no database.
  *
  * @since 1.0.0
  * @category reading
@@ -84,7 +83,7 @@ export const database: Effect.Effect<Database, Setting.InvalidSetting> = Effect.
 })
 
 /**
- * Describes what a URL connects to, with the driver's defaults filled in and without the password.
+ * Describes the target of a URL with the driver's defaults filled in and without the password.
  *
  * @since 1.0.0
  * @category reading

@@ -1,6 +1,6 @@
 /**
- * Creates and upgrades the tables of a node, with a table of their own to remember it
- * (`controlpublish_fleet_migrations`): the node's database is seldom the outbox's.
+ * Creates and upgrades the tables of a node. The migrations that ran are recorded in their own table
+ * `controlpublish_fleet_migrations`, because a node's database is seldom the outbox's.
  *
  * @since 1.0.0
  */
@@ -21,7 +21,7 @@ import { markFeed } from "./internal/fleetMarkFeed.js"
  * @category models
  */
 export interface Options {
-  /** The PostgreSQL schema that holds `applied_events`; created where it is missing. Default `public`. */
+  /** The PostgreSQL schema of `applied_events`. Created if it is missing. Default `public`. */
   readonly schema?: string | undefined
 }
 
@@ -55,7 +55,7 @@ export class FleetSchemaMismatch extends Schema.TaggedError<FleetSchemaMismatch>
   "FleetSchemaMismatch",
   {
     schema: Schema.String,
-    /** The newest migration that the database has, 0 where it has none. */
+    /** The newest migration of the database, 0 if it has none. */
     current: Schema.Number
   }
 ) {
@@ -72,8 +72,8 @@ export class FleetSchemaMismatch extends Schema.TaggedError<FleetSchemaMismatch>
 }
 
 /**
- * Fails with a `FleetSchemaMismatch` if this version cannot work with the tables: they are older than it needs, or so
- * much newer that they break it. Logs a warning if they are newer and break nothing.
+ * Fails with a `FleetSchemaMismatch` if this version cannot work with the tables: they are older than it needs, or
+ * newer and incompatible. Logs a warning if they are newer and compatible.
  *
  * @since 1.0.0
  * @category constructors
@@ -88,8 +88,7 @@ export const check = (
 }
 
 /**
- * Runs the migrations that are missing, in one transaction, and answers them. Processes that run it at the same time
- * wait for each other.
+ * Runs the missing migrations in one transaction and returns them. Concurrent runs wait for each other.
  *
  * @since 1.0.0
  * @category constructors
@@ -100,7 +99,7 @@ export const run = (
   Migrator.run(plan(options))
 
 /**
- * The SQL that `run` executes on an empty database, for teams that run migrations otherwise.
+ * The SQL that `run` executes on an empty database, for teams with their own migration tool.
  *
  * @since 1.0.0
  * @category constructors
@@ -108,7 +107,7 @@ export const run = (
 export const print = (options: Options = {}): string => Migrator.print(plan(options))
 
 /**
- * Migrates when the layer is built.
+ * Runs the migrations when the layer is built.
  *
  * @since 1.0.0
  * @category layers

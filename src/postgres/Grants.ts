@@ -1,5 +1,5 @@
 /**
- * Grants each role the least rights that its part of the product needs.
+ * Grants each role the minimum rights for its part of the product.
  *
  * @since 1.0.0
  */
@@ -20,16 +20,16 @@ import { withTransaction } from "./internal/transaction.js"
 export interface Roles {
   /** Appends by SQL or `Outbox.append`. */
   readonly append?: ReadonlyArray<string> | undefined
-  /** Publishes, and removes what the retention does not keep; also all that `operate` may. */
+  /** Publishes and runs the retention. Includes the rights of `operate`. */
   readonly pump?: ReadonlyArray<string> | undefined
-  /** Redrives, parks, discards and erases events, and prunes; also all that `view` may. */
+  /** Redrives, parks, discards, erases and prunes events. Includes the rights of `view`. */
   readonly operate?: ReadonlyArray<string> | undefined
-  /** Reads events with their payloads, attempts, audit and figures. */
+  /** Reads events with their payloads, attempts, the audit log and counts. */
   readonly view?: ReadonlyArray<string> | undefined
 }
 
 /**
- * Whom to grant rights on an outbox, and which outbox.
+ * The roles to grant rights on an outbox, and its schema.
  *
  * @since 1.0.0
  * @category models
@@ -40,7 +40,7 @@ export interface Options extends Roles {
 }
 
 /**
- * Whom to grant the rights of a node, and where its tables are.
+ * The roles to grant the rights of a node, and its schema.
  *
  * @since 1.0.0
  * @category models
@@ -48,12 +48,12 @@ export interface Options extends Roles {
 export interface NodeOptions {
   /** The PostgreSQL schema that holds `applied_events`. Default `public`. */
   readonly schema?: string | undefined
-  /** Roles that apply events. The tables that their handlers change are not among these rights. */
+  /** Roles that apply events. Rights on the tables that the handlers change are not included. */
   readonly node: ReadonlyArray<string>
 }
 
 /**
- * The rights were not granted, none of them: a role or a table is missing, or the tables belong to another role.
+ * No rights were granted: a role or a table is missing, or another role owns the tables.
  *
  * @since 1.0.0
  * @category errors
@@ -83,8 +83,8 @@ const grant = (schema: string, sql: string) =>
   })
 
 /**
- * Grants the rights, all of them or none. Grants are the owner's: connect as the role that owns the tables, or as a
- * member of it. Rights that a role has already stay.
+ * Grants the rights, all or none. Only the owner can grant: connect as the role that owns the tables, or as a member of
+ * it. Existing rights stay.
  *
  * @example
  * import { Effect } from "effect"
@@ -107,7 +107,7 @@ export const run = (options: Options): Effect.Effect<void, GrantFailed, SqlClien
 export const print = (options: Options): string => Rights.inTransaction(outboxSql(options))
 
 /**
- * Grants the rights of a node's roles, all of them or none.
+ * Grants the rights of a node's roles, all or none.
  *
  * @since 1.0.0
  * @category constructors

@@ -1,6 +1,6 @@
 /**
- * Creates and upgrades the outbox's tables, through the Migrator of `@effect/sql` with a table of their own
- * (`controlpublish_migrations`, in the outbox's schema).
+ * Creates and upgrades the outbox's tables with the Migrator of `@effect/sql`. The migrations that ran are recorded in
+ * the table `controlpublish_migrations` in the outbox's schema.
  *
  * @since 1.0.0
  */
@@ -20,7 +20,7 @@ import { operating } from "./internal/operating.js"
 
 export {
   /**
-   * A migration failed, and nothing of this run was kept.
+   * A migration failed. The run was rolled back as a whole.
    *
    * @since 1.0.0
    * @category errors
@@ -40,7 +40,7 @@ export {
  * @category models
  */
 export interface Options {
-  /** The PostgreSQL schema that holds the outbox; created where it is missing. Default `public`. */
+  /** The PostgreSQL schema of the outbox. Created if it is missing. Default `public`. */
   readonly schema?: string | undefined
 }
 
@@ -80,7 +80,7 @@ export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("controlp
   "SchemaMismatch",
   {
     schema: Schema.String,
-    /** The newest migration that the database has, 0 where it has none. */
+    /** The newest migration of the database, 0 if it has none. */
     current: Schema.Number
   }
 ) {
@@ -94,8 +94,8 @@ export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("controlp
 }
 
 /**
- * The sequence of ids stands below ids that the outbox has, as after a copy of the table or a logical replication, which
- * leave sequences behind. What is appended would come before what waits, and break the order of its key.
+ * The sequence of ids is behind the ids of the outbox, as after a copy of the table or a logical replication, which do
+ * not copy sequences. New events would be published before older ones of their key.
  *
  * @since 1.0.0
  * @category errors
@@ -116,20 +116,20 @@ export class SequenceBehind extends Schema.TaggedError<SequenceBehind>("controlp
   override get message(): string {
     const { outbox, sequence } = Names.make(this.schema)
     return (
-      `the sequence ${sequence} stands at ${this.drawn}, and the outbox has the id ${this.highest}: appends would break ` +
+      `the sequence ${sequence} is at ${this.drawn}, but the outbox has the id ${this.highest}: appends would break ` +
       `the order. Stop the programs that append, and run SELECT setval(${Names.literal(sequence)}, (SELECT max(id) FROM ${outbox}))`
     )
   }
 }
 
-/** Roles that may not read the sequence or the ids neither pump nor append by id, and are not told. */
+/** Roles that may not read the sequence or the ids neither run a pump nor append: no check for them. */
 const checkSequence = (
   schema: string
 ): Effect.Effect<void, SequenceBehind | SqlError.SqlError, SqlClient.SqlClient> => {
   const { outbox, sequence } = Names.make(schema)
   return Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    // Every name is qualified, whatever search_path the role has. The table's snapshot is older than the look at the
-    // sequence, so that an append in between is no finding.
+    // Every name is qualified, so that the role's search_path does not matter. The table's snapshot is taken before the
+    // sequence is read, so that an append in between is not reported.
     sql.withoutTransforms().unsafe<{ readonly drawn: string; readonly highest: string }>(
       `SELECT pg_catalog.concat(${Columns.drawn(sequence)}) AS drawn,
         (SELECT pg_catalog.concat(pg_catalog.max(id)) FROM ${outbox}) AS highest`
@@ -154,9 +154,9 @@ const accept = (schema: string, current: number): Effect.Effect<void, SchemaMism
   Migrator.accept(schema, current, latest, new SchemaMismatch({ schema, current }))
 
 /**
- * Fails with a `SchemaMismatch` where this version cannot work with the tables: they are older than it needs, or so much
- * newer that they break it. Tables that are newer and break nothing are said in a warning. Fails with `SequenceBehind` where
- * appends would break the order.
+ * Fails with a `SchemaMismatch` if this version cannot work with the tables: they are older than it needs, or newer and
+ * incompatible. Logs a warning if they are newer and compatible. Fails with `SequenceBehind` if appends would break the
+ * order.
  *
  * @since 1.0.0
  * @category constructors
@@ -172,9 +172,9 @@ export const check = (
 }
 
 /**
- * Runs the migrations that are missing, in one transaction, and answers them. Processes that run it at the same time
- * wait for each other. Pumps and appends of versions before go on meanwhile, and after. Tables that are newer are left as
- * they are, or refused, see {@link check}.
+ * Runs the missing migrations in one transaction and returns them. Concurrent runs wait for each other. Pumps and
+ * appends of earlier versions continue meanwhile and afterwards. Newer tables are left as they are, or rejected: see
+ * {@link check}.
  *
  * @since 1.0.0
  * @category constructors
@@ -197,7 +197,7 @@ export const run = (
 }
 
 /**
- * The SQL that `run` executes on an empty database, for teams that run migrations otherwise.
+ * The SQL that `run` executes on an empty database, for teams with their own migration tool.
  *
  * @since 1.0.0
  * @category constructors
@@ -205,7 +205,7 @@ export const run = (
 export const print = (options: Options = {}): string => Migrator.print(plan(options))
 
 /**
- * The newest migration that the database has, 0 where it has none.
+ * The newest migration of the database, 0 if it has none.
  *
  * @since 1.0.0
  * @category constructors
@@ -214,7 +214,7 @@ export const current = (options: Options = {}): Effect.Effect<number, SqlError.S
   Migrator.current(plan(options))
 
 /**
- * Migrates when the layer is built.
+ * Runs the migrations when the layer is built.
  *
  * @since 1.0.0
  * @category layers

@@ -1,5 +1,5 @@
 /**
- * The largest payload that an outbox takes.
+ * The largest payload that an outbox accepts.
  *
  * @since 1.0.0
  */
@@ -13,7 +13,7 @@ import * as Names from "./internal/names.js"
 import { withTransaction } from "./internal/transaction.js"
 
 /**
- * The limit of an outbox that was given none, in bytes of UTF-8.
+ * The default limit in bytes of UTF-8.
  *
  * @since 1.0.0
  * @category constants
@@ -21,7 +21,7 @@ import { withTransaction } from "./internal/transaction.js"
 export const defaultBytes: number = Bounds.payloadBytes
 
 /**
- * The largest limit, in bytes of UTF-8.
+ * The highest valid limit in bytes of UTF-8.
  *
  * @since 1.0.0
  * @category constants
@@ -29,7 +29,7 @@ export const defaultBytes: number = Bounds.payloadBytes
 export const largestBytes: number = Bounds.largestPayloadBytes
 
 /**
- * The limit was not set: it is out of range, the outbox is missing, or it belongs to another role.
+ * The limit was not set: it is invalid, the outbox is missing, or another role owns it.
  *
  * @since 1.0.0
  * @category errors
@@ -44,8 +44,8 @@ export class PayloadLimitFailed extends Schema.TaggedError<PayloadLimitFailed>("
 ) {}
 
 /**
- * Sets the largest payload in bytes of UTF-8, from 1 to `largestBytes`, as the owner of the outbox. Appends of larger ones
- * fail from then on. Rows that are there already and larger are parked.
+ * Sets the largest payload in bytes of UTF-8, from 1 to `largestBytes`. Requires the owner of the outbox. Later appends
+ * of larger payloads fail. Pending rows with larger payloads are parked.
  *
  * @since 1.0.0
  * @category constructors

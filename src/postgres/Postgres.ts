@@ -24,24 +24,25 @@ import * as PostgresWakeUp from "./PostgresWakeUp.js"
  * @category models
  */
 export interface Options {
-  /** The PostgreSQL schema that holds the outbox. Default `public`. */
+  /** The PostgreSQL schema of the outbox. Default `public`. */
   readonly schema?: string | undefined
   /**
-   * A URL for the connection that listens for appends, where the `PgClient` leads through a pooler. Default: the URL of
+   * A URL for the connection that listens for appends, if the `PgClient` connects through a pooler. Default: the URL of
    * the `PgClient`.
    */
   readonly directUrl?: Redacted.Redacted | undefined
 }
 
 /**
- * The store and the wake-up for the database of the `PgClient`. Fails with
- * `SchemaMismatch` if the tables are missing, or not of this version: provide `Migrations.layer` to it, or run
- * `controlpublish migrate` before. Fails with `SequenceBehind` if appends would break the order, as after a restore that
- * forgot the sequence. A database that does not answer at the start is logged, and costs the check alone.
+ * Provides the store and the wake-up for the database of the `PgClient`.
  *
- * Appends join the transactions of that client. The pump's work runs on connections of its own, opened when they are
- * needed with the same settings. The connection that listens notices a pooler: it logs one warning, keeps no session
- * state, and the pump polls. Give a `directUrl` to keep the wake-up there.
+ * Fails with `SchemaMismatch` if the tables are missing or have another version: provide `Migrations.layer`, or run
+ * `controlpublish migrate` first. Fails with `SequenceBehind` if appends would break the order, as after a restore
+ * without the sequence. If the database does not answer at the start, the layer logs it and skips the check.
+ *
+ * Appends join the transactions of that client. The pump has its own connections with the same settings, opened on
+ * demand. If the listening connection leads through a pooler, it logs one warning, keeps no session state, and the pump
+ * polls. Set `directUrl` to keep the wake-up there.
  *
  * @since 1.0.0
  * @category layers

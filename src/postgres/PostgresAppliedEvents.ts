@@ -1,5 +1,5 @@
 /**
- * What a node has applied, in the PostgreSQL that it applies to.
+ * A node's applied events, in the database that it applies to.
  *
  * @since 1.0.0
  */
@@ -23,7 +23,7 @@ import { AppliedEvents, AppliedEventsError, MarksPruned, type Aside, type Delive
  * @category models
  */
 export interface Options {
-  /** The PostgreSQL schema that holds `applied_events`. Default `public`. */
+  /** The PostgreSQL schema of `applied_events`. Default `public`. */
   readonly schema?: string | undefined
 }
 
@@ -35,11 +35,13 @@ const milliseconds = (column: string) => `(extract(epoch FROM ${column}) ${op("*
 
 const instant = (parameter: string) => `pg_catalog.to_timestamp(${parameter}::${float} ${op("/")} 1000::${float})`
 
-/** Feeds are texts. Not by `IN` or `IS DISTINCT FROM`, whose operators the application's search_path would choose. */
+/**
+ * Compares feeds as texts. The operators of `IN` and `IS DISTINCT FROM` would depend on the application's search_path.
+ */
 const isOf = (feed: string, parameter: string) => `${feed} ${op("=")} ANY (ARRAY['', ${parameter}::pg_catalog.text])`
 
-// Everything but the tables' own columns is qualified: they run in the application's transactions, whose search_path is
-// the application's.
+// Everything except the tables' own columns is qualified: the statements run in the application's transactions, under
+// the application's search_path.
 const statements = (schema: string) => {
   const events = `${quote(schema)}.applied_events`
   const position = `${quote(schema)}.applied_position`
@@ -48,8 +50,8 @@ const statements = (schema: string) => {
 
     isApplied: `SELECT EXISTS (SELECT FROM ${events} WHERE event_id ${op("=")} $1) AS applied`,
 
-    // $1 event ids, $2 control versions, $3 now, $4 feed, $5 the highest version, $6 why they are set aside or NULL. The
-    // position comes first: who applies something waits there for others, and then sees their marks.
+    // $1 event ids, $2 control versions, $3 now, $4 feed, $5 the highest version, $6 the reason to set them aside, or
+    // NULL. The position comes first: a second applier waits there, and then sees the marks.
     mark: `
       WITH moved AS (
         UPDATE ${position} SET feed = $4, control_version = greatest(control_version, $5) RETURNING true
@@ -70,7 +72,7 @@ const statements = (schema: string) => {
         ${milliseconds("applied_at")} AS at
       FROM ${events} WHERE set_aside IS NOT NULL ORDER BY applied_at DESC LIMIT $1`,
 
-    // Whoever writes marks locks the position before them: the one order that everybody keeps.
+    // Every writer of marks locks the position first: one order for all.
     lockPosition: `SELECT FROM ${position} FOR NO KEY UPDATE`,
 
     // $1 feed, $2 position. A mark of another feed says nothing about this feed's events. A mark without a feed is older
@@ -94,7 +96,7 @@ const statements = (schema: string) => {
       WHERE marked_after ${op("<=")} $2 AND (marked_after ${op("=")} 0 OR feed ${op("=")} $1)
       RETURNING true`,
 
-    // $1 feed. The position first, as by everybody.
+    // $1 feed. Locks the position first, like every writer.
     adopt: `
       WITH adopted AS (
         UPDATE ${position} SET feed = $1 WHERE feed ${op("=")} '' RETURNING true
@@ -103,8 +105,8 @@ const statements = (schema: string) => {
 
     markedAfter: `SELECT marked_after::${float} AS "markedAfter" FROM ${position}`,
 
-    // $1 keep, $2 the instant that pruned marks are older than, $3 limit. The position's version compares with the marks
-    // of its own feed alone. The position is locked first, as by whoever applies.
+    // $1 keep, $2 the instant that pruned marks are older than, $3 limit. The position's version is compared with marks
+    // of its own feed only. Locks the position first, like an applier.
     prune: `
       WITH held AS (
         SELECT feed, control_version FROM ${position} FOR NO KEY UPDATE
@@ -127,14 +129,15 @@ const statements = (schema: string) => {
 
 const noPosition = Effect.fail(
   new AppliedEventsError({
-    message: "Could not read the position: applied_position has no row; restore it, or migrate anew",
+    message:
+      "Could not read the position: applied_position has no row: restore it, or run the migrations on an empty schema",
     retryable: false
   })
 )
 
 /**
- * On the database of the `SqlClient`: effects that are applied have to use that client, so that they join its
- * transaction. The tables have to be there: see `FleetMigrations`.
+ * Stores the applied events in the database of the `SqlClient`. Handlers have to use the same client, so that they join
+ * its transaction. Create the tables first: see `FleetMigrations`.
  *
  * @since 1.0.0
  * @category constructors
@@ -147,9 +150,9 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
 
     const run = Statement.make(sql, toError)
 
-    // What writes has a transaction also where it is one statement: by default it may be one that only reads.
+    // Writes have a transaction even for one statement: by default a transaction may be read-only.
 
-    /** Answers which events had no mark. */
+    /** Returns the events that had no mark. */
     const mark = (events: ReadonlyArray<Delivery>, setAside: string | null) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
@@ -175,7 +178,7 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
               )
               const outcomes: Array<"applied" | "skipped"> = []
               for (const [{ eventId }, effect] of events) {
-                // One that comes twice is fresh the first time.
+                // Of a duplicate, the first one is fresh.
                 const isFresh = fresh.delete(eventId)
                 if (isFresh) yield* effect
                 outcomes.push(isFresh ? "applied" : "skipped")
@@ -243,8 +246,9 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
   })
 
 /**
- * Fails with `FleetSchemaMismatch` if the tables are missing, or not of this version: provide `FleetMigrations.layer` to
- * it, or run `controlpublish migrate --node` before. A database that does not answer at the start is logged.
+ * Provides the applied events in the database of the `SqlClient`. Fails with `FleetSchemaMismatch` if the tables are
+ * missing or have another version: provide `FleetMigrations.layer`, or run `controlpublish migrate --node` first. A
+ * database that does not answer at the start is logged.
  *
  * @since 1.0.0
  * @category layers

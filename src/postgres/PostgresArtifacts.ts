@@ -11,9 +11,10 @@ import { op, quote } from "./internal/names.js"
 import * as Statement from "./internal/statement.js"
 
 /**
- * What rows of the outbox refer to, published ones included, in the database of the `SqlClient`. It reads the whole
- * table for every thousand artifacts. Where rows are removed from the outbox while nodes may still want their artifacts,
- * something else has to tell which ones those are.
+ * The artifacts that rows of the outbox refer to, including published rows, in the database of the `SqlClient`. Reads
+ * the whole table for every thousand artifacts.
+ *
+ * If the retention removes rows while nodes still need their artifacts, another source has to report those artifacts.
  *
  * @since 1.0.0
  * @category constructors
@@ -23,7 +24,7 @@ export const inOutbox =
   (artifactRefs: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<string>, OutboxError, SqlClient.SqlClient> =>
     Effect.flatMap(SqlClient.SqlClient, (client) => {
       const table = `${quote(options.schema ?? "public")}.control_events_outbox`
-      // Whoever inserts without this package need not fill the column.
+      // A writer without this package need not fill the column.
       const reference = `coalesce(artifact_ref, payload_json ${op("->>")} 'artifact_ref')`
       const run = Statement.make(client.withoutTransforms(), toOutboxError)
       return Effect.map(

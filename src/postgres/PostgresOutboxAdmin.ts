@@ -1,5 +1,5 @@
 /**
- * Looks into the outbox in PostgreSQL, and mends it.
+ * Reads the outbox in PostgreSQL and acts on its events.
  *
  * @since 1.0.0
  */
@@ -38,7 +38,7 @@ import * as Pruning from "./internal/pruning.js"
 import * as Settled from "./internal/settled.js"
 import { makePool, type Session } from "./internal/session.js"
 
-/** What those who operate may take of the server at a time. */
+/** The load limits for operators. */
 const connections = 2
 
 const count = (value: number, limit: number): Count => ({ value, exact: value < limit })
@@ -47,7 +47,7 @@ const count = (value: number, limit: number): Count => ({ value, exact: value < 
 const checkCursor = ({ cursor }: { readonly cursor?: string | undefined }): Effect.Effect<void, InvalidCursor> =>
   cursor === undefined || /^[1-9]\d{0,17}$/.test(cursor) ? Effect.void : Effect.fail(new InvalidCursor({ cursor }))
 
-/** Says whom the lock of a lane was waited for, where it was not had. */
+/** Adds to a lock timeout which lock was waited for. */
 const laneIsHeld = (error: OutboxError): OutboxError =>
   error.cause instanceof Error && "code" in error.cause && error.cause.code === "55P03"
     ? new OutboxError({
@@ -65,7 +65,7 @@ interface Place {
 
 const first: Place = { lane: -1, id: "0" }
 
-/** How many of a chunk, and where it ended. */
+/** The number of rows of a chunk, and where it ended. */
 interface Redriven extends Place {
   readonly redriven: number
 }
@@ -81,8 +81,8 @@ interface OverviewRow extends Record<"drawn" | "pending" | "parked" | "waiting",
 }
 
 /**
- * Looks into the outbox of a schema, and mends it, on at most two connections of its own. No statement takes longer than
- * five seconds, or waits for a lock for more than two.
+ * Reads the outbox of a schema and acts on its events, on at most two connections of its own. No statement takes longer
+ * than five seconds, or waits for a lock for more than two.
  *
  * @since 1.0.0
  * @category constructors
@@ -95,7 +95,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
     const prune = Pruning.make(names)
     const session = yield* makePool(config, connections, () => {})
 
-    // Whoever waits for a lock leaves the other connection to those who look.
+    // A wait for a lock leaves the other connection to readers.
     const oneWriter = yield* Effect.makeSemaphore(1)
 
     const read = <A>(use: (session: Session) => Effect.Effect<A, OutboxError>) =>
@@ -104,7 +104,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
     const write = <A, E>(use: (session: Session) => Effect.Effect<A, E | OutboxError>) =>
       oneWriter.withPermits(1)(Settled.transaction(session, writing, use))
 
-    /** What is done to one event, once no publish of it is in flight. */
+    /** An action on one event, once no publish of it is in flight. */
     const change = (
       eventId: string,
       statement: string,
@@ -221,7 +221,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
           change(
             eventId,
             text.park,
-            [now, by.actor, by.reason, truncate(`Parked by hand: ${by.reason}`, maxErrorLength)],
+            [now, by.actor, by.reason, truncate(`Parked by an operator: ${by.reason}`, maxErrorLength)],
             (state) => `The event is ${state}: only one that is pending can be parked`
           )
         ),
@@ -291,7 +291,8 @@ export interface Options {
 }
 
 /**
- * Of the outbox in the database of the `PgClient`, whose settings it uses for connections of its own.
+ * Provides the `OutboxAdmin` of the outbox in the database of the `PgClient`, on its own connections with the same
+ * settings.
  *
  * @since 1.0.0
  * @category layers

@@ -21,7 +21,7 @@ import { makePool, type WithSession } from "./internal/session.js"
 import * as Settled from "./internal/settled.js"
 import { withTransaction } from "./internal/transaction.js"
 
-/** A bound only: the pump's concurrency decides. */
+/** Only an upper bound: the pump's concurrency decides. */
 const connections = 2 * Lane.count
 
 const statements = ({ channel, outbox }: Names.Names) => ({
@@ -52,9 +52,9 @@ const statements = ({ channel, outbox }: Names.Names) => ({
 const count = (value: number, limit: number): Count => ({ value, exact: value < limit })
 
 /**
- * The store for a schema, on the connection that `PgClient` describes. Appends join the transaction of the application;
- * everything else runs on connections of the store's own: one for each lane that is claimed at the time, one for what is
- * asked meanwhile, and none as long as none is needed.
+ * The store of a schema, with the connection settings of `PgClient`. Appends join the transaction of the application.
+ * Everything else uses the store's own connections, opened on demand: one for each claimed lane, and one for other
+ * queries.
  *
  * @since 1.0.0
  * @category constructors

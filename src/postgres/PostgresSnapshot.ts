@@ -1,5 +1,5 @@
 /**
- * Takes a snapshot's position from the outbox's table.
+ * Reads a snapshot's position from the outbox.
  *
  * @since 1.0.0
  */
@@ -14,7 +14,7 @@ import { quote } from "./internal/names.js"
 import * as Statement from "./internal/statement.js"
 
 /**
- * What a snapshot is taken from.
+ * The outbox and the feed of a snapshot.
  *
  * @since 1.0.0
  * @category models
@@ -23,15 +23,15 @@ export interface Options {
   /** The PostgreSQL schema of the outbox. Default `public`. */
   readonly schema?: string | undefined
   /**
-   * The newest version of the feed (`Source.look`), read before the transaction began: what the feed had by then, the
-   * snapshot holds. The outbox alone cannot tell: it forgets the versions of published rows that its retention removed.
+   * The newest version of the feed (`Source.look`), read before the transaction began: the snapshot contains everything
+   * up to it. The outbox alone does not know it, because the retention removes published rows with their versions.
    */
   readonly newest: Position
 }
 
 /**
- * Reads the position from the outbox. To be run in the transaction that reads the snapshot, whose isolation has to be
- * `REPEATABLE READ`: so both are of the same moment.
+ * Reads the position from the outbox. Run it in the transaction that reads the snapshot, with isolation `REPEATABLE
+ * READ`, so that both see the same state.
  *
  * @since 1.0.0
  * @category constructors

@@ -1,9 +1,9 @@
 /**
- * Wakes idle pumps through LISTEN and NOTIFY, on a connection of its own.
+ * Wakes idle pumps through LISTEN and NOTIFY on its own connection.
  *
- * Appends notify only while somebody waits: a pump that has armed itself holds an advisory lock exclusively, and an
- * append that finds it free holds it shared until its transaction ends. So a pump cannot arm itself while a row is on
- * its way that nobody would announce.
+ * Appends notify only while a pump waits: an armed pump holds an advisory lock exclusively, and an append that finds
+ * the lock free holds it shared until its transaction ends. A pump therefore cannot arm itself while a row is about to
+ * be committed that nobody would announce.
  *
  * @since 1.0.0
  */
@@ -19,28 +19,28 @@ import type { WakeUp } from "../WakeUp.js"
 import { listen, type Listener, type Pooled } from "./internal/listener.js"
 import type { Names } from "./internal/names.js"
 
-/** How often an idle connection is asked whether it still is one. */
+/** The heartbeat of an idle connection. */
 const heartbeat = Duration.seconds(10)
 
-/** How long a pump waits at most, in milliseconds, before it tries again to arm itself. */
+/** How long a pump waits for the lock, in milliseconds, before it tries again to arm itself. */
 const rearm = 2_000
 
-/** How long a connection is kept that nobody listens on. */
+/** How long a connection without listeners is kept. */
 const idleTimeToLive = Duration.seconds(30)
 
-/** When to connect again. */
+/** The schedule of reconnects. */
 const reconnect = Schedule.exponential("100 millis").pipe(
   Schedule.union(Schedule.spaced("10 seconds")),
   Schedule.jittered
 )
 
 const statements = ({ armLock }: Names) => ({
-  // Waits for the appends that hold the lock: those that come meanwhile find it wanted, and notify. Not for long,
+  // Waits for the appends that hold the lock. Appends that come meanwhile see the waiter and notify. The wait is short,
   // because notifications are not delivered during a statement.
   take: `SET lock_timeout = 50; SELECT pg_advisory_lock(${armLock}, 0)`,
   release: `SELECT pg_advisory_unlock(${armLock}, 0)`,
-  // A listener that lives has asked something of its own within three heartbeats. Where its session is another role's,
-  // the server shows its name alone. A stranded lock is ended only where the session does nothing else.
+  // A live listener has sent a query within three heartbeats. Of another role's session the server shows only the name.
+  // A stranded lock is ended only if its session does nothing else.
   holder: `SELECT pid, usename AS "user", application_name AS application, listening,
       CASE WHEN NOT listening AND state = 'idle' AND pg_has_role(usesysid, 'USAGE') THEN pg_terminate_backend(pid)
         ELSE false END AS ended
@@ -59,7 +59,7 @@ interface Holder {
   readonly pid: number
   readonly user: string
   readonly application: string
-  /** Whether it is a listener that lives. */
+  /** Whether it is a live listener. */
   readonly listening: boolean
   readonly ended: boolean
 }
@@ -67,16 +67,16 @@ interface Holder {
 const said = ({ application, ended, pid, user }: Holder): string => {
   const session = `ession ${pid} (user ${JSON.stringify(user)}, application ${JSON.stringify(application)})`
   return ended
-    ? `Ended s${session}: it held the lock of the wake-up, and no pump listened on it`
+    ? `Ended s${session}: it held the wake-up lock, but no pump listened on it`
     : `S${session} holds the lock of the wake-up, and no pump listens on it: appends notify needlessly; end it with SELECT pg_terminate_backend(${pid})`
 }
 
 const pooledWarning = (direct: boolean): string =>
-  `${direct ? "DATABASE_DIRECT_URL" : "The database URL"} leads through a pooler (the server's process is not the one that the connection was told): appends cannot wake the pump, and it polls; set DATABASE_DIRECT_URL (option directUrl) to a URL that leads to PostgreSQL itself`
+  `${direct ? "DATABASE_DIRECT_URL" : "The database URL"} leads through a pooler (the server's process is not the one that the connection was told): appends cannot wake the pump, so it polls; set DATABASE_DIRECT_URL (option directUrl) to a URL of PostgreSQL itself`
 
 /**
- * Makes the wake-up. `directUrl` is for the listening connection alone, where the `PgClient` leads through a pooler. A
- * listening connection that leads through a pooler is given up with one warning, and no session state is left on it.
+ * Makes the wake-up. `directUrl` is for the listening connection alone, if the `PgClient` leads through a pooler. A
+ * listening connection through a pooler is closed with one warning and leaves no session state.
  *
  * @since 1.0.0
  * @category constructors
@@ -99,7 +99,7 @@ export const make = (
       acquire: listen(config, names, wakeAll),
       idleTimeToLive
     })
-    // Whoever does not wait any more leaves the attempt alone.
+    // An interrupted waiter does not interrupt the attempt.
     const connected: Effect.Effect<Listener, OutboxError | Pooled, Scope.Scope> = RcRef.get(connection).pipe(
       Effect.flatMap((listener) =>
         listener.isLost()
@@ -121,7 +121,10 @@ export const make = (
         taken && !listener.isLost() ? listener.send(text.release) : Effect.void
       )
 
-    /** Whether a listener holds the lock, or a session that cannot be ended. Those without a listener are ended or named. */
+    /**
+     * Whether the lock is held by a live listener, or by a session that cannot be ended. Other sessions are ended or
+     * logged.
+     */
     const isHeld = (listener: Listener) =>
       listener.query<Holder>(text.holder).pipe(
         Effect.tap(
@@ -135,7 +138,7 @@ export const make = (
         Effect.orElseSucceed(() => false)
       )
 
-    /** Goes on trying to arm, and then asks now and then whether the connection still is one. */
+    /** Keeps trying to arm, then sends a heartbeat now and then. */
     const keepArmed = (listener: Listener, armed: boolean, latch: Effect.Latch) =>
       Effect.gen(function* () {
         let waits = 0
@@ -143,13 +146,13 @@ export const make = (
           yield* Effect.sleep(Math.min(10 * 2 ** waits++, rearm))
           if (yield* isHeld(listener)) continue
           armed = yield* take(listener)
-          // Rows may have been committed unannounced before.
+          // Rows may have been committed without a notification before.
           if (armed) yield* latch.open
         }
         return yield* Effect.forever(Effect.delay(Effect.ignore(listener.query("SELECT 1")), heartbeat))
       })
 
-    /** Connects again, not at once, and has the pump look and arm itself anew. */
+    /** Reconnects after a delay, and makes the pump look and arm itself again. */
     const reconnectFor = (latch: Effect.Latch) =>
       connected.pipe(
         Effect.tapErrorTag("OutboxError", (error) =>
@@ -158,7 +161,7 @@ export const make = (
         Effect.retry({ schedule: reconnect, while: (error) => error._tag !== "Pooled" }),
         Effect.delay("100 millis"),
         Effect.zipRight(latch.open),
-        // Nothing to wait for but the poll.
+        // Only the poll is left to wait for.
         Effect.catchTag("Pooled", () => Effect.void)
       )
 

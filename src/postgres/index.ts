@@ -1,5 +1,5 @@
 /**
- * Everything in PostgreSQL: the outbox, those who operate it, and a node's applied events.
+ * The outbox, its administration, and a node's applied events in PostgreSQL.
  *
  * @since 1.0.0
  */

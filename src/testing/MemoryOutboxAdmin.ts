@@ -263,7 +263,7 @@ const make = Effect.gen(function* () {
             ...row,
             parkedAt: now,
             nextAttemptAt: undefined,
-            lastError: truncate(`Parked by hand: ${by.reason}`, maxErrorLength)
+            lastError: truncate(`Parked by an operator: ${by.reason}`, maxErrorLength)
           })
         ),
         write({ action: "park", ...by, eventId })

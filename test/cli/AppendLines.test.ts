@@ -112,7 +112,7 @@ describe("AppendLines", () => {
         '{"type":"a","version":-1}': "version must be an integer from 0 to 2^53 - 1",
         '{"type":"a","control_version":1}': "control_version is assigned by the sink and must be absent",
         [event(11)]: 'the event_id "e11" is that of line 11',
-        [event(2)]: 'the outbox has the event_id "e2" already'
+        [event(2)]: 'the outbox already has the event_id "e2"'
       }
       for (const [line, reason] of Object.entries(bad)) {
         assert.strictEqual(
@@ -155,7 +155,7 @@ describe("AppendLines", () => {
       batches = 0
       assert.strictEqual(
         yield* messageOf(run(fake({ commit: third }).service, events(1, 40))),
-        "events.ndjson: the connection was lost. Appended: 20 events, lines 1 to 20. Not known, for lack of an answer: lines 21 to 30. Not appended: line 31 and all after it."
+        "events.ndjson: the connection was lost. Appended: 20 events, lines 1 to 20. Unknown, because the database did not answer: lines 21 to 30. Not appended: line 31 and all after it."
       )
     })
   )

@@ -132,7 +132,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           yield* until("all is applied", 4)
           const { code, stderr, stdout } = yield* first.stop("SIGTERM")
           assert.deepStrictEqual([code, stderr], [0, ""])
-          assert.match(stdout, /Stopping: finishing the events in hand\.\nStopped\.\n$/)
+          assert.match(stdout, /Stopping: finishing the events in flight\.\nStopped\.\n$/)
 
           yield* publish([upsert("c", "free")])
           const second = yield* apply()
@@ -186,7 +186,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
       )
     }
 
-    it.scoped("finishes the events in hand when it is stopped, and begins no others", () =>
+    it.scoped("finishes the events in flight when it is stopped, and begins no others", () =>
       Effect.gen(function* () {
         const { apply, hold, journal, position, publish, upsert } = yield* node("file")
         const { plan, reached, release } = yield* hold
@@ -194,7 +194,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const running = yield* apply()
         yield* reached
         const stopping = yield* Effect.fork(running.stop("SIGTERM"))
-        yield* running.waitFor(/Stopping: finishing the events in hand/)
+        yield* running.waitFor(/Stopping: finishing the events in flight/)
         yield* release
         const { code, stderr } = yield* Fiber.join(stopping)
         assert.deepStrictEqual([code, stderr], [0, ""])
@@ -245,7 +245,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         yield* running.waitFor(/Event 2 cannot be applied.* is corrupt/)
         yield* Effect.promise(() => Fs.writeFile(path(corrupt.artifact_ref), kept))
         yield* running.waitFor(
-          /Event 4 cannot be applied.*the table \\"pg_catalog\.pg_class\\" may not be changed: add it to APPLY_TABLES/
+          /Event 4 cannot be applied.*the table \\"pg_catalog\.pg_class\\" is not allowed: add it to APPLY_TABLES/
         )
         assert.strictEqual((yield* running.stop("SIGTERM")).code, 0)
         const changes = ["INSERT missing free", "INSERT corrupt free", "DELETE missing"]
@@ -344,7 +344,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
             ["--source", "file"],
             { APPLY_TABLES: "public.tenants, stacks" },
             1,
-            /: APPLY_TABLES \(--tables\): got "stacks", valid is schema\.table, several with commas between them\n$/
+            /: APPLY_TABLES \(--tables\): got "stacks", valid is schema\.table, separated by commas\n$/
           ],
           [
             ["--source", "file", "--cannot-apply", "skip"],

@@ -135,13 +135,13 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
       Effect.gen(function* () {
         const cases: ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]> = [
           [["append"], /append needs an event/],
-          [["append", "--type"], /"--type" is no flag of append, or lacks its value/],
+          [["append", "--type"], /"--type" is not a flag of append, or lacks its value/],
           [["append", "--type", "a", "events.ndjson"], /--type and a file of events exclude each other/],
           [["append", "--type", "a", "--field", "plan=gold"], /--field: got "plan=gold", valid is name=JSON/],
           [["append", "--type", "a", "--field", "type=1"], /--field: the field "type" is given twice/],
           [["append", "--type", "a", "--stack-version", "1x"], /--stack-version: got "1x", valid is an integer from 0/],
           [["append", "-", "--transaction-size", "0"], /--transaction-size: got "0", valid is an integer from 1 to/],
-          [["append", "--type", "a", "--transaction-size", "1"], /--transaction-size goes with a file/]
+          [["append", "--type", "a", "--transaction-size", "1"], /--transaction-size requires a file/]
         ]
         yield* Effect.forEach(cases, ([args, line]) => Effect.map(run(args), (result) => fails(result, 2, line)), {
           concurrency: 3,
@@ -224,8 +224,8 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         assert.include(printedNode.stdout, "CREATE TABLE")
         assert.include(printedNode.stdout, `"${schema}".applied_events TO "${node}";`)
         assert.notInclude(printedNode.stdout, "control_events_outbox")
-        fails(yield* run(["migrate", "--grant-node", node]), 2, /--grant-node: goes with --node/)
-        fails(yield* run(["migrate", "--node", "--grant-view", view]), 2, /--grant-view: is for the outbox/)
+        fails(yield* run(["migrate", "--grant-node", node]), 2, /--grant-node requires --node/)
+        fails(yield* run(["migrate", "--node", "--grant-view", view]), 2, /--grant-view is for the outbox/)
         const missing = yield* run(["migrate", "--grant-view", "nobody"])
         assert.strictEqual(missing.code, 1)
         assert.match(missing.stderr, /^controlpublish: Could not grant rights .*: role "nobody" does not exist\n$/)

@@ -60,7 +60,7 @@ describe("FeedSettings", () => {
       for (const tables of ["tenants", "public.tenants,", "a.b.c", "public. tenants"]) {
         assert.match(
           yield* messageOf(FeedSettings.apply, { APPLY_TABLES: tables }),
-          /^APPLY_TABLES \(--tables\): got ".*", valid is schema\.table, several with commas between them$/
+          /^APPLY_TABLES \(--tables\): got ".*", valid is schema\.table, separated by commas$/
         )
       }
     })

@@ -109,21 +109,21 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const shown = yield* run(["show", "large"])
         assert.strictEqual(shown.code, 0, shown.stderr)
         assert.isBelow(shown.stdout.length, 300_000)
-        assert.match(shown.stdout, /\ncut: this is the beginning of 6000011 bytes, --raw prints all of them\n$/)
+        assert.match(shown.stdout, /\ncut: the first part of 6000011 bytes; --raw prints all of them\n$/)
         const cut = (yield* json(["show", "large"])) as Record<string, unknown>
         assert.deepInclude(cut, { payloadCut: true, payloadBytes: 6_000_011 })
         assert.strictEqual((yield* run(["show", "--raw", "large"])).stdout, `{"text":"${"ü".repeat(3_000_000)}"}\n`)
 
         const beyond = yield* run(["show", "beyond"])
         assert.match(beyond.stdout, /^cut {7}type$/m)
-        assert.match(beyond.stdout, /\npayload\nnot shown: it has 9000002 bytes\n$/)
+        assert.match(beyond.stdout, /\npayload\nnot shown: 9000002 bytes\n$/)
         fails(
           yield* run(["show", "--raw", "beyond"]),
           1,
-          /beyond the outbox's limit: it has 9000002 bytes: it is not read/
+          /beyond the outbox's limit: it has 9000002 bytes; it was not read/
         )
         fails(yield* run(["show", "--raw", "none"]), 3, /holds no event with the id "none"/)
-        fails(yield* run(["show", "--raw", "--json", "small"]), 2, /--raw prints the payload alone: leave out --json/)
+        fails(yield* run(["show", "--raw", "--json", "small"]), 2, /--raw and --json exclude each other/)
       })
     )
 
@@ -141,9 +141,9 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           [["discard", "e4", "--reason", "x"], 4, /only one that is not published can be discarded/],
           [["redrive", "e8"], 4, /only one that is parked can be redriven/],
           [["park", "e8", "--reason", " "], 2, /--reason: got "", valid is text of 1 to 500 characters/],
-          [["redrive", "e1", "--dry-run"], 2, /redrive has no option "--dry-run"/],
-          [["redrive"], 2, /redrive takes ids, or a filter/],
-          [["redrive", "--all", "e1"], 2, /redrive takes ids, or a filter/],
+          [["redrive", "e1", "--dry-run"], 2, /"--dry-run" is not an option of redrive/],
+          [["redrive"], 2, /redrive needs ids, a filter/],
+          [["redrive", "--all", "e1"], 2, /redrive needs ids, a filter/],
           [["events", "--state", "lost"], 2, /--state: got "lost", valid is pending, waiting, parked or published/],
           [["events", "--limit", "501"], 2, /--limit: got "501", valid is an integer from 1 to 500/],
           [["events", "--cursor", "x"], 2, /--cursor: got "x"/],

@@ -126,7 +126,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         for (const path of ["/metrics", "/openapi.json", "/health/ready", "/api/events"]) yield* look(path)
         const { code, stderr, stdout } = yield* running.stop("SIGTERM")
         assert.strictEqual(code, 0, stderr)
-        assert.match(stderr, /By hand: park/)
+        assert.match(stderr, /Operator action: park/)
         for (const secret of [token, "pl4nted-passw0rd"]) {
           assert.notInclude([...seen, stdout, stderr, paused.stdout, refused.stderr].join("\n"), secret)
         }

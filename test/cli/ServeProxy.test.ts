@@ -119,7 +119,7 @@ layer(Controlpublish.layerProgram, { excludeTestServices: true, timeout: 300_000
         assert.strictEqual((yield* send("/api/status", { host: "evil.example", ...bearer })).status, 403)
         // The outbox of nop keeps no audit; the log has the same line.
         yield* send("/api/pump/pause", { ...headers, "x-forwarded-for": "203.0.113.9" }, { reason: "a test" })
-        yield* running.waitFor(/Not done by hand: pause.*from 203\.0\.113\.9 through 127\.0\.0\.1/)
+        yield* running.waitFor(/Operator action failed: pause.*from 203\.0\.113\.9 through 127\.0\.0\.1/)
       })
     )
   })

@@ -125,7 +125,7 @@ describe("Appliers that crash", () => {
   )
 
   it.scopedLive(
-    "stop with 0, what they had in hand applied as a whole",
+    "stop with 0, and have applied the events in flight as a whole",
     () =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient

@@ -13,7 +13,7 @@ import { AdminApi, BadRequest, Conflict, NotFound, NotReady, Status } from "../A
 import { NodeView } from "../NodeView.js"
 import { StatusBoard } from "../StatusBoard.js"
 import type * as Addresses from "./addresses.js"
-import * as ByHand from "./byHand.js"
+import * as OperatorActions from "./operatorActions.js"
 import { inParts, reading, writing } from "./patience.js"
 import * as Payloads from "./payloads.js"
 import * as Streams from "./streams.js"
@@ -64,7 +64,7 @@ export const outbox = ({
   HttpApiBuilder.group(AdminApi, "outbox", (handlers) =>
     Effect.gen(function* () {
       const admin = yield* OutboxAdmin
-      const byHand = ByHand.make(admin)
+      const operatorActions = OperatorActions.make(admin)
       const board = yield* StatusBoard
       const retention = yield* Retention
 
@@ -108,7 +108,7 @@ export const outbox = ({
             .pipe(Effect.catchTag("InvalidCursor", invalidCursor), reading)
         )
         .handle("event", ({ path: { eventId } }) =>
-          reading(Effect.tap(found(eventId), () => byHand.read(eventId, "shown")))
+          reading(Effect.tap(found(eventId), () => operatorActions.read(eventId, "shown")))
         )
         .handle("payload", ({ path: { eventId } }) =>
           Effect.zipRight(download, admin.payload(eventId)).pipe(
@@ -116,7 +116,7 @@ export const outbox = ({
               EventNotFound: ({ message }) => new NotFound({ message }),
               PayloadOmitted: ({ message }) => new Conflict({ message })
             }),
-            Effect.tap(() => byHand.read(eventId, "downloaded")),
+            Effect.tap(() => operatorActions.read(eventId, "downloaded")),
             reading,
             Effect.map((payload) => Payloads.answer(eventId, payload) as never)
           )
@@ -127,16 +127,16 @@ export const outbox = ({
             .pipe(Effect.catchTag("InvalidCursor", invalidCursor), reading)
         )
         .handle("redrive", ({ payload: { filter, reason } }) =>
-          Effect.flatMap(ByHand.by(reason), (by) =>
+          Effect.flatMap(OperatorActions.by(reason), (by) =>
             admin.redrive(filterOf(filter), by).pipe(
               inParts("the audit tells what was; ask again for the rest"),
               Effect.map((affected) => ({ affected })),
-              byHand.done("redrive", by, { filter: JSON.stringify(filter) })
+              operatorActions.done("redrive", by, { filter: JSON.stringify(filter) })
             )
           )
         )
         .handle("redriveEvent", ({ path: { eventId }, payload: { reason } }) =>
-          Effect.flatMap(ByHand.by(reason), (by) =>
+          Effect.flatMap(OperatorActions.by(reason), (by) =>
             admin.redrive({ eventId }, by).pipe(
               Effect.flatMap((affected) =>
                 affected > 0
@@ -147,12 +147,12 @@ export const outbox = ({
                     )
               ),
               writing,
-              byHand.done("redrive", by, { event_id: eventId })
+              operatorActions.done("redrive", by, { event_id: eventId })
             )
           )
         )
         .handle("park", ({ path: { eventId }, payload: { reason } }) =>
-          Effect.flatMap(ByHand.by(reason), (by) =>
+          Effect.flatMap(OperatorActions.by(reason), (by) =>
             admin.park(eventId, by).pipe(
               Effect.catchTags({
                 EventNotFound: ({ message }) => new NotFound({ message }),
@@ -160,12 +160,12 @@ export const outbox = ({
               }),
               writing,
               Effect.as(one),
-              byHand.done("park", by, { event_id: eventId })
+              operatorActions.done("park", by, { event_id: eventId })
             )
           )
         )
         .handle("discard", ({ path: { eventId }, payload: { reason } }) =>
-          Effect.flatMap(ByHand.by(reason), (by) =>
+          Effect.flatMap(OperatorActions.by(reason), (by) =>
             admin.discard(eventId, by).pipe(
               Effect.catchTags({
                 EventNotFound: ({ message }) => new NotFound({ message }),
@@ -173,29 +173,29 @@ export const outbox = ({
               }),
               writing,
               Effect.as(one),
-              byHand.done("discard", by, { event_id: eventId })
+              operatorActions.done("discard", by, { event_id: eventId })
             )
           )
         )
         .handle("erase", ({ path: { eventId }, payload: { reason } }) =>
-          Effect.flatMap(ByHand.by(reason), (by) =>
+          Effect.flatMap(OperatorActions.by(reason), (by) =>
             admin.erase(eventId, by).pipe(
               Effect.catchTags({
                 EventNotFound: ({ message }) => new NotFound({ message }),
                 WrongState: ({ message }) => new Conflict({ message })
               }),
               writing,
-              byHand.done("erase", by, { event_id: eventId })
+              operatorActions.done("erase", by, { event_id: eventId })
             )
           )
         )
         .handle("prune", ({ payload: { reason } }) =>
-          Effect.flatMap(ByHand.by(reason), (by) =>
+          Effect.flatMap(OperatorActions.by(reason), (by) =>
             retention.runNow(by).pipe(
               Effect.catchTag("RetentionOff", ({ message }) => new Conflict({ message })),
               inParts("the retention goes on by itself with the rest"),
               Effect.map((affected) => ({ affected })),
-              byHand.done("prune", by)
+              operatorActions.done("prune", by)
             )
           )
         )
@@ -209,15 +209,15 @@ export const node = HttpApiBuilder.group(AdminApi, "node", (handlers) =>
 export const pump = HttpApiBuilder.group(AdminApi, "pump", (handlers) =>
   Effect.gen(function* () {
     const admin = yield* OutboxAdmin
-    const byHand = ByHand.make(admin)
+    const operatorActions = OperatorActions.make(admin)
     const pump = yield* Pump
 
     // Nothing is done if the audit log cannot be written, and what it has is done to the end.
     const audited = (action: "pause" | "resume", reason: string) =>
-      Effect.flatMap(ByHand.by(reason), (by) =>
+      Effect.flatMap(OperatorActions.by(reason), (by) =>
         writing(admin.record(action, by)).pipe(
           Effect.zipRight(Effect.zipRight(pump[action], pump.status)),
-          byHand.done(action, by)
+          operatorActions.done(action, by)
         )
       )
     return handlers

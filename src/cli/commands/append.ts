@@ -1,5 +1,5 @@
 /**
- * `controlpublish append`: appends one event that flags describe, or many from NDJSON.
+ * `controlpublish append`: appends one event from flags, or many from NDJSON.
  *
  * @since 1.0.0
  */
@@ -34,7 +34,7 @@ const stdin = "-"
 
 interface Source {
   readonly name: string
-  /** Unknown for what is no regular file. */
+  /** Unknown if it is not a regular file. */
   readonly size: number | undefined
   readonly bytes: Stream.Stream<Uint8Array, CliError>
 }
@@ -138,17 +138,19 @@ export const command = Command.make(
     settings: SettingFlags.make(DatabaseSettings.group),
     ...EventFlags.flags,
     orderingKey: Options.text("ordering-key").pipe(
-      Options.withDescription("What orders the event, or all of the file; default the tenant of each"),
+      Options.withDescription(
+        "The ordering key of the event, or of all events of the file (default: the tenant of each)"
+      ),
       Options.optional
     ),
     transactionSize: Options.text("transaction-size").pipe(
       Options.withDescription(
-        `Events of a file that are appended in one transaction, fewer where they are large; default ${defaultTransactionSize}`
+        `The number of events of a file in one transaction, fewer if they are large (default: ${defaultTransactionSize})`
       ),
       Options.optional
     ),
     file: Args.text({ name: "file" }).pipe(
-      Args.withDescription("Events as NDJSON, one a line; - for stdin"),
+      Args.withDescription("Events as NDJSON, one per line; - for stdin"),
       Args.optional
     )
   },
@@ -157,7 +159,7 @@ export const command = Command.make(
       const key = Option.getOrUndefined(orderingKey)
       const given = EventFlags.given(flags)
       if (Option.isNone(file)) {
-        if (Option.isSome(transactionSize)) return yield* usage("--transaction-size goes with a file of events")
+        if (Option.isSome(transactionSize)) return yield* usage("--transaction-size requires a file of events")
         return yield* given.includes("--type")
           ? appendOne(flags, key)
           : usage(
@@ -166,13 +168,13 @@ export const command = Command.make(
       }
       // @effect/cli takes a flag without its value for the file.
       if (file.value !== stdin && file.value.startsWith("-")) {
-        return yield* usage(`${quote(file.value)} is no flag of append, or lacks its value`)
+        return yield* usage(`${quote(file.value)} is not a flag of append, or lacks its value`)
       }
       if (given.length > 0) return yield* usage(`${given.join(", ")} and a file of events exclude each other`)
       return yield* appendMany(file.value, yield* parseTransactionSize(transactionSize), key)
     }).pipe(SettingFlags.provide(settings))
 ).pipe(
   Command.withDescription(
-    "Append events to the outbox, in a transaction of their own: one that the flags describe, or many from a file."
+    "Append events to the outbox in their own transaction: one event from flags, or many from a file."
   )
 )

@@ -33,7 +33,7 @@ const applyNothing = Effect.zipRight(
   Effect.never
 )
 
-/** Sets the position where that was asked for. */
+/** Sets the position if --from asks for it. */
 const start = (from: Option.Option<number>) =>
   Option.match(from, {
     onNone: () => Effect.void,
@@ -73,7 +73,7 @@ const apply = (
       })
     ),
     Effect.zipRight(Effect.never),
-    Effect.onInterrupt(() => Console.log("Stopping: finishing the events in hand.")),
+    Effect.onInterrupt(() => Console.log("Stopping: finishing the events in flight.")),
     Effect.scoped,
     Effect.onInterrupt(() => Console.log("Stopped."))
   )
@@ -91,7 +91,7 @@ export const command = Command.make(
     settings: SettingFlags.make(DatabaseSettings.group, ...FeedSettings.sourceGroups, ...FeedSettings.applyGroups),
     from: Options.integer("from").pipe(
       Options.withDescription(
-        "Go on after this control version, wherever the node is: a snapshot's for a new node, 0 for everything. What is marked as applied is not applied again"
+        "Continue after this control version instead of the node's position: a snapshot's version for a new node, 0 for everything. Events marked as applied are skipped"
       ),
       Options.optional
     )
@@ -106,6 +106,6 @@ export const command = Command.make(
     }).pipe(SettingFlags.provide(settings), endsWell)
 ).pipe(
   Command.withDescription(
-    "Apply artifacts of rows from the feed until it is stopped (SIGINT, SIGTERM or SIGHUP). Creates or migrates its tables first. A stop finishes the events in hand."
+    "Apply artifacts of rows from the feed until it is stopped (SIGINT, SIGTERM or SIGHUP). Creates or migrates its tables first. A stop finishes the events in flight."
   )
 )

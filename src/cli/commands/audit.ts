@@ -1,5 +1,5 @@
 /**
- * `controlpublish audit`: what was done by hand.
+ * `controlpublish audit`: what operators did.
  *
  * @since 1.0.0
  */
@@ -14,7 +14,7 @@ import { count } from "../internal/text.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
-/** What it was done to. */
+/** The events that the action was on. */
 const objectOf = ({ action, affected, eventId, filter }: AuditEntry): string => {
   if (eventId !== undefined) return eventId
   if (action === "refused") return affected === undefined ? "" : count(affected, "write")
@@ -47,7 +47,7 @@ export const command = Command.make(
       const { entries, next } = page
       const found =
         entries.length === 0
-          ? "Nothing was done by hand."
+          ? "The audit log is empty."
           : Table.render(
               ["AT", "ACTION", "TO", "BY", "REASON"],
               entries.map((entry) => [
@@ -60,8 +60,4 @@ export const command = Command.make(
             )
       return yield* Console.log(`${found}${Operating.more(next)}`)
     }).pipe(SettingFlags.provide(settings))
-).pipe(
-  Command.withDescription(
-    "List what was done, looked at and refused, newest first: when, what, to which event, by whom and why."
-  )
-)
+).pipe(Command.withDescription("List the actions of operators, newest first: time, action, event, actor and reason."))

@@ -1,5 +1,5 @@
 /**
- * `controlpublish discard`: takes an event that is not published out of the outbox for good.
+ * `controlpublish discard`: permanently removes an unpublished event from the outbox.
  *
  * @since 1.0.0
  */
@@ -15,5 +15,5 @@ import * as Mending from "../internal/mending.js"
 export const command = Mending.make("discard", {
   act: (admin, id, by) => Effect.as(admin.discard(id, by), { affected: 1 }),
   show: (id) => [`Discarded ${id}.`],
-  description: "Take an event that is not published out of the outbox for good. The audit keeps its whole row."
+  description: "Permanently remove an unpublished event from the outbox. The audit log keeps its whole row."
 })

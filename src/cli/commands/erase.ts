@@ -1,5 +1,5 @@
 /**
- * `controlpublish erase`: replaces the payload of an event that is published, or was discarded, by a marker.
+ * `controlpublish erase`: replaces the payload of a published or discarded event by a marker.
  *
  * @since 1.0.0
  */

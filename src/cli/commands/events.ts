@@ -1,5 +1,5 @@
 /**
- * `controlpublish events`: the events that a filter lets through, newest first.
+ * `controlpublish events`: the events that match a filter, newest first.
  *
  * @since 1.0.0
  */
@@ -24,7 +24,7 @@ export const command = Command.make(
     settings: SettingFlags.make(DatabaseSettings.group),
     ...Operating.filterFlags,
     state: Options.text("state").pipe(
-      Options.withDescription("Events that are pending (those that wait included), waiting, parked or published"),
+      Options.withDescription("Events in this state: pending (includes waiting), waiting, parked or published"),
       Options.optional
     ),
     ...Operating.pageFlags,
@@ -46,6 +46,6 @@ export const command = Command.make(
     }).pipe(SettingFlags.provide(settings))
 ).pipe(
   Command.withDescription(
-    "List events, newest first. A page looks at a bounded number of rows: it may be short, even empty, and say where to go on."
+    "List events, newest first. A page reads a bounded number of rows: it may be short or even empty, and prints the cursor of the next page."
   )
 )

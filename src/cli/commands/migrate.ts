@@ -22,15 +22,15 @@ import * as SettingFlags from "../SettingFlags.js"
 const role = (name: string, help: string) =>
   Options.text(`grant-${name}`).pipe(
     Options.withPseudoName("role"),
-    Options.withDescription(`A role that ${help}, any number of times`),
+    Options.withDescription(`A role that ${help}; repeatable`),
     Options.repeated
   )
 
 const grants = {
   append: role("append", "appends events by SQL or in a program"),
-  pump: role("pump", "publishes: the one of serve"),
+  pump: role("pump", "publishes, such as the role of serve"),
   operate: role("operate", "redrives, parks, discards and prunes events"),
-  view: role("view", "reads events and figures"),
+  view: role("view", "reads events, attempts and the audit log"),
   node: role("node", "applies events; with --node")
 }
 
@@ -46,14 +46,14 @@ interface Flags extends Given {
 const check = ({ isNode, maxPayloadBytes, ...given }: Flags) =>
   Effect.gen(function* () {
     if (!isNode && given.node.length > 0) {
-      return yield* usage("--grant-node: goes with --node, as a node's tables are not the outbox's")
+      return yield* usage("--grant-node requires --node: the tables of a node are not the outbox's")
     }
     const misplaced = outboxRoles.find((name) => given[name].length > 0)
     if (isNode && misplaced !== undefined) {
-      return yield* usage(`--grant-${misplaced}: is for the outbox, and --node is for a node's tables`)
+      return yield* usage(`--grant-${misplaced} is for the outbox, but --node is for the tables of a node`)
     }
     if (isNode && Option.isSome(maxPayloadBytes)) {
-      return yield* usage("--max-payload-bytes: is for the outbox, and --node is for a node's tables")
+      return yield* usage("--max-payload-bytes is for the outbox, but --node is for the tables of a node")
     }
     const isValid = (bytes: number) => bytes >= 1 && bytes <= PayloadLimit.largestBytes
     if (Option.exists(maxPayloadBytes, (bytes) => !isValid(bytes))) {
@@ -61,7 +61,7 @@ const check = ({ isNode, maxPayloadBytes, ...given }: Flags) =>
     }
   })
 
-/** The roles that were given, for people. */
+/** The given roles, for people. */
 const granted = (given: Given): ReadonlyArray<string> =>
   Object.entries(given).flatMap(([name, roles]) => roles.map((role) => `${quote(role)} (${name})`))
 
@@ -114,7 +114,7 @@ export const command = Command.make(
   {
     settings: SettingFlags.make(DatabaseSettings.group),
     print: Options.boolean("print").pipe(
-      Options.withDescription("Print the SQL for an empty database, and touch no database")
+      Options.withDescription("Print the SQL for an empty database instead of running it")
     ),
     isNode: Options.boolean("node").pipe(
       Options.withDescription("Create or upgrade the tables of a node instead of the outbox")
@@ -122,7 +122,7 @@ export const command = Command.make(
     grants: Options.all(grants),
     maxPayloadBytes: Options.integer("max-payload-bytes").pipe(
       Options.withDescription(
-        `The largest payload that the outbox takes, in bytes; ${PayloadLimit.defaultBytes} unless it was set`
+        `The largest payload that the outbox accepts, in bytes (initially ${PayloadLimit.defaultBytes})`
       ),
       Options.optional
     )
@@ -131,4 +131,4 @@ export const command = Command.make(
     const flags = { ...grants, isNode, maxPayloadBytes }
     return Effect.zipRight(check(flags), printOnly ? print(flags) : migrate(flags)).pipe(SettingFlags.provide(settings))
   }
-).pipe(Command.withDescription("Create the outbox, or bring it up to this version. Grant rights on it to roles."))
+).pipe(Command.withDescription("Create the outbox or upgrade it to this version, and grant rights on it to roles."))

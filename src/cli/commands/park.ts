@@ -1,5 +1,5 @@
 /**
- * `controlpublish park`: takes a pending event out of the pumps' way until it is redriven.
+ * `controlpublish park`: parks a pending event until it is redriven.
  *
  * @since 1.0.0
  */
@@ -15,6 +15,5 @@ import * as Mending from "../internal/mending.js"
 export const command = Mending.make("park", {
   act: (admin, id, by) => Effect.as(admin.park(id, by), { affected: 1 }),
   show: (id) => [`Parked ${id}.`],
-  description:
-    "Park a pending event by hand, until it is redriven. Waits a moment for a publish of it that is in flight."
+  description: "Park a pending event until it is redriven. Waits briefly for a publish of it that is in flight."
 })

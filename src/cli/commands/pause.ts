@@ -1,5 +1,5 @@
 /**
- * `controlpublish pause`: has the pump of a running service publish nothing more until it is resumed.
+ * `controlpublish pause`: pauses the pump of a running service until it is resumed.
  *
  * @since 1.0.0
  */
@@ -13,6 +13,6 @@ import * as PumpCommand from "../internal/pumpCommand.js"
  */
 export const command = PumpCommand.make("pause", {
   done: (url) =>
-    `Paused: the service at ${url} publishes nothing more until it is resumed or started anew. Other pumps go on.`,
-  description: "Have the pump of a running service finish what is in flight and publish nothing more. Others go on."
+    `Paused: the service at ${url} publishes nothing until it is resumed or restarted. Other pumps continue.`,
+  description: "Pause the pump of a running service after the publishes in flight. Other pumps continue."
 })

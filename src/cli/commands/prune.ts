@@ -40,4 +40,4 @@ export const command = Command.make(
       )
       yield* Console.log(json ? Operating.printJson({ affected }) : `Removed ${count(affected, "published event")}.`)
     }).pipe(SettingFlags.provide(settings))
-).pipe(Command.withDescription("Remove now the published events that the retention does not keep, a little at a time."))
+).pipe(Command.withDescription("Remove now, in small batches, the published events that the retention does not keep."))

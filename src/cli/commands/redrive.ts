@@ -17,7 +17,7 @@ import { count, quote } from "../internal/text.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
-/** Why an event cannot be redriven. Nothing where it can. */
+/** The reason why an event cannot be redriven; `undefined` if it can. */
 const obstacle = (eventId: string) =>
   Effect.map(
     Effect.flatMap(OutboxAdmin, (admin) => admin.event(eventId)),
@@ -34,7 +34,7 @@ const obstacle = (eventId: string) =>
     })
   )
 
-/** All of them or none, as far as that is known before: ids are looked up before the first one is redriven. */
+/** All or none, as far as known beforehand: ids are checked before the first event is redriven. */
 const redriveEach = (given: ReadonlyArray<string>, by: By) =>
   Effect.gen(function* () {
     const admin = yield* OutboxAdmin
@@ -50,7 +50,7 @@ const redriveEach = (given: ReadonlyArray<string>, by: By) =>
     let affected = 0
     for (const eventId of ids) {
       const redriven = yield* admin.redrive({ eventId }, by)
-      // Somebody else was faster.
+      // Another operator was faster.
       if (redriven === 0) {
         const error = yield* obstacle(eventId)
         return yield* wrongState(
@@ -88,15 +88,15 @@ export const command = Command.make(
       const by = Operating.by(yield* Operating.checkReason(reason))
       const filter = yield* Operating.toFilter({ ...flags, id: Option.none() })
       const ways = [ids.length > 0, Object.keys(filter).length > 0, all].filter((given) => given)
-      // Whatever option is not known is taken for an id, and the ids before it would be redriven.
+      // @effect/cli takes an unknown option for an id, and ids before it would be redriven.
       const unknown = ids.find((id) => id.startsWith("--"))
-      if (unknown !== undefined) return yield* usage(`redrive has no option ${quote(unknown)}`)
-      if (ways.length !== 1) return yield* usage("redrive takes ids, or a filter (--tenant t1 …), or --all")
+      if (unknown !== undefined) return yield* usage(`${quote(unknown)} is not an option of redrive`)
+      if (ways.length !== 1) return yield* usage("redrive needs ids, a filter (--tenant t1 …), or --all")
       const affected = yield* Operating.operate(ids.length > 0 ? redriveEach(ids, by) : redriveAll(filter, by))
       return yield* Console.log(json ? Operating.printJson({ affected }) : `Redrove ${count(affected, "event")}.`)
     }).pipe(SettingFlags.provide(settings))
 ).pipe(
   Command.withDescription(
-    "Make parked events pending again, in their old place: by their ids, all that a filter lets through, or all there are."
+    "Make parked events pending again, in their old place in the order: by id, by filter, or all of them."
   )
 )

@@ -40,7 +40,7 @@ import * as SettingFlags from "../SettingFlags.js"
 
 type NamedSink = Exclude<FeedSettings.SinkConfig, { readonly _tag: "nop" }>
 
-/** A directory that cannot be used is told by its setting. */
+/** An unusable directory is reported under the name of its setting. */
 const sinkLayer = (
   sink: NamedSink
 ): Layer.Layer<Sink, FileSink.FileSinkError | JetStreamSink.JetStreamSinkError | InvalidSetting> =>
@@ -53,7 +53,7 @@ const sinkLayer = (
 const feedOf = (sink: NamedSink): string =>
   sink._tag === "file" ? Path.resolve(sink.directory) : `the stream ${sink.stream} at ${sink.servers.join(", ")}`
 
-/** Quotes a word for a shell where that is needed. */
+/** Quotes a word for a shell if needed. */
 const shellWord = (word: string): string =>
   /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 
@@ -75,7 +75,7 @@ const appendCommand = (database: DatabaseSettings.Database): string => {
   return `${self()} append${schema} --type tenant.created --tenant t1`
 }
 
-/** Where the admin API is, and what there is to know about that. */
+/** The address of the admin API, and who can reach it. */
 const addressOf = (url: string, admin: AdminServer.Options): string => {
   if (!isLoopback(admin.host)) return `${url} (BEYOND THIS MACHINE, with a token)`
   const taken = admin.orFree && !url.endsWith(`:${admin.port}`)
@@ -87,22 +87,22 @@ interface Parts<E> {
   readonly outbox: Layer.Layer<OutboxAdmin, E>
   readonly working: Layer.Layer<Pump.Pump | Retention.Retention | Sink, E>
   readonly lines: Record<string, string>
-  /** What the commands that mean this service name. */
+  /** The setting that the commands of this service need. */
   readonly of: { readonly database: string; readonly schema: string }
-  /** What is said when a stop begins. */
+  /** The line at the beginning of a stop. */
   readonly stopping: string
 }
 
 /**
- * Runs until it is stopped. The port comes first: one that is taken is told of before anything starts. At the end the
- * pump goes first: until it has finished, the API says that it stops, and that the service is not ready.
+ * Runs until stopped. The port is opened first, so that a taken one is reported before anything starts. At the end the
+ * pump stops first: until it has finished, the API reports that it is stopping and not ready.
  */
 const run = <E>({ admin, lines, of, outbox, stopping, working }: Parts<E>) =>
   Effect.gen(function* () {
-    // Other commands should not wait for a server to be loaded.
+    // Other commands should not load a server.
     const AdminServer = yield* Effect.promise(() => import("../../admin/AdminServer.js"))
     const scope = yield* Effect.scope
-    // What both need, as the database, ends with the last of them.
+    // What both need, such as the database, is closed last.
     const memoMap = yield* Layer.makeMemoMap
     const api = admin && {
       options: admin,
@@ -155,8 +155,8 @@ const serve = (
   const { schema } = database
   const migrated = Layer.provideMerge(Migrations.layer({ schema }), Database.layer(database))
   const outbox = Layer.provide(PostgresOutboxAdmin.layer({ schema }), migrated)
-  // The feed comes first: one that cannot be used is told of before a database is started. What is built last is
-  // closed first: the pump finishes its publishes while the feed and the database are still there.
+  // The feed is opened first, so that an unusable one is reported before a database starts. Layers close in reverse
+  // order: the pump finishes its publishes while the feed and the database are open.
   const pumping = PumpReports.layer.pipe(Layer.provide(outbox), Layer.provideMerge(Pump.layer))
   const working = Layer.merge(
     pumping.pipe(Layer.provide(Postgres.layer(database)), Layer.provide(PumpConfig.layer(pump))),
@@ -207,6 +207,6 @@ export const command = Command.make(
     }).pipe(SettingFlags.provide(settings), endsWell)
 ).pipe(
   Command.withDescription(
-    "Publish events until it is stopped (SIGINT, SIGTERM or SIGHUP). Creates or migrates the outbox first. A stop finishes the publishes in flight."
+    "Publish events until stopped (SIGINT, SIGTERM or SIGHUP). Creates or migrates the outbox first. A stop finishes the publishes in flight."
   )
 )

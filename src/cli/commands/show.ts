@@ -20,18 +20,18 @@ import { oneLine } from "../internal/text.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
-/** For people: a payload that is JSON is laid out, and nothing in it can move the cursor. */
+/** For people: JSON is indented, and control characters are escaped. */
 const showPayload = ({ payload, payloadBytes, payloadCut, payloadOmitted }: EventDetail): string => {
-  if (payloadOmitted !== undefined) return `not shown: it has ${payloadOmitted} bytes`
+  if (payloadOmitted !== undefined) return `not shown: ${payloadOmitted} bytes`
   const lines = (payloadCut === true ? payload : indented(payload))
     .split("\n")
     .map((line) => `  ${/^ */.exec(line)![0]}${oneLine(line)}`)
   return payloadCut === true
-    ? [...lines, `cut: this is the beginning of ${payloadBytes} bytes, --raw prints all of them`].join("\n")
+    ? [...lines, `cut: the first part of ${payloadBytes} bytes; --raw prints all of them`].join("\n")
     : lines.join("\n")
 }
 
-/** Waits until the text is written, so that no more than a piece is held for a reader that is slow. */
+/** Waits until the text is written, so that a slow reader makes at most one piece stay in memory. */
 const print = (text: string | Uint8Array): Effect.Effect<void> =>
   Effect.async((resume) => {
     process.stdout.write(text, () => resume(Effect.void))
@@ -52,10 +52,10 @@ const event = (id: string) =>
     )
   )
 
-/** A role that may only read can show events. What its sessions ask, the database's own log has. */
+/** A role without write access can show events too. The database's own log then has its queries. */
 const noted = (id: string, how: string) =>
   Effect.flatMap(OutboxAdmin, (admin) => admin.record("read", Operating.by(how), { eventId: id })).pipe(
-    Effect.catchAll(({ message }) => Effect.logDebug(`The audit has no entry of this: ${message}`))
+    Effect.catchAll(({ message }) => Effect.logDebug(`The audit log has no entry for this: ${message}`))
   )
 
 const show = (event: EventDetail): string => {
@@ -111,7 +111,7 @@ export const command = Command.make(
   },
   ({ id, json, raw, settings }) =>
     Effect.gen(function* () {
-      if (raw && json) return yield* usage("--raw prints the payload alone: leave out --json, or --raw")
+      if (raw && json) return yield* usage("--raw and --json exclude each other")
       if (raw) return yield* Operating.operate(printRaw(id))
       const found = yield* Operating.operate(Effect.tap(event(id), () => noted(id, "shown")))
       yield* Console.log(json ? Operating.printJson(found) : show(found))

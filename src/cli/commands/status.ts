@@ -1,5 +1,5 @@
 /**
- * `controlpublish status`: what the outbox holds, and who publishes it.
+ * `controlpublish status`: the backlog of the outbox, and the pumps.
  *
  * @since 1.0.0
  */
@@ -25,13 +25,13 @@ import { count, quote } from "../internal/text.js"
 import * as DatabaseSettings from "../../postgres/DatabaseSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
-/** Counts go no further than this, so that a status costs the same whatever the backlog. */
+/** Counts stop here, so that a status costs the same for any backlog. */
 const countLimit = 100_000
 
 /** Events and lanes that are listed. */
 const listed = 5
 
-/** The time between two looks. */
+/** The time between two readings. */
 const period = Duration.seconds(2)
 
 interface Status {
@@ -39,11 +39,11 @@ interface Status {
   readonly database: string
   readonly schema: string
   readonly migration: { readonly current: number; readonly latest: number }
-  /** Absent where there is no outbox. */
+  /** Absent if there is no outbox. */
   readonly overview: Overview | undefined
-  /** All that run, or did a short time ago, wherever they are. */
+  /** All pumps that run or ran a short time ago, on any host. */
   readonly pumps: ReadonlyArray<AttendedPump>
-  /** The newest of them. */
+  /** The newest parked events. */
   readonly parked: ReadonlyArray<EventSummary>
 }
 
@@ -80,9 +80,7 @@ const showCount = ({ exact, value }: Count): string => (exact ? String(value) : 
 const showMigration = ({ current, latest }: Status["migration"]): string => {
   if (current === 0) return `none: run "controlpublish migrate"`
   if (current < latest) return `${current}, this version needs ${latest}: run "controlpublish migrate"`
-  return current > latest
-    ? `${current}, made by a later version than this, which knows ${latest}`
-    : `${current} (latest)`
+  return current > latest ? `${current}, made by a later version: this one knows ${latest}` : `${current} (latest)`
 }
 
 const showAge = (millis: number | undefined): string =>
@@ -90,7 +88,7 @@ const showAge = (millis: number | undefined): string =>
 
 const showFor = (millis: number): string => Duration.format(Duration.seconds(Math.max(0, Math.floor(millis / 1000))))
 
-/** Whether somebody publishes, or would if there were something, and if not, why. */
+/** Whether a pump publishes, or could if there were events, and if not, the reason. */
 const publishing = ({ at, pumps }: Status): { readonly ok: boolean; readonly message: string } => {
   const running = pumps.filter(({ lost }) => !lost)
   if (running.length === 0) {
@@ -140,7 +138,7 @@ const showPumps = ({ at, pumps }: Status): ReadonlyArray<string> =>
         )
       ]
 
-/** Heads that were tried and failed: their keys wait with them. */
+/** Lane heads whose attempts failed: later events of their keys wait. */
 const failing = ({ lanes }: Overview) =>
   lanes.flatMap(({ head, lane }) => (head === undefined || head.attemptCount === 0 ? [] : [{ lane, ...head }]))
 
@@ -229,16 +227,16 @@ const isTerminal = () => process.stdout.isTTY
 
 const clear = "\u001b[H\u001b[2J"
 
-/** Until it is interrupted. On a terminal the last look replaces the one before; with JSON each is a line. */
+/** Runs until interrupted. On a terminal each reading replaces the one before; with JSON each is a line. */
 const watch = (database: DatabaseSettings.Database, json: boolean) => {
   const print = (text: string) => Console.log(isTerminal() && !json ? `${clear}${text}` : text)
   const look = Effect.flatMap(read(database), (status) =>
     json
       ? print(Operating.toJson(toJson(status)))
-      : print(`${Operating.time(status.at)}\n${show(status)}${isTerminal() ? "\nCtrl-C ends this." : "\n"}`)
+      : print(`${Operating.time(status.at)}\n${show(status)}${isTerminal() ? "\nStop with Ctrl-C." : "\n"}`)
   )
   return look.pipe(
-    // What is watched may well be an outage.
+    // The database may be down while somebody watches.
     Effect.catchAll((error) => Console.error(`controlpublish: ${error.message}`)),
     Effect.delay(period),
     Effect.forever,
@@ -258,10 +256,10 @@ export const command = Command.make(
   {
     settings: SettingFlags.make(DatabaseSettings.group),
     watch: Options.boolean("watch").pipe(
-      Options.withDescription("Look again every two seconds, until Ctrl-C; with --json a line each")
+      Options.withDescription("Refresh every two seconds until Ctrl-C; with --json print one line each")
     ),
     check: Options.boolean("check").pipe(
-      Options.withDescription("End with exit code 5 if no pump can publish; for probes and scripts")
+      Options.withDescription("Exit with code 5 if no pump can publish, for probes and scripts")
     ),
     json: Operating.json
   },

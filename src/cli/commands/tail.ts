@@ -19,10 +19,10 @@ import { escaped, oneLine } from "../internal/text.js"
 import * as FeedSettings from "../FeedSettings.js"
 import * as SettingFlags from "../SettingFlags.js"
 
-/** How many of the newest events are shown where no version is given. */
+/** The number of newest events that are shown by default. */
 const newestEvents = 10
 
-/** The event with its version, or what is there instead. */
+/** The event with its version, or why the text is not an event. */
 const withVersion = ({ text, version }: FeedEvent): Readonly<Record<string, unknown>> => {
   const value = Either.getOrUndefined(ControlEvent.parse(text))
   return typeof value === "object" && value !== null && !Array.isArray(value)
@@ -35,7 +35,7 @@ const toJson = (event: FeedEvent): string => escaped(JSON.stringify(withVersion(
 const toLine = (event: FeedEvent): string => {
   const fields = withVersion(event)
   const version = String(event.version).padStart(8)
-  if ("invalid" in fields) return `${version}  is no control event`
+  if ("invalid" in fields) return `${version}  is not a control event`
   const text = (name: string) => {
     const value = fields[name]
     return value === undefined ? "-" : oneLine(typeof value === "string" ? value : JSON.stringify(value))
@@ -54,7 +54,7 @@ const tail = (options: {
     const { newest, oldest } = yield* source.look
     const { after = newest - newestEvents, follow, show } = options
     if (after > newest) return yield* failure(`--after: got ${after}, and the feed ends at control version ${newest}`)
-    // A stream may have dropped what was before.
+    // A stream may have dropped earlier events.
     const from = Math.max(after, oldest - 1)
     if (!follow && from === newest) return
     const events = source.events(from)
@@ -74,11 +74,11 @@ export const command = Command.make(
     settings: SettingFlags.make(...FeedSettings.sourceGroups),
     after: Options.integer("after").pipe(
       Options.withDescription(
-        `Begin after this control version, 0 for the oldest event that is there; default the newest ${newestEvents} events`
+        `Start after this control version, 0 for the oldest event (default: the newest ${newestEvents} events)`
       ),
       Options.optional
     ),
-    noFollow: Options.boolean("no-follow").pipe(Options.withDescription("End with the newest event")),
+    noFollow: Options.boolean("no-follow").pipe(Options.withDescription("Stop after the newest event")),
     json: Options.boolean("json").pipe(Options.withDescription("Print each event as a line of JSON, for scripts"))
   },
   ({ after, json, noFollow, settings }) =>
@@ -90,7 +90,7 @@ export const command = Command.make(
       yield* tail({ after: Option.getOrUndefined(after), follow: !noFollow, show: json ? toJson : toLine }).pipe(
         Effect.provide(SourceOf.layer(config)),
         Effect.raceFirst(readerLeft),
-        // To be stopped is how following ends well.
+        // An interruption is the regular end of following.
         Effect.onInterrupt(() =>
           Effect.sync(() => {
             if (!noFollow) process.exitCode = 0
@@ -98,4 +98,4 @@ export const command = Command.make(
         )
       )
     }).pipe(SettingFlags.provide(settings))
-).pipe(Command.withDescription("Show the newest events of the feed, and those that come, until it is stopped."))
+).pipe(Command.withDescription("Show the newest events of the feed, and follow it until stopped."))

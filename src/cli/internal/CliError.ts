@@ -7,14 +7,14 @@ export class CliError extends Data.TaggedError("CliError")<{
   readonly cause?: unknown
 }> {}
 
-/** The command cannot do what it is there for. */
+/** The command failed. */
 export const failure = (message: string, cause?: unknown): CliError => new CliError({ message, exitCode: 1, cause })
 
-/** The command line makes no sense. */
+/** The command line is invalid. */
 export const usage = (message: string): CliError => new CliError({ message, exitCode: 2 })
 
-/** There is no such event. */
+/** The event does not exist. */
 export const notFound = (message: string, cause?: unknown): CliError => new CliError({ message, exitCode: 3, cause })
 
-/** The event is in a state in which this cannot be done to it. */
+/** The event's state does not allow the action. */
 export const wrongState = (message: string, cause?: unknown): CliError => new CliError({ message, exitCode: 4, cause })

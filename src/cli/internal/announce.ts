@@ -2,7 +2,7 @@ import * as Console from "effect/Console"
 import type * as Effect from "effect/Effect"
 import { version } from "../../internal/version.js"
 
-/** What a command that runs until it is stopped says at its start. */
+/** The lines that a long-running command prints at its start. */
 export const announce = (lines: Record<string, string>): Effect.Effect<void> => {
   const width = Math.max(9, ...Object.keys(lines).map(({ length }) => length))
   return Console.log(

@@ -1,4 +1,4 @@
-/** Appends events from NDJSON, a transaction for every so many of them. */
+/** Appends events from NDJSON, a number of them per transaction. */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Stream from "effect/Stream"
@@ -13,21 +13,21 @@ import { count, quote } from "./text.js"
 /** The longest line, in bytes. */
 export const maxLineBytes = 1024 * 1024
 
-/** A transaction ends when its lines have this many bytes, however many they are: memory stays bounded. */
+/** A transaction ends when its lines have this many bytes, however few they are: memory stays bounded. */
 export const maxTransactionBytes = 16 * 1024 * 1024
 
 export interface Options {
   readonly outbox: Outbox["Type"]
-  /** What the bytes are called in errors. */
+  /** The name of the input in errors. */
   readonly source: string
   readonly bytes: Stream.Stream<Uint8Array, CliError>
-  /** Events a transaction. */
+  /** Events per transaction. */
   readonly transactionSize: number
   readonly orderingKey: string | undefined
   readonly explain: (error: OutboxError) => CliError
   /** Called after each transaction, with the bytes since the last one and the events appended so far. */
   readonly onProgress: (bytes: number, events: number) => void
-  /** Called when it is interrupted, with what was appended and what was not. */
+  /** Called on an interruption, with what was appended and what was not. */
   readonly onInterrupt: (progress: string) => void
 }
 
@@ -44,13 +44,13 @@ const reasonOf = ({ field, reason }: ControlEvent.InvalidEvent): string =>
 
 const parse = (text: string): Effect.Effect<ControlEvent.ControlEvent, ControlEvent.InvalidEvent> =>
   Effect.flatMap(ControlEvent.parse(text), (value) =>
-    // What has fields is completed, and the contract tells what is wrong with all else.
+    // An object is completed; the contract reports what is wrong with anything else.
     isObject(value) ? ControlEvent.make(value as ControlEvent.Input) : ControlEvent.validateUnpublished(value)
   )
 
 /**
- * Fails with the line that cannot be appended, what was appended before and what was not, which is always the case of
- * whole transactions.
+ * Fails with the line that cannot be appended, the lines appended before, and the lines not appended: always whole
+ * transactions.
  */
 export const run = (options: Options): Effect.Effect<Summary, CliError> =>
   Effect.suspend(() => {
@@ -58,9 +58,9 @@ export const run = (options: Options): Effect.Effect<Summary, CliError> =>
     const splitter = Ndjson.make(maxLineBytes)
     let events = 0
     let transactions = 0
-    // The last line that a committed transaction has.
+    // The last line of a committed transaction.
     let committed = 0
-    // The last line of a transaction whose commit is on its way.
+    // The last line of a transaction whose COMMIT was sent.
     let committing: number | undefined
 
     // The transaction that is being collected: its events, the lines they are from, the last line read and the size of
@@ -73,14 +73,16 @@ export const run = (options: Options): Effect.Effect<Summary, CliError> =>
     const progress = (): string => {
       const before = events === 0 ? "nothing" : `${count(events, "event")}, lines 1 to ${committed}`
       const unconfirmed =
-        committing === undefined ? "" : `Not known, for lack of an answer: lines ${committed + 1} to ${committing}. `
+        committing === undefined
+          ? ""
+          : `Unknown, because the database did not answer: lines ${committed + 1} to ${committing}. `
       return `Appended: ${before}. ${unconfirmed}Not appended: line ${(committing ?? committed) + 1} and all after it.`
     }
 
     const stop = (message: string, cause?: unknown) => failure(`${source}${message}. ${progress()}`, cause)
     const stopAt = (line: number, reason: string, cause?: unknown) => stop(`, line ${line}: ${reason}`, cause)
 
-    // Not interrupted between the commit and the note of it.
+    // No interruption between the commit and the note of it.
     const commit = Effect.uninterruptibleMask((restore) =>
       restore(
         outbox.appendAll(batch, options.orderingKey === undefined ? {} : { orderingKey: options.orderingKey })
@@ -105,13 +107,13 @@ export const run = (options: Options): Effect.Effect<Summary, CliError> =>
         DuplicateEventId: (error) =>
           stopAt(
             lineOf.get(error.eventId) ?? last,
-            `the outbox has the event_id ${quote(error.eventId)} already`,
+            `the outbox already has the event_id ${quote(error.eventId)}`,
             error
           ),
         InvalidEvent: (error) => stopAt(lineOf.get(error.eventId ?? "") ?? last, reasonOf(error), error),
         OutboxError: (error) => stop(`: ${options.explain(error).message}`, error)
       }),
-      // It is in a transaction.
+      // It runs in a transaction.
       Effect.catchTag("NotInTransaction", (defect) => Effect.die(defect))
     )
 
@@ -135,7 +137,7 @@ export const run = (options: Options): Effect.Effect<Summary, CliError> =>
 
     const takeAll = (lines: ReadonlyArray<Ndjson.Line>) => Effect.forEach(lines, take, { discard: true })
 
-    // The next chunk is read when the lines of the last one are dealt with.
+    // The next chunk is read when the lines of the last one are done.
     return options.bytes.pipe(
       Stream.mapError((error) => stop(`: ${error.message}`, error)),
       Stream.runForEach((chunk) => takeAll(splitter.push(chunk))),

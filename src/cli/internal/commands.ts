@@ -18,8 +18,8 @@ import * as Tail from "../commands/tail.js"
 
 export const entries = [
   { name: "serve", summary: "Publish events until stopped", command: Serve.command },
-  { name: "append", summary: "Append one event, or the events of a file", command: Append.command },
-  { name: "migrate", summary: "Create the outbox, or bring it up to date", command: Migrate.command },
+  { name: "append", summary: "Append one event, or events from a file", command: Append.command },
+  { name: "migrate", summary: "Create or upgrade the outbox", command: Migrate.command },
   { name: "status", summary: "Show health, pumps, backlog and parked events", command: Status.command },
   { name: "apply", summary: "Apply the feed to a database until stopped", command: Apply.command },
   { name: "tail", summary: "Show the feed", command: Tail.command },
@@ -27,7 +27,7 @@ export const entries = [
   { name: "show", summary: "Show one event with its payload and failed attempts", command: Show.command },
   { name: "redrive", summary: "Make parked events pending again", command: Redrive.command },
   { name: "park", summary: "Park a pending event", command: Park.command },
-  { name: "discard", summary: "Remove an unpublished event for good", command: Discard.command },
+  { name: "discard", summary: "Permanently remove an unpublished event", command: Discard.command },
   { name: "erase", summary: "Erase the payload of a published event", command: Erase.command },
   { name: "prune", summary: "Remove published events that the retention does not keep", command: Prune.command },
   { name: "audit", summary: "Show the audit log", command: Audit.command },

@@ -1,4 +1,4 @@
-/** The database that the commands work on: the one that is given, or an embedded one. */
+/** The database of the commands: the given one, or an embedded one. */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
@@ -13,16 +13,16 @@ import { describe as describeUrl, type Database } from "../../postgres/DatabaseS
 import { failure, type CliError } from "./CliError.js"
 import { messageOf, quote } from "./text.js"
 
-/** Where the data of the embedded PostgreSQL is kept. */
+/** The directory of the embedded PostgreSQL's data. */
 export const directory = ".controlpublish"
 
 export const isEmbedded = (database: Database): boolean => database.url === undefined
 
-/** For people: no secret in it. */
+/** A description for people, without secrets. */
 export const describe = ({ url }: Database): string =>
   url === undefined ? `embedded PostgreSQL in ${Path.resolve(directory)}` : describeUrl(url)
 
-/** Whether the embedded database was ever made. */
+/** Whether the embedded database was ever created. */
 export const exists: Effect.Effect<boolean> = Effect.promise(() =>
   lstat(Path.join(directory, "postgres")).then(
     () => true,
@@ -30,7 +30,7 @@ export const exists: Effect.Effect<boolean> = Effect.promise(() =>
   )
 )
 
-/** The error, and what to do where the outbox is not there: undefined_table, invalid_schema_name, undefined_function. */
+/** The error, and what to do if the outbox is missing: undefined_table, invalid_schema_name, undefined_function. */
 export const explain = (database: Database, error: OutboxError | SqlError): CliError => {
   const { cause } = error
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined
@@ -45,8 +45,8 @@ export const noOutbox = ({ schema }: Database): string =>
   `the schema ${quote(schema)} has no outbox: run "controlpublish migrate" first`
 
 /**
- * Fails where this version cannot work with the outbox that is there. The embedded one is made, or brought up to date, by
- * whoever comes first; any other is its owner's to migrate.
+ * Fails if this version cannot work with the existing outbox. An embedded outbox is created or upgraded by any command;
+ * every other one is its owner's to migrate.
  */
 export const checked = (
   database: Database
@@ -61,14 +61,14 @@ export const checked = (
         })
       )
 
-/** Nothing sets where the embedded one is kept, but what to do instead can be told. */
+/** No setting moves the embedded database, but the error can name alternatives. */
 const started = Effect.mapError(EmbeddedPostgres.start({ directory }), (error) =>
   error.message.startsWith("Cannot use the directory")
-    ? failure(`${error.message}: run it where ${directory} can be written to, or set DATABASE_URL`, error)
+    ? failure(`${error.message}: run it in a directory where ${directory} is writable, or set DATABASE_URL`, error)
     : error
 )
 
-/** Connects once, so that a database that cannot be used is told of at once. */
+/** Connects once, so that an unusable database is reported at once. */
 export const layer = (
   database: Database
 ): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, CliError | EmbeddedPostgres.EmbeddedPostgresError> =>
@@ -80,7 +80,7 @@ export const layer = (
           url,
           applicationName: "controlpublish",
           connectTimeout: "5 seconds",
-          // One for a transaction, one to cancel it through.
+          // One connection for a transaction, one to cancel it.
           maxConnections: 2
         }).pipe(
           Layer.catchAll((error) =>

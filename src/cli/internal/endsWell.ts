@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 
-/** For commands that run until they are stopped: that is how they end well, with exit code 0. */
+/** Turns an interruption into success, for commands that run until they are stopped. */
 export const endsWell = <A, E, R>(command: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.onInterrupt(command, () =>
     Effect.sync(() => {

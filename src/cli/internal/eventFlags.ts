@@ -13,11 +13,11 @@ export const flags = {
   type: text("type", "What happened, e.g. tenant.created"),
   tenant: text("tenant", "tenant_id"),
   stack: text("stack", "stack_id"),
-  stackVersion: text("stack-version", "version, the stack's after the change"),
-  baseVersion: text("base-version", "base_version, the stack's before the change"),
-  artifactRef: text("artifact-ref", "artifact_ref, where the artifact is; needs a checksum"),
+  stackVersion: text("stack-version", "version: the stack's version after the change"),
+  baseVersion: text("base-version", "base_version: the stack's version before the change"),
+  artifactRef: text("artifact-ref", "artifact_ref: where the artifact is; needs a checksum"),
   checksum: text("checksum", "sha256: and 64 hexadecimal digits"),
-  eventId: text("event-id", "event_id; default a new one"),
+  eventId: text("event-id", "event_id (default: a new UUIDv7)"),
   field: Options.text("field").pipe(
     Options.withDescription(`A further field as name=JSON, any number of times, e.g. --field plan='"gold"'`),
     Options.repeated
@@ -43,7 +43,7 @@ type Name = keyof typeof fields
 
 const names = Object.keys(fields) as ReadonlyArray<Name>
 
-/** The flags that are given. */
+/** The given flags. */
 export const given = (flags: Flags): ReadonlyArray<string> => [
   ...names.filter((name) => Option.isSome(flags[name])).map((name) => fields[name].flag),
   ...(flags.field.length > 0 ? ["--field"] : [])
@@ -62,7 +62,7 @@ const parseField = (text: string): Effect.Effect<readonly [string, unknown], Cli
   })
 }
 
-/** The event that the flags make. */
+/** The event of the flags. */
 export const toEvent = (flags: Flags): Effect.Effect<ControlEvent.ControlEvent, CliError> =>
   Effect.gen(function* () {
     const entries = new Map<string, unknown>()

@@ -1,4 +1,4 @@
-/** Finds what a round trip through JavaScript's JSON would change without a word: numbers and fields that are given twice. */
+/** Finds what a round trip through JavaScript's JSON would silently change: numbers, and duplicate fields. */
 import { quote } from "./text.js"
 
 const tokens = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|[{}[\]:]/g
@@ -14,10 +14,10 @@ const normalized = (text: string): string => {
 }
 
 const isKept = (text: string): boolean =>
-  // Up to 15 digits a double has them all.
+  // A double holds up to 15 digits exactly.
   /^-?\d{1,15}$/.test(text) || (Number.isFinite(Number(text)) && normalized(text) === normalized(String(Number(text))))
 
-/** Why the text would not be kept, which must be valid JSON. Nothing where it is. */
+/** The reason why a round trip would change the text, which must be valid JSON; `undefined` if it would not. */
 export const whyChanged = (text: string): string | undefined => {
   const objects: Array<Set<string> | undefined> = []
   let before = ""
@@ -44,7 +44,7 @@ export const whyChanged = (text: string): string | undefined => {
         break
       default:
         if (!isKept(token)) {
-          return `has the number ${quote(token)}, which a JSON number of JavaScript cannot hold: give it as text`
+          return `has the number ${quote(token)}, which JavaScript cannot represent exactly: write it as a string`
         }
     }
     before = token

@@ -1,4 +1,4 @@
-/** `--help`: a list of the commands, and one page a command with its flags by group. */
+/** `--help`: the list of commands, and one page per command with its flags by group. */
 import * as CommandDescriptor from "@effect/cli/CommandDescriptor"
 import * as CliConfig from "@effect/cli/CliConfig"
 import type * as HelpDoc from "@effect/cli/HelpDoc"
@@ -11,7 +11,7 @@ import { hasColors, paint } from "./colors.js"
 /** A command as the help shows it. */
 export interface Entry {
   readonly name: string
-  /** What it does, in a few words for the list of commands. */
+  /** What it does, for the list of commands. */
   readonly summary: string
   readonly command: { readonly descriptor: CommandDescriptor.Command<unknown> }
 }
@@ -45,7 +45,7 @@ const flatten = (doc: HelpDoc.HelpDoc): ReadonlyArray<HelpDoc.HelpDoc> =>
 const paragraphs = (doc: HelpDoc.HelpDoc): ReadonlyArray<string> =>
   flatten(doc).flatMap((part) => (part._tag === "Paragraph" ? [textOf(part.value)] : []))
 
-/** What @effect/cli adds of its own: the type of a value before the description, and whether it is needed after it. */
+/** Text that @effect/cli adds: the type of a value before the description, and whether it is required after it. */
 const isFiller = (text: string): boolean =>
   /^(A user-defined piece of text|A true or false value|An? \w+|One of the following|This (setting|option|argument) )/.test(
     text
@@ -68,7 +68,7 @@ const definitions = (doc: HelpDoc.HelpDoc): ReadonlyArray<Option> =>
 const builtIn: ReadonlyArray<readonly [string, string]> = [
   [
     "--log-level <level>",
-    "The least level that is logged: all, trace, debug, info, warning, error, fatal or none (default: info) [LOG_LEVEL]"
+    "The minimum level that is logged: all, trace, debug, info, warning, error, fatal or none (default: info) [LOG_LEVEL]"
   ],
   ["LOG_FORMAT", "The format of the log: json, logfmt or pretty (default: pretty on a terminal, else logfmt)"],
   ["-h, --help", "Show this help"],
@@ -104,7 +104,7 @@ const wrap = (text: string, width: number): ReadonlyArray<string> => {
   return [...lines, line]
 }
 
-/** Names on the left, texts beside them, or below where a name is long. */
+/** Names on the left, texts beside them, or below a long name. */
 const columns = (rows: ReadonlyArray<readonly [string, string]>, width: number): ReadonlyArray<string> => {
   const left = Math.min(28, Math.max(...rows.map(([name]) => name.length)))
   return rows.flatMap(([name, text]) => {
@@ -185,13 +185,13 @@ const page = ({ command, name }: Entry, style: Style): string => {
     ...section(style, "Options of every command", columns(builtIn, style.width)),
     "",
     ...wrap(
-      "An option wins over its environment variable, in brackets. What stands in capitals is read from the environment only.",
+      "An option wins over its environment variable (in brackets). Names in capitals are read from the environment only.",
       style.width
     )
   ].join("\n")
 }
 
-/** What `--help` or `-h` in the command line asks for. Nothing where the command line does not ask for help. */
+/** Returns the help that the command line asks for with `--help` or `-h`, or `undefined` if it does not ask. */
 export const find = (
   args: ReadonlyArray<string>,
   entries: ReadonlyArray<Entry>,
@@ -205,6 +205,6 @@ export const find = (
   const style = styleOf(stream)
   const entry = entries.find(({ name }) => name === first)
   if (entry !== undefined) return page(entry, style)
-  // An unknown command is told of.
+  // An unknown command is an error.
   return first === undefined || first.startsWith("-") ? overview(entries, style) : undefined
 }

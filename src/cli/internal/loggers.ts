@@ -1,6 +1,6 @@
 /**
- * The formats of the log. A line is an entry, in each format. An error is its message and code, in the fields `reason`
- * and `code`; its stack is logged only where the level is debug or trace.
+ * The formats of the log. In each format, one entry is one line. An error is its message and code, in the fields
+ * `reason` and `code`. Its stack is logged at the levels debug and trace only.
  */
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
@@ -27,7 +27,7 @@ const chain = (error: unknown): ReadonlyArray<unknown> => {
   return found
 }
 
-/** What happened, said once: the messages of an error and its causes that add something. */
+/** The reason of a failure: the messages of the error and its causes, without repetitions. */
 export const reasonOf = (error: unknown): string => {
   const said: Array<string> = []
   for (const each of chain(error)) {
@@ -39,7 +39,7 @@ export const reasonOf = (error: unknown): string => {
   return reason.length > longest ? `${reason.slice(0, longest).toWellFormed()}…` : reason
 }
 
-/** The code of an error or of what caused it: an SQLSTATE, or one of the platform's as `ECONNREFUSED`. */
+/** The code of an error or of its cause: an SQLSTATE, or a code of the platform such as `ECONNREFUSED`. */
 export const codeOf = (error: unknown): string | undefined =>
   chain(error)
     .map((each) => (each as { readonly code?: unknown }).code)
@@ -154,11 +154,11 @@ const pretty =
     ].join(" ")
   }
 
-/** Logs to stderr: stdout is for what a command answers. */
+/** Logs to stderr: stdout is for the output of commands. */
 export const make = (format: LogFormat, level: LogLevel.LogLevel): Logger.Logger<unknown, void> => {
   const withStacks = LogLevel.lessThanEqual(level, LogLevel.Debug)
   const render = format === "pretty" ? pretty(hasColors(process.stderr)) : format === "json" ? json : logfmt
-  // The pretty form has escaped all but its own colors.
+  // The pretty format has escaped everything but its own colors.
   const safe = format === "pretty" ? (text: string) => text : escaped
   return Logger.withConsoleError(Logger.make((options) => safe(render(entryOf(options, withStacks)))))
 }

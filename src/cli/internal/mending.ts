@@ -1,4 +1,4 @@
-/** The commands that do something to one event. */
+/** The commands that act on one event. */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
 import * as Console from "effect/Console"
@@ -9,7 +9,7 @@ import * as SettingFlags from "../SettingFlags.js"
 import * as Operating from "./operating.js"
 import { oneLine } from "./text.js"
 
-/** `act` is what it does; `show` says it for people, a line each. */
+/** `act` performs the action; `show` returns lines that report it. */
 export const make = <A>(
   action: string,
   options: {

@@ -4,22 +4,22 @@ import * as Either from "effect/Either"
 export interface Line {
   /** From 1, blank lines counted. */
   readonly number: number
-  /** The text, or why there is none: then it is the last line. */
+  /** The text, or the reason why it is invalid. An invalid line is the last one. */
   readonly text: Either.Either<string, string>
-  /** The line feed included. */
+  /** Including the line feed. */
   readonly bytes: number
 }
 
 export interface Splitter {
   /** The lines that end in the chunk. */
   readonly push: (chunk: Uint8Array) => ReadonlyArray<Line>
-  /** What follows the last line feed. */
+  /** The rest after the last line feed. */
   readonly end: () => ReadonlyArray<Line>
 }
 
 const lineFeed = 10
 
-/** Splits at line feeds. A line of more than `maxBytes` is an error, and none of it is kept. */
+/** Splits at line feeds. A line of more than `maxBytes` is an error and is not kept. */
 export const make = (maxBytes: number): Splitter => {
   const decoder = new TextDecoder("utf-8", { fatal: true })
   let number = 0

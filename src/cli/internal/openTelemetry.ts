@@ -1,4 +1,4 @@
-/** What the SDK of OpenTelemetry does with spans and metrics. Loaded only where somebody wants them. */
+/** Exports spans and metrics with OpenTelemetry's SDK. Loaded only if an export is configured. */
 import * as Metrics from "@effect/opentelemetry/Metrics"
 import * as NodeSdk from "@effect/opentelemetry/NodeSdk"
 import * as Resource from "@effect/opentelemetry/Resource"
@@ -23,10 +23,10 @@ import type * as TelemetrySettings from "../TelemetrySettings.js"
 import { messageOf } from "./text.js"
 import { version } from "../../internal/version.js"
 
-/** How long a stop waits for what is not exported yet. */
+/** How long a stop waits for the last export. */
 const shutdownTimeout = Duration.seconds(3)
 
-/** How often it is said that nothing can be exported. */
+/** How often a failing export is logged. */
 const quiet = Duration.toMillis("1 minute")
 
 const resource = Layer.sync(Resource.Resource, () =>
@@ -35,7 +35,7 @@ const resource = Layer.sync(Resource.Resource, () =>
   )
 )
 
-/** What goes wrong with an export is a line in the log: its message alone, as the rest of the error holds the request. */
+/** A failed export is one line in the log: the message alone, because the rest of the error contains the request. */
 const errors = Layer.scopedDiscard(
   Effect.gen(function* () {
     const runFork = Runtime.runFork(yield* Effect.runtime())

@@ -1,4 +1,4 @@
-/** What the commands have in common that look into an outbox and mend it. */
+/** What the commands share that read an outbox and act on it. */
 import * as Options from "@effect/cli/Options"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -25,20 +25,20 @@ import * as Database from "./database.js"
 import * as Table from "./table.js"
 import { escaped, quote } from "./text.js"
 
-/** The database that there is: none is made to be looked into. */
+/** The existing database: none is created just to be read. */
 export const database: Effect.Effect<DatabaseSettings.Database, CliError | Setting.InvalidSetting> = Effect.tap(
   DatabaseSettings.database,
   (database) =>
     Effect.gen(function* () {
       if (Database.isEmbedded(database) && !(yield* Database.exists)) {
         return yield* failure(
-          `there is no embedded database in ${Database.directory}/ here; serve, append and migrate make one, DATABASE_URL names another`
+          `this directory has no embedded database in ${Database.directory}/: serve, append and migrate create one; set DATABASE_URL for another database`
         )
       }
     })
 )
 
-/** What an action on an event can fail with. */
+/** The errors of an action on an event. */
 export type Failure = OutboxError | EventNotFound | WrongState | InvalidCursor | PayloadOmitted
 
 const explain =
@@ -52,13 +52,13 @@ const explain =
       case "WrongState":
         return wrongState(`${quote(error.eventId)}: ${error.message}`, error)
       case "PayloadOmitted":
-        return failure(`${error.message}: it is not read`, error)
+        return failure(`${error.message}; it was not read`, error)
       case "InvalidCursor":
-        return usage(`--cursor: got ${quote(error.cursor)}, valid is what the page before said`)
+        return usage(`--cursor: got ${quote(error.cursor)}, valid is the cursor of the previous page`)
     }
   }
 
-/** Runs what operates the outbox of the settings, and explains its failures. */
+/** Runs an operation on the outbox of the settings and explains its failures. */
 export const operate = <A, E extends Failure | CliError, R>(use: Effect.Effect<A, E, R>) =>
   Effect.flatMap(database, (database) =>
     use.pipe(
@@ -81,7 +81,7 @@ const user = (): string => {
   }
 }
 
-/** Who runs the command, and why. */
+/** Who runs the command, and the reason. */
 export const by = (reason: string): By => ({ actor: `cli ${user()}@${hostname()}`, reason })
 
 // -----------------------------------------------------------------------------
@@ -92,8 +92,8 @@ export const json = Options.boolean("json").pipe(Options.withDescription("Print 
 
 const longestReason = 500
 
-/** Why, for the audit. */
-export const reason = Options.text("reason").pipe(Options.withDescription("Why, for the audit"))
+/** The reason, for the audit log. */
+export const reason = Options.text("reason").pipe(Options.withDescription("The reason, for the audit log"))
 
 export const checkReason = (text: string): Effect.Effect<string, CliError> => {
   const reason = text.trim()
@@ -120,7 +120,7 @@ export type FilterFlags = { readonly [Name in keyof typeof filterFlags]: Option.
 const parseInstant = (flag: string, text: string): Effect.Effect<number, CliError> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
     const ago = Setting.parseDuration(text)
-    // A date alone would be UTC, and a time without a zone would not.
+    // A date alone would be UTC, but a time without a zone would be local.
     const at = /^\d{4}-\d\d-\d\d/.test(text.trim()) ? Date.parse(text.trim()) : Number.NaN
     if (ago !== undefined && Duration.isFinite(ago)) return Effect.succeed(now - Duration.toMillis(ago))
     return Number.isNaN(at)
@@ -131,7 +131,7 @@ const parseInstant = (flag: string, text: string): Effect.Effect<number, CliErro
 export const toFilter = (flags: FilterFlags): Effect.Effect<EventFilter, CliError> =>
   Effect.gen(function* () {
     for (const name of ["id", "type", "tenant"] as const) {
-      if (Option.contains(flags[name], "")) return yield* usage(`--${name}: valid is text that is not empty`)
+      if (Option.contains(flags[name], "")) return yield* usage(`--${name}: valid is non-empty text`)
     }
     const given = <A>(name: string, value: Option.Option<A>) => (Option.isNone(value) ? {} : { [name]: value.value })
     const since = yield* Effect.transposeMapOption(flags.since, (text) => parseInstant("--since", text))
@@ -157,7 +157,7 @@ const largestPage = 500
 
 export const pageFlags = {
   limit: text("limit", `At most this many, from 1 to ${largestPage}; default 50`),
-  cursor: text("cursor", "Where to go on: what the page before said")
+  cursor: text("cursor", "Where to continue: the cursor of the previous page")
 }
 
 export const toPage = (flags: { readonly [Name in keyof typeof pageFlags]: Option.Option<string> }) => {
@@ -174,7 +174,7 @@ export const toPage = (flags: { readonly [Name in keyof typeof pageFlags]: Optio
 
 export const time = (millis: number): string => new Date(millis).toISOString()
 
-/** Instants are for people and scripts as text. */
+/** Instants are printed as text for people and scripts. */
 const isInstant = (name: string) => name === "at" || name.endsWith("At")
 
 export const toJson = (value: unknown, space?: number): string =>
@@ -188,7 +188,7 @@ export const toJson = (value: unknown, space?: number): string =>
 
 export const printJson = (value: unknown): string => toJson(value, 2)
 
-/** How an event is, in a few words. */
+/** The state of an event in a few words. */
 export const stateOf = (event: EventSummary): string => {
   switch (event.state) {
     case "published":
@@ -214,5 +214,5 @@ export const showEvents = (events: ReadonlyArray<EventSummary>): string =>
     ])
   )
 
-/** What follows a page. */
+/** The line after a page. */
 export const more = (next: string | undefined): string => (next === undefined ? "" : `\nMore: --cursor ${next}`)

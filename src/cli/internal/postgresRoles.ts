@@ -5,7 +5,7 @@ import { Client } from "pg"
 import { owner, superuser, type Place } from "./postgresData.js"
 import { readIfPresent } from "./processes.js"
 
-/** The server speaks no TLS: PGSSLMODE must not ask for it. */
+/** The server has no TLS: PGSSLMODE must not require it. */
 export const urlOf = (port: number, role: string, password: string, database = owner): string =>
   `postgres://${role}:${password}@127.0.0.1:${port}/${database}?sslmode=disable`
 
@@ -22,7 +22,7 @@ const withClient = async <A>(url: string, use: (client: Client) => Promise<A>): 
 
 const upgrader = "controlpublish_upgrade"
 
-/** Everything that the superuser has made in the database becomes the application's. */
+/** Everything that the superuser created in the database becomes the application's. */
 const handOver = `DO $do$
 DECLARE
   made record;
@@ -43,8 +43,8 @@ BEGIN
 END $do$`
 
 /**
- * Answers the superuser's password. Data of before had one role, the application's, and it was the superuser: it becomes
- * `postgres`, and the application gets a role of its own with its old password. Broken off anywhere, it is done again.
+ * Returns the superuser's password. Data of earlier versions had one role, the application's, which was a superuser: it
+ * becomes `postgres`, and the application gets a new role with its old password. An interrupted upgrade is repeated.
  */
 export const superuserPassword = async (place: Place, port: number, password: string): Promise<string> => {
   const known = await readIfPresent(place.superuser)

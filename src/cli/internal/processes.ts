@@ -1,6 +1,6 @@
 /**
- * Agreement between processes of one machine through files, such that a process killed at any point leaves nothing that
- * others have to repair: each file has one owner, named in the file's name, and counts only while that owner lives.
+ * Agreement between processes of one machine through files. A process killed at any point leaves nothing to repair:
+ * each file has one owner, named in the file's name, and counts only while that process lives.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -12,7 +12,7 @@ import * as Path from "node:path"
 import { codeOf } from "../../internal/errorCode.js"
 import * as LivingProcess from "../../node/livingProcess.js"
 
-/** The text of a file, `undefined` when there is no such file (or, in `/proc`, no such process any more). */
+/** The text of a file. `undefined` if the file does not exist (or, in `/proc`, the process has ended). */
 export const readIfPresent = (file: string): Promise<string | undefined> =>
   Fs.readFile(file, "utf8").catch((error: unknown) => {
     if (["ENOENT", "ENOTDIR", "ESRCH"].includes(codeOf(error) ?? "")) return undefined
@@ -21,7 +21,7 @@ export const readIfPresent = (file: string): Promise<string | undefined> =>
 
 export { signal } from "../../node/livingProcess.js"
 
-/** What tells a living process from an earlier one with its pid. `undefined` where no such process runs. */
+/** Distinguishes a living process from an earlier one with its pid. `undefined` if no such process runs. */
 export const birthOf = async (pid: number): Promise<string | undefined> => {
   const started = await LivingProcess.startOf(pid)
   if (started === undefined || started === LivingProcess.untold) return started
@@ -31,20 +31,20 @@ export const birthOf = async (pid: number): Promise<string | undefined> => {
 /** Whether the process runs. */
 export const isAlive = async (pid: number): Promise<boolean> => (await birthOf(pid)) !== undefined
 
-/** Whether the process runs that had this birth. */
+/** Whether the process with this birth runs. */
 export const isBorn = async (pid: number, birth: string): Promise<boolean> => {
   const now = await birthOf(pid)
   return now === birth || now === LivingProcess.untold
 }
 
-/** Puts a file of this process into the directory and answers its name: `<pid>.<birth>.<unique>`. */
+/** Creates a file of this process in the directory and returns its name: `<pid>.<birth>.<unique>`. */
 export const claim = async (directory: string): Promise<string> => {
   const name = `${process.pid}.${await birthOf(process.pid)}.${randomUUID()}`
   await Fs.writeFile(Path.join(directory, name), "", { flag: "wx" })
   return name
 }
 
-/** The files of living processes. Those of dead ones are removed: names are never used twice, so anyone may. */
+/** The files of living processes. Removes those of dead ones: names are never reused, so any process may. */
 export const claims = async (directory: string): Promise<ReadonlyArray<string>> => {
   const living: Array<string> = []
   for (const name of await Fs.readdir(directory)) {
@@ -55,7 +55,7 @@ export const claims = async (directory: string): Promise<ReadonlyArray<string>> 
   return living
 }
 
-/** The number of a claim in the queue for a lock; 0, ahead of all, while its process has yet to draw one. */
+/** The number of a claim in the queue for a lock. A process that has yet to draw one has 0, ahead of all. */
 const numberOf = (name: string): number => Number(name.split(".")[3] ?? 0)
 
 const drawTicket = async (directory: string): Promise<string> => {
@@ -77,8 +77,9 @@ const isFirst = async (directory: string, ticket: string): Promise<boolean> =>
   })
 
 /**
- * Holds the lock of the directory until the scope closes, against other processes and other fibers of this one: Lamport's
- * bakery. First come, first served; who dies, in the queue or at its head, is out. The wait has no end of its own.
+ * Holds the lock of the directory until the scope closes, against other processes and other fibers of this one. It is
+ * Lamport's bakery algorithm: first come, first served, and a process that dies leaves the queue. The wait has no
+ * timeout.
  */
 export const lock = (directory: string): Effect.Effect<void, Cause.UnknownException, Scope.Scope> =>
   Effect.acquireRelease(

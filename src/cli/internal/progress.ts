@@ -5,22 +5,21 @@ import type * as Scope from "effect/Scope"
 import { Worker } from "node:worker_threads"
 
 export interface Progress {
-  /** Bytes since the last call, and what to say. */
+  /** Bytes since the last call, and the text to show. */
   readonly advance: (bytes: number, message: string) => void
 }
 
-/** What the worker is told. */
+/** The messages to the worker. */
 export type Message =
   { readonly _tag: "Advance"; readonly bytes: number; readonly message: string } | { readonly _tag: "End" }
 
 const none: Progress = { advance: () => {} }
 
 /**
- * A bar on stderr for the length of the scope, where stderr is a terminal. It is removed at the end. `bytes` is
- * undefined where nobody knows how many there will be.
+ * Shows a bar on stderr until the scope closes, if stderr is a terminal. `bytes` is undefined if the total is unknown.
  *
- * It runs in a thread of its own, not for speed: @clack/prompts takes stdin while it shows progress. It would read the
- * events that are piped in, and answer a Ctrl-C by ending the process with success. In a worker there is no keyboard.
+ * The bar runs in a worker thread because @clack/prompts reads stdin while it shows progress: it would read the events
+ * that are piped in, and answer a Ctrl-C by ending the process with success. A worker has no keyboard.
  */
 export const make = (bytes: number | undefined): Effect.Effect<Progress, never, Scope.Scope> =>
   process.stderr.isTTY
@@ -28,14 +27,14 @@ export const make = (bytes: number | undefined): Effect.Effect<Progress, never, 
         Effect.sync(() => {
           const worker = new Worker(new URL("./progressWorker.js", import.meta.url), {
             workerData: { bytes },
-            // Its stderr is ours, which it cannot know to be a terminal.
+            // Its stderr is ours, but it cannot detect that it is a terminal.
             env: process.env.NO_COLOR === undefined ? { FORCE_COLOR: "1", ...process.env } : process.env
           })
-          // Nothing waits for a bar that does not end.
+          // Nothing waits for a bar that hangs.
           worker.unref()
           const ended = new Promise<void>((resolve) => {
             worker.once("exit", resolve)
-            // A bar that breaks is no reason to stop what it tells of.
+            // A failing bar must not stop the work.
             worker.once("error", () => resolve())
           })
           const send = (message: Message) => worker.postMessage(message)

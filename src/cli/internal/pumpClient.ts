@@ -29,7 +29,7 @@ const clientOf = ({ token, url }: Service) =>
 
 type Client = Effect.Effect.Success<ReturnType<typeof clientOf>>
 
-/** What can go wrong with any of the questions here. */
+/** The errors of the requests here. */
 type Refusal = Effect.Effect.Error<ReturnType<Client["pump"]["pause"]>>
 
 const ask = <A>(
@@ -47,13 +47,13 @@ const ask = <A>(
       RequestError: (error) =>
         failure(`No service answers at ${url} (${reasonOf(error)}): start serve, or set ADMIN_URL`, error),
       ResponseError: (error) =>
-        failure(`What answers at ${url} is no admin API: status ${error.response.status}`, error),
-      ParseError: (error) => failure(`What answers at ${url} is no admin API of this version`, error),
+        failure(`${url} is not an admin API: it answered status ${error.response.status}`, error),
+      ParseError: (error) => failure(`${url} is not an admin API of this version`, error),
       HttpApiDecodeError: (error) => failure(error.message, error),
       BadRequest: (error) => failure(error.message, error),
       Forbidden: (error) => failure(error.message, error),
       Unauthorized: (error) =>
-        failure(token === undefined ? "The service asks for its token: set ADMIN_TOKEN" : error.message, error),
+        failure(token === undefined ? "The service requires a token: set ADMIN_TOKEN" : error.message, error),
       TooManyRequests: (error) => failure(error.message, error),
       Unavailable: (error) => failure(error.message, error)
     }),
@@ -61,17 +61,17 @@ const ask = <A>(
   )
 }
 
-/** Has the pump of a service pause or go on. */
+/** Pauses or resumes the pump of a service. */
 export const tell = (
   service: Service,
   action: "pause" | "resume",
   reason: string
 ): Effect.Effect<PumpStatus, CliError> => ask(service, (client) => client.pump[action]({ payload: { reason } }))
 
-/** Which outbox a service has. */
+/** Reads which outbox a service publishes from. */
 export const identity = (service: Service): Effect.Effect<OutboxIdentity, CliError> =>
   ask(service, (client) => client.outbox.identity())
 
-/** What is wrong lies below what `fetch` says. */
+/** The reason is the cause of the error of `fetch`. */
 const reasonOf = (error: unknown): string =>
   error instanceof Error && error.cause instanceof Error ? reasonOf(error.cause) : messageOf(error)

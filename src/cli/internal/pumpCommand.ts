@@ -17,13 +17,13 @@ export const make = (
     action,
     {
       settings: SettingFlags.make(DatabaseSettings.group, AdminSettings.clientGroup),
-      reason: Options.text("reason").pipe(Options.withDescription("Why, for the audit")),
+      reason: Options.text("reason").pipe(Options.withDescription("The reason, for the audit log")),
       json: Options.boolean("json").pipe(Options.withDescription("Print the pump's status as JSON, for scripts"))
     },
     ({ json, reason, settings }) =>
       Effect.gen(function* () {
         const service = yield* WhichService.find(yield* AdminSettings.client, yield* DatabaseSettings.database)
-        // Most commands need no client, and should not wait for one to be loaded.
+        // Most commands need no client and should not load one.
         const { tell } = yield* Effect.promise(() => import("./pumpClient.js"))
         const status = yield* tell(service, action, reason)
         yield* Console.log(json ? JSON.stringify(status, null, 2) : options.done(service.url))

@@ -1,8 +1,8 @@
 import * as Effect from "effect/Effect"
 
-/** Completes when nobody reads stdout any more, as `head` does not after its lines. */
+/** Completes when stdout has no reader any more, as after `head`. */
 export const readerLeft = Effect.async<void>((resume) => {
-  // It stays: what is still on its way fails as well.
+  // It is never removed: writes in flight fail as well.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     resume(error.code === "EPIPE" ? Effect.void : Effect.die(error))
   })

@@ -9,7 +9,7 @@ import * as Names from "../../postgres/internal/names.js"
 import { failure, type CliError } from "./CliError.js"
 import { messageOf, quote } from "./text.js"
 
-// Not a record, which would be a copy: a column named __proto__ would be lost on the way.
+// A record would copy the row and lose a column named __proto__.
 const Row = Schema.Unknown.pipe(
   Schema.filter(
     (row): row is Readonly<Record<string, unknown>> => typeof row === "object" && row !== null && !Array.isArray(row)
@@ -31,7 +31,7 @@ const decodeRows = ParseResult.decodeUnknown(Schema.parseJson(Rows), { onExcessP
 
 const columnList = (names: ReadonlyArray<string>): string => names.map(Names.quote).join(", ")
 
-const invalid = (reason: string) => new CannotApply({ reason: `The artifact holds no rows to apply: ${reason}` })
+const invalid = (reason: string) => new CannotApply({ reason: `The artifact is invalid: ${reason}` })
 
 const textOf = (bytes: Uint8Array): Effect.Effect<string, CannotApply> =>
   Effect.try({
@@ -42,18 +42,18 @@ const textOf = (bytes: Uint8Array): Effect.Effect<string, CannotApply> =>
 const parse = (text: string): Effect.Effect<Rows, CannotApply> =>
   Effect.mapError(decodeRows(text), (issue) => {
     const [first] = ParseResult.ArrayFormatter.formatIssueSync(issue)
-    const field = first === undefined || first.path.length === 0 ? "it" : quote(first.path.join("."))
+    const field = first === undefined || first.path.length === 0 ? "its JSON" : quote(first.path.join("."))
     switch (first?._tag) {
       case "Missing":
         return invalid(`${field} is missing`)
       case "Unexpected":
-        return invalid(`${field} is none of its fields`)
+        return invalid(`${field} is not a known field`)
       default:
-        return invalid(`${field} is not what it has to be`)
+        return invalid(`${field} is invalid`)
     }
   })
 
-/** The columns of the rows, which have to be the same in each: one that is absent would be set to NULL. */
+/** The columns of the rows, which must be the same in each row: an absent one would be set to NULL. */
 const columnsOf = ({ pk, rows }: Rows): Effect.Effect<ReadonlyArray<string>, CannotApply> => {
   const columns = Object.keys(rows[0] ?? {})
   const other = rows.findIndex(
@@ -66,13 +66,13 @@ const columnsOf = ({ pk, rows }: Rows): Effect.Effect<ReadonlyArray<string>, Can
 
 const targetOf = ({ db, table }: Rows): string => `${Names.quote(db)}.${Names.quote(table)}`
 
-/** Rows of the artifact $1. They are read from its text, so that numbers keep all of their digits. */
+/** The rows of the artifact $1. They are read from its text, so that numbers keep all digits. */
 const givenOf = (target: string): string =>
   `pg_catalog.json_populate_recordset(NULL::${target}, $1::pg_catalog.json ${Names.op("->")} 'rows')`
 
 /**
- * The equality of each key column's type: that of its default index. By its bare name the session's search_path would
- * choose it. $1 table, $2 columns.
+ * The equality operator of each key column's type: that of its default index. An unqualified operator would depend on
+ * the session's search_path. $1 table, $2 columns.
  */
 const equalities = `
   WITH RECURSIVE typed (name, type) AS (
@@ -96,7 +96,7 @@ const deletionOf = (rows: Rows) =>
     const target = targetOf(rows)
     const found = yield* sql.unsafe<{ readonly name: string; readonly schema: string }>(equalities, [target, rows.pk])
     const schemas = new Map(found.map(({ name, schema }) => [name, schema]))
-    // Types without an equality of their own, as varchar and enums, have one of pg_catalog's.
+    // Types without their own equality operator, such as varchar and enums, use one of pg_catalog.
     const same = rows.pk.map(
       (column) =>
         `old.${Names.quote(column)} OPERATOR(${Names.quote(schemas.get(column) ?? "pg_catalog")}.=) gone.${Names.quote(column)}`
@@ -112,14 +112,14 @@ const upsertOf = (rows: Rows, columns: ReadonlyArray<string>): string => {
     others.length === 0
       ? "NOTHING"
       : `UPDATE SET ${others.map((column) => `${Names.quote(column)} = excluded.${Names.quote(column)}`).join(", ")}`
-  // Keys that the admin's database has generated stay what they are.
+  // Keys that the admin's database generated keep their values.
   return `INSERT INTO ${target} (${columnList(columns)}) OVERRIDING SYSTEM VALUE SELECT ${columnList(columns)} FROM ${givenOf(target)}
     ON CONFLICT (${columnList(pk)}) DO ${action}`
 }
 
 /**
- * PostgreSQL refuses the rows for what they are: the same key twice (21), values that the columns cannot hold (22),
- * constraints that they break (23). All else is the node's: a table that is missing, a permission, a lost connection.
+ * PostgreSQL rejects the rows themselves: a duplicate key (21), values that do not fit the columns (22), violated
+ * constraints (23). All other errors are the node's: a missing table, a permission, a lost connection.
  */
 const refused = (target: string, cause: unknown): CannotApply | CliError => {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : ""
@@ -132,14 +132,14 @@ const applyRows = (
   { artifact }: Delivered
 ): Effect.Effect<void, CannotApply | CliError, SqlClient.SqlClient> =>
   Effect.gen(function* () {
-    // Events without one are none of ours.
+    // Events without an artifact have no rows.
     if (artifact === undefined) return
     const text = yield* textOf(artifact)
     const rows = yield* parse(text)
     const target = `${rows.db}.${rows.table}`
-    // Not for ever: who runs the node can allow it.
+    // Not permanent: the operator can allow the table.
     if (!allowed.has(target)) {
-      return yield* failure(`the table ${quote(target)} may not be changed: add it to APPLY_TABLES (--tables)`)
+      return yield* failure(`the table ${quote(target)} is not allowed: add it to APPLY_TABLES (--tables)`)
     }
     if (rows.rows.length === 0) return
     const columns = yield* columnsOf(rows)

@@ -1,6 +1,6 @@
 /**
- * Where the running services of a directory are found. Each has a file of its own, named after its process, which counts
- * only while that process runs.
+ * Registers the running services of a directory. Each has a file named after its process, which counts only while that
+ * process runs.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -13,11 +13,11 @@ import * as Processes from "./processes.js"
 /** What a service tells the commands of its directory. */
 const Service = Schema.Struct({
   pid: Schema.Number,
-  /** Tells the process from a later one with its pid. */
+  /** Distinguishes the process from a later one with its pid. */
   birth: Schema.String,
-  /** Where its admin API is. */
+  /** The URL of its admin API. */
   url: Schema.String,
-  /** What it publishes from, without a password. */
+  /** The database that it publishes from, without a password. */
   database: Schema.String,
   schema: Schema.String
 })
@@ -28,12 +28,12 @@ const decode = Schema.decodeUnknownOption(Schema.parseJson(Service))
 
 const place = Path.join(directory, "services")
 
-/** Nothing but what the service has made is removed: the directory may hold a database. */
+/** Only what the service created is removed: the directory may hold a database. */
 const removeEmpty = async () => {
   for (const each of [place, directory]) await Fs.rmdir(each).catch(() => {})
 }
 
-/** Tells where this process's API is, until the scope closes. A directory that cannot be written to goes without. */
+/** Registers this process's API until the scope closes. A directory that is not writable is logged and skipped. */
 export const announce = (service: Omit<Service, "pid" | "birth">): Effect.Effect<void, never, Scope.Scope> => {
   const file = Path.resolve(place, `${process.pid}.json`)
   return Effect.acquireRelease(
@@ -41,7 +41,7 @@ export const announce = (service: Omit<Service, "pid" | "birth">): Effect.Effect
       const birth = await Processes.birthOf(process.pid)
       await Fs.mkdir(place, { recursive: true })
       const text = JSON.stringify({ pid: process.pid, birth: birth ?? "", ...service }, null, 2)
-      // Complete when it is seen: a reader takes a part for a stale file.
+      // Complete as soon as it is visible: a reader takes a partial file for a stale one.
       await Fs.writeFile(`${file}.new`, `${text}\n`, { mode: 0o600 })
       await Fs.rename(`${file}.new`, file)
     }),
@@ -53,7 +53,7 @@ export const announce = (service: Omit<Service, "pid" | "birth">): Effect.Effect
   ).pipe(Effect.catchAll(({ error }) => Effect.logInfo("Commands in this directory need ADMIN_URL", error)))
 }
 
-/** The services of the directory that run. The files of others are removed. */
+/** The running services of the directory. Removes the files of others. */
 export const running: Effect.Effect<ReadonlyArray<Service>> = Effect.promise(async () => {
   const found: Array<Service> = []
   for (const name of await Fs.readdir(place).catch(() => [])) {

@@ -17,7 +17,7 @@ export const layer = (source: SourceConfig): Layer.Layer<Source> => {
   }
 }
 
-/** For people: no secret in it. */
+/** A description for people, without secrets. */
 export const describe = (source: SourceConfig): string => {
   switch (source._tag) {
     case "nop":

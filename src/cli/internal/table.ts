@@ -19,7 +19,7 @@ const frame = [
   "right-mid"
 ]
 
-/** A cell is one line, and no longer than this: `show` and `--json` tell the rest. */
+/** The longest cell, in characters. `show` and `--json` print the whole text. */
 const longest = 80
 
 const cell = (text: string): string => {
@@ -27,7 +27,7 @@ const cell = (text: string): string => {
   return line.length > longest ? `${line.slice(0, longest).toWellFormed()}…` : line
 }
 
-/** Columns by their names, two spaces between them, and no frame. */
+/** Columns with their names, separated by two spaces, without a frame. */
 export const render = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string => {
   const table = new Table({
     head: [...head],

@@ -1,4 +1,6 @@
-/** Finds the running service that a command means: the one that publishes from the command's database and schema. */
+/**
+ * Finds the running service that a command refers to: the one that publishes from the command's database and schema.
+ */
 import * as Effect from "effect/Effect"
 import type { OutboxIdentity } from "../../OutboxAdmin.js"
 import { OutboxAdmin } from "../../OutboxAdmin.js"
@@ -30,7 +32,7 @@ const identityOf = (database: DatabaseSettings.Database): Effect.Effect<OutboxId
 const isSame = (one: OutboxIdentity, other: OutboxIdentity): boolean =>
   one.server === other.server && one.database === other.database && one.schema === other.schema
 
-/** One database may have several URLs, so a service is asked which outbox it has before it is refused. */
+/** One database may have several URLs, so the service is asked for its outbox before it is rejected. */
 const refuseAnother = (
   service: PumpClient.Service,
   database: DatabaseSettings.Database,
@@ -42,14 +44,13 @@ const refuseAnother = (
     if (isSame(theirs, yield* identityOfOurs)) return
     const wanted = named({ database: Database.describe(database), schema: database.schema })
     return yield* failure(
-      `the service at ${service.url} publishes from another outbox (database ${quote(theirs.database)}, schema ${quote(theirs.schema)}) than this command means (${wanted}): nothing was done`
+      `the service at ${service.url} publishes from another outbox (database ${quote(theirs.database)}, schema ${quote(theirs.schema)}) than this command uses (${wanted}): nothing was changed`
     )
   })
 
 /**
- * Answers the service to talk to. `ADMIN_URL` names it; without it, the running services of this directory are looked at,
- * and then the default address. A service of another database or schema is refused, unless `ADMIN_URL` is all that was
- * given.
+ * Returns the service to talk to. `ADMIN_URL` names it. Without it, the running services of this directory are tried,
+ * then the default address. A service of another database or schema is rejected, unless only `ADMIN_URL` was given.
  */
 export const find = (
   { token, url }: AdminSettings.Client,
@@ -77,7 +78,7 @@ export const find = (
       const candidates = [...services.map((each) => each.url), AdminSettings.defaultUrl]
       const answers = candidates.map((url) => Effect.as(refuseAnother({ url, token }, database, ours), { url, token }))
       const found = yield* Effect.either(Effect.firstSuccessOf(answers))
-      // What the default address says, where nothing else was asked.
+      // The service at the default address, if no database was given.
       if (found._tag === "Right") return found.right
       if (services.length === 0) return yield* found.left
     }

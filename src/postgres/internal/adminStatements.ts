@@ -1,4 +1,4 @@
-/** The statements of those who operate an outbox. */
+/** The statements of operators. */
 import * as Bounds from "../../internal/bounds.js"
 import * as Attended from "./attended.js"
 import * as Audited from "./audited.js"
@@ -10,15 +10,15 @@ import * as Names from "./names.js"
 import { strangers } from "./strangers.js"
 import * as Settled from "./settled.js"
 
-/** Parked events that one transaction redrives. */
+/** The number of parked events that one transaction redrives. */
 const chunk = 1_000
 
-/** Milliseconds until a statement is given up, and one that waits for a lock. */
+/** Timeouts of a statement and of a wait for a lock, in milliseconds. */
 const statementTimeout = 5_000
 export const lockTimeout = 2_000
 
-// Everything that is asked for can be had in the order of an index, up to a limit. Statistics that are old must not talk
-// the planner into reading all there is.
+// Every query reads in the order of an index up to a limit. Outdated statistics must not make the planner read
+// everything.
 const begin = (mode: string) => `${Settled.begin(mode, { statement: statementTimeout, lock: lockTimeout, idle: 0 })};
   SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off`
 
@@ -92,7 +92,7 @@ export const statements = (names: Names.Names) => {
       SELECT (SELECT count(*)::int FROM redriven) AS redriven, lane, id
       FROM looked LEFT JOIN announced ON true ORDER BY lane DESC, id DESC LIMIT 1`,
 
-    // A pump that publishes of the lane holds its lock. Whoever waits for it is served before the next pump.
+    // A pump that publishes from the lane holds its lock. A waiter gets it before the next pump.
     lockLane: `SELECT pg_advisory_xact_lock(${names.laneLock}, lane) FROM ${outbox} WHERE event_id = $1`,
 
     state: `SELECT ${EventPages.state} AS state FROM ${outbox} WHERE event_id = $1`,

@@ -11,7 +11,7 @@ import { connectionOptions } from "./session.js"
 
 type Driver = Pick<Pg.Client, "host" | "port" | "database">
 
-/** The driver's connection below a transaction's: the public field `pg` of @effect/sql-pg's connections. */
+/** The driver's connection of a transaction: the public field `pg` of @effect/sql-pg's connections. */
 const driverOf = (connection: Connection): Driver | undefined =>
   "pg" in connection && typeof connection.pg === "object" && connection.pg !== null
     ? (connection.pg as Driver)
@@ -20,7 +20,10 @@ const driverOf = (connection: Connection): Driver | undefined =>
 const configOf = (client: SqlClient.SqlClient): PgClientConfig | undefined =>
   "config" in client ? (client.config as PgClientConfig) : undefined
 
-/** A name and an address can stand for several databases, and one database has several. This every role may read. */
+/**
+ * A name and an address can stand for several databases, and one database has several of them. Every role may read
+ * this.
+ */
 const identity = `SELECT pg_catalog.concat_ws(' ', datname, oid, pg_catalog.current_setting('port'),
     extract(epoch FROM pg_catalog.pg_postmaster_start_time())) AS identity
   FROM pg_catalog.pg_database WHERE datname ${op("=")} pg_catalog.current_database()`
@@ -29,8 +32,8 @@ const identify = (connection: Connection): Effect.Effect<string, SqlError> =>
   Effect.map(connection.execute(identity, [], undefined), ([row]) => String((row as { identity?: unknown }).identity))
 
 /**
- * Commits, and fails if the server answered the COMMIT with a rollback: it does so after a failed statement, and reports
- * no error.
+ * Commits, and fails if the server answered the COMMIT with a rollback, as it does after a failed statement without
+ * reporting an error.
  */
 export const commit = (connection: Connection): Effect.Effect<void, SqlError> =>
   Effect.flatMap(connection.executeRaw("COMMIT", []), (result) =>
@@ -42,8 +45,8 @@ export const commit = (connection: Connection): Effect.Effect<void, SqlError> =>
 const checked = new WeakSet<Connection>()
 
 /**
- * Has the COMMIT of a transaction checked. `sql.withTransaction` does not look at the answer, and has no hook: the
- * transaction's connection object, which lives as long as the transaction, gets the method that does.
+ * Makes the COMMIT of a transaction checked. `sql.withTransaction` ignores the answer and has no hook, so the method of
+ * the transaction's connection object is replaced. The object lives as long as the transaction.
  */
 const checkCommit = (connection: Connection): void => {
   if (checked.has(connection)) return
@@ -55,15 +58,15 @@ const checkCommit = (connection: Connection): void => {
 }
 
 /**
- * Answers the connection of the transaction around, if there is one. Fails with `OtherDatabase` if that transaction is in
- * another database than the client's: @effect/sql has one tag for all clients. From then on its COMMIT is checked.
+ * Returns the connection of the ambient transaction, if there is one, and makes its COMMIT checked.
  *
- * Connections with the client's own host, port and database name are taken for the client's database. The server of any
- * other one is asked, once a connection.
+ * Fails with `OtherDatabase` if that transaction is in another database than the client's: @effect/sql has one tag for
+ * all clients. Connections with the client's host, port and database name count as the client's database. For other
+ * connections the server is asked, once per connection.
  */
 export const make = (client: SqlClient.SqlClient): Effect.Effect<Connection | undefined, OtherDatabase | SqlError> => {
   const config = configOf(client)
-  // Not connected. It reads the settings as the driver does, defaults and environment included.
+  // Never connects. It reads the settings like the driver does, including defaults and environment.
   const own = config === undefined ? undefined : new Pg.Client(connectionOptions(config))
   const inOwn = new WeakSet<Connection>()
   const verdicts = new WeakMap<object, OtherDatabase | true>()
@@ -71,7 +74,7 @@ export const make = (client: SqlClient.SqlClient): Effect.Effect<Connection | un
 
   const looksOwn = (driver: Driver | undefined): boolean =>
     own === undefined ||
-    // A custom stream leads anywhere, whatever the address says.
+    // A custom stream leads anywhere, whatever the address is.
     (config?.stream === undefined &&
       driver !== undefined &&
       driver.host === own.host &&
@@ -88,7 +91,7 @@ export const make = (client: SqlClient.SqlClient): Effect.Effect<Connection | un
     Effect.gen(function* () {
       const identified = identify(connection)
       const theirs = yield* driver === undefined ? Effect.orElseSucceed(identified, () => "no PostgreSQL") : identified
-      // The server may have been restarted since it was asked: it is another one only if it is one now.
+      // The server may have been restarted since the last answer: only a difference now counts.
       if (theirs === known || theirs === (yield* readOwn)) return true
       const name = theirs.split(" ")[0] ?? theirs
       return new OtherDatabase(driver === undefined ? name : `${name} at ${driver.host}:${driver.port}`)

@@ -14,14 +14,14 @@ import * as Finishing from "./finishing.js"
 import * as Guarded from "./guarded.js"
 import * as Names from "./names.js"
 
-/** Rows and bytes that one INSERT takes at most. */
+/** The maximum rows and bytes of one INSERT. */
 const insertRows = 5_000
 const insertBytes = 16 * 1024 * 1024
 
 const appended = `event_id, event_type, tenant_id, stack_id, version, base_version, artifact_ref, checksum,
   payload_json, ordering_key, traceparent, created_at`
 
-/** Of the columns, in their order. */
+/** The types of the columns, in their order. */
 const parameterTypes = "text text text text int8 int8 text text json text text timestamptz"
   .split(" ")
   .map((type) => `pg_catalog.${type}`)
@@ -44,7 +44,7 @@ const statements = (names: Names.Names) => {
       ORDER BY position
       ${unlessThere}`,
 
-    // What most appends are. To plan and run the other one for a single row costs the server 0.2 ms more.
+    // The statement of most appends. For a single row the other one costs the server 0.2 ms more to plan and run.
     insertOne: `${into} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ${unlessThere}`,
 
     takeBack: `SELECT ${Guarded.takeBack(names)}($1::pg_catalog.text[])`,
@@ -53,7 +53,7 @@ const statements = (names: Names.Names) => {
   }
 }
 
-/** The parameters of the INSERT: one array a column. */
+/** The parameters of the INSERT: one array per column. */
 const columns = (rows: ReadonlyArray<NewRow>): ReadonlyArray<ReadonlyArray<unknown>> => [
   rows.map(({ event }) => event.event_id),
   rows.map(({ event }) => event.type),
@@ -108,7 +108,7 @@ export const make = (sql: PgClient, names: Names.Names): OutboxStore["Type"]["ap
   const insert = (rows: Arr.NonEmptyReadonlyArray<NewRow>, { isStopped }: Finishing.Signal) =>
     Effect.gen(function* () {
       const keys = new Set(rows.map((row) => row.orderingKey))
-      // Taken in one order, before any of them is taken by the trigger: two batches cannot wait for each other.
+      // Locked in one order before the trigger locks any of them, so that two batches cannot deadlock.
       if (keys.size > 1) yield* run("lock the ordering keys", text.orderLocks, [Array.from(keys)])
       const inserted: Array<string> = []
       for (const chunk of chunks(rows)) {
@@ -124,11 +124,11 @@ export const make = (sql: PgClient, names: Names.Names): OutboxStore["Type"]["ap
       return inserted
     })
 
-  // Of several statements a cut one would leave those before it to the commit, and the cut one would fail the
-  // transaction behind the back of a program that goes on.
+  // If one of several statements was cut, the commit would keep those before it, and the cut one would fail the
+  // transaction unnoticed by a program that continues.
   const finish = Finishing.make({
     undo: (inserted: ReadonlyArray<string>) => (inserted.length === 0 ? Effect.void : takeBack(inserted)),
-    // It is sent for its error. No answer means that the connection is gone, and the transaction with it.
+    // It is sent to fail. No answer means that the connection is gone, and the transaction with it.
     fail: Effect.ignore(run("fail the transaction", text.fail, []))
   })
 

@@ -1,14 +1,14 @@
 import { quote, type Names } from "./names.js"
 
-/** What the pumps say of themselves, qualified. */
+/** The pumps' reports, qualified. */
 export const pumps = ({ schema }: Names): string => `${quote(schema)}.control_events_pumps`
 
-/** Seconds after which a pump that says nothing counts as lost. */
+/** Seconds without a report after which a pump counts as lost. */
 export const lostAfter = 30
 
 /**
- * Migration 5: each pump says how it is, every few seconds, in one row that is updated in place. Nothing in it touches
- * the outbox's own table.
+ * Migration 5: each pump reports its state every few seconds, in one row that is updated in place. Does not touch the
+ * outbox's own table.
  */
 export const attended = (names: Names): string => `
 CREATE TABLE ${pumps(names)} (

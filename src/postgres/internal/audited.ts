@@ -1,6 +1,6 @@
 import { literal, quote, type Names } from "./names.js"
 
-/** What is left of a discarded row once its payload is erased, qualified and without arguments. */
+/** The remains of a discarded row after its payload is erased, qualified and without arguments. */
 export const erasedRow = ({ schema }: Names): string => `${quote(schema)}.control_events_audit_erased`
 
 /** The marker for an event's row, and the artifact that it names, qualified and without arguments. */

@@ -13,7 +13,7 @@ import { rollback, type Session } from "./session.js"
 import * as Settled from "./settled.js"
 import * as WriteBack from "./writeBack.js"
 
-/** How much longer than the holder allows itself the server keeps a lane for it, in milliseconds. */
+/** How much longer the server keeps a lane than its holder uses it, in milliseconds. */
 const holdMargin = 5_000
 
 interface ClaimRow extends Omit<ClaimedRow, "traceparent" | "refused"> {

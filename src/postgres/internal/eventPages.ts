@@ -7,17 +7,17 @@ import { bounded, cut, inLane, instant, milliseconds, parked, pending, waiting }
 import type { Names } from "./names.js"
 import type { Session } from "./session.js"
 
-/** Rows that a page looks at, where its filter is about what no index knows. */
+/** Rows that a page reads if no index serves its filter. */
 const window = 20_000
 
-/** All but the payload, which may be large. */
+/** All columns except the payload, which may be large. */
 export const columns = `id, event_id, event_type, tenant_id, stack_id, ordering_key, lane, created_at, attempt_count, last_error,
   last_attempt_at, next_attempt_at, parked_at, published_control_version, published_at`
 
 export const state = `CASE WHEN published_at IS NOT NULL THEN 'published' WHEN parked_at IS NOT NULL THEN 'parked'
   WHEN next_attempt_at IS NOT NULL THEN 'waiting' ELSE 'pending' END`
 
-/** An instant as those see it who operate: whole milliseconds. */
+/** An instant as operators see it: whole milliseconds. */
 const at = (column: string) => `floor(${milliseconds(column)})`
 
 export const attemptFields = `'at', ${at("at")}, 'error', left(error, ${maxErrorLength}), 'nextAttemptAt', ${at("next_attempt_at")}`
@@ -28,7 +28,7 @@ export const summary = `${bounded("event_id")} AS "eventId", ${bounded("event_ty
   ${at("next_attempt_at")} AS "nextAttemptAt", ${at("parked_at")} AS "parkedAt",
   published_control_version::float8 AS "controlVersion", ${at("published_at")} AS "publishedAt", ${cut} AS cut`
 
-/** Whether a row is one that a filter lets through; its values begin at the parameter `$first`. */
+/** Whether a row matches a filter. The filter's values begin at the parameter `$first`. */
 export const matches = (first: number): string => {
   const [eventId, type, tenantId, orderingKey, wanted, since, until] = Array.from(
     { length: 7 },
@@ -57,7 +57,7 @@ export const values = (filter: EventFilter): ReadonlyArray<unknown> => [
 export const defined = <A extends object>(row: A): A =>
   Object.fromEntries(Object.entries(row).filter(([, value]) => value !== null)) as A
 
-/** Where a page looks: in parts, each in the order of an index and no further than `rows`. */
+/** Where a page reads: in parts, each in the order of an index and at most `rows`. */
 interface Source {
   readonly parts: string
   readonly rows: number
@@ -101,7 +101,7 @@ const ofLanes = (where: string, ofKey: boolean, rows: number): Source => ({
   order: "lane DESC, id DESC"
 })
 
-/** All that wait, where they are few. */
+/** All waiting rows, if they are few. */
 const allWaiting: Source = { parts: "(VALUES (0))", rows: window, where: waiting, order: "next_attempt_at" }
 
 interface Row extends EventSummary {

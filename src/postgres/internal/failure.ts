@@ -13,15 +13,15 @@ export class OtherDatabase extends Error {
 /** A COMMIT that the server answered with a rollback. */
 export class LostCommit extends Error {
   override readonly name = "LostCommit"
-  /** What the server answers to any other statement of such a transaction. */
+  /** The server's answer to any other statement of such a transaction. */
   readonly code = "25P02"
   constructor() {
-    super("the server rolled the transaction back, as a statement in it failed or was interrupted")
+    super("the server rolled the transaction back because a statement in it failed or was interrupted")
   }
 }
 
-// Transactions that fail with these can succeed when they are tried again: class 40 is rollbacks by the server
-// (deadlock, serialization), 08 and 57P are lost connections and shutdowns, 53 is a lack of resources, 55P03 a lock.
+// Codes after which a retry can succeed: class 40 is rollbacks by the server (deadlock, serialization), 08 and 57P are
+// lost connections and shutdowns, 53 is a lack of resources, 55P03 a lock.
 const isRetryable = (cause: unknown): boolean =>
   cause instanceof Error &&
   !(cause instanceof OtherDatabase) &&
@@ -30,7 +30,7 @@ const isRetryable = (cause: unknown): boolean =>
 const codeOf = (cause: unknown): string | undefined =>
   cause instanceof Error && "code" in cause && typeof cause.code === "string" ? cause.code : undefined
 
-/** What the transaction's state has to do with a failure, and what to do. */
+/** The transaction's part in a failure, and the advice. */
 const stateOf = (cause: unknown) => {
   if (cause instanceof OtherDatabase) {
     return { reason: "OtherDatabase", advice: "Begin the transaction with a client of the same database" } as const
@@ -49,13 +49,13 @@ const stateOf = (cause: unknown) => {
   }
 }
 
-/** What the outbox advises where it refuses a row. The server has hints of its own, of its own syntax. */
+/** The outbox's advice for rows that it rejects. The server's own hints are about its syntax. */
 const adviceOf = (cause: unknown): string | undefined => {
   const hint = cause instanceof Error && "hint" in cause ? cause.hint : undefined
   return /^(23514|428C9)$/.test(codeOf(cause) ?? "") && typeof hint === "string" ? hint : undefined
 }
 
-/** What to say of an error of the driver's. */
+/** Describes an error of the driver. */
 export const failureOf = (doing: string, cause: unknown) => {
   const code = codeOf(cause)
   const what = cause instanceof Error && cause.message !== "" ? cause.message : String(cause)
@@ -69,7 +69,7 @@ export const failureOf = (doing: string, cause: unknown) => {
   }
 }
 
-/** An `OutboxError` for what the driver reported. */
+/** Makes an `OutboxError` from an error of the driver. */
 export const toOutboxError =
   (doing: string) =>
   (cause: unknown): OutboxError =>

@@ -4,13 +4,16 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 
-/** Milliseconds that an interrupted append has for the statement that is running. */
+/** How long an interrupted append waits for its running statement, in milliseconds. */
 const grace = 2_000
 
-/** Milliseconds for what is done after that. A connection that does not answer by then does not commit either. */
+/**
+ * How long the work after that may take, in milliseconds. A connection that does not answer by then does not commit
+ * either.
+ */
 const last = 1_000
 
-/** Of real time: a database does not run on a test's clock. */
+/** Real time: a database does not run on a test clock. */
 const clock = Clock.make()
 
 const within =
@@ -18,16 +21,18 @@ const within =
   <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<Option.Option<A>, E> =>
     Effect.withClock(Effect.timeoutOption(Effect.interruptible(effect), milliseconds), clock)
 
-/** Whether work was interrupted, and should begin no further statement. */
+/** Whether the work was interrupted and must not start another statement. */
 export interface Signal {
   readonly isStopped: () => boolean
 }
 
 /**
- * Makes work in a transaction all or nothing when it is interrupted, without failing the transaction. The driver cancels
- * the statement of an interrupted fiber, and the server then fails the transaction; or the cancellation comes too late,
- * and the statement has its effect. Here the running statement has time to end, and what the work did is undone. A
- * statement that takes longer, as it waits for a lock, is canceled, and the transaction fails for certain.
+ * Makes interrupted work in a transaction all or nothing, without failing the transaction.
+ *
+ * The driver cancels the statement of an interrupted fiber. Either the server then fails the transaction, or the
+ * cancellation comes too late and the statement takes effect. Here the running statement gets time to end, and the work
+ * is undone. A statement that takes longer, such as one that waits for a lock, is canceled, and the transaction
+ * reliably fails.
  */
 export const make =
   <Done, E2>(options: {
@@ -44,12 +49,13 @@ export const make =
             if (Option.isNone(ended)) {
               return Effect.zipRight(Fiber.interrupt(fiber), Effect.asVoid(within(last)(options.fail)))
             }
-            // Work that failed has left nothing, or has failed the transaction.
+            // Failed work has no effect, or has failed the transaction.
             return Exit.isSuccess(ended.value)
               ? Effect.catchAll(options.undo(ended.value.value), () => options.fail)
               : Effect.void
           })
-        // Not children: an interruption reaches a fiber's children at once, and a second one those of its finalizer.
+        // Not as children: an interruption reaches a fiber's children at once, and a second one reaches those of its
+        // finalizer.
         return Effect.flatMap(Effect.forkDaemon(Effect.interruptible(work({ isStopped: () => stopped }))), (fiber) =>
           Effect.onInterrupt(restore(Fiber.join(fiber)), () =>
             Effect.suspend(() => {

@@ -1,25 +1,25 @@
 import * as Bounds from "../../internal/bounds.js"
 import { bucketOf, literal, quote, type Names } from "./names.js"
 
-/** The function that answers the largest payload, qualified. */
+/** The function that returns the largest payload, qualified. */
 export const maxPayloadBytes = ({ schema }: Names): string =>
   `${quote(schema)}.control_events_outbox_max_payload_bytes()`
 
-/** Takes back rows that this transaction has appended, qualified and without arguments. */
+/** Removes rows that this transaction appended, qualified and without arguments. */
 export const takeBack = ({ schema }: Names): string => `${quote(schema)}.control_events_outbox_take_back`
 
 /** The planner inlines the function, so that reading it costs nothing. */
 const answering = (names: Names, bytes: number): string =>
   `FUNCTION ${maxPayloadBytes(names)} RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT ${bytes}';`
 
-/** Sets the largest payload. Only where there is one: on its own it would make a function and no outbox. */
+/** Sets the largest payload. Requires an existing outbox: otherwise it would create a function without one. */
 export const setMaxPayloadBytes = (names: Names, bytes: number): string => `
 DO ${literal(`BEGIN PERFORM ${maxPayloadBytes(names)}; CREATE OR REPLACE ${answering(names, bytes)} END`)};
 `
 
 /**
- * Why a row is refused that was there before its outbox had bounds, or came around the trigger; NULL where it is within
- * them. Sizes alone are looked at: no text is read.
+ * The reason to reject a row that is older than the outbox's bounds or bypassed the trigger; NULL if it is within them.
+ * Reads sizes only, not texts.
  */
 export const refused = (names: Names): string =>
   `CASE WHEN payload_bytes > ${maxPayloadBytes(names)}
@@ -32,14 +32,14 @@ export const refused = (names: Names): string =>
       )
       .join("\n    ")} END`
 
-/** Whether anything in a row is larger than an outbox takes: then it is not kept whole. */
+/** Whether any column exceeds the outbox's bounds: then the row is not kept whole. */
 export const isBeyond = (names: Names): string =>
   [
     `payload_bytes > ${maxPayloadBytes(names)}`,
     ...Object.entries(Bounds.textBytes).map(([column, bytes]) => `coalesce(octet_length(${column}) > ${bytes}, false)`)
   ].join(" OR ")
 
-/** What a row brings that is the outbox's to write. */
+/** The columns of a row that only the outbox may write. */
 const serviceColumns = [
   "last_error",
   "last_attempt_at",
@@ -62,7 +62,7 @@ const finite = (column: string) => `
   END IF;`
 
 /**
- * The body of the trigger that every row passes. It runs with the rights of whoever inserts, and with a fixed
+ * The body of the trigger for every row. It runs with the rights of the role that inserts, and with a fixed
  * search_path.
  */
 const beforeInsert = (names: Names): string => `

@@ -10,7 +10,7 @@ import { toOutboxError } from "./failure.js"
 import { connectionOptions, queries, type Session } from "./session.js"
 import * as Settled from "./settled.js"
 
-/** A connection that listens. Its statements run one after another, whoever asks for them. */
+/** A connection that listens. Its statements run one after another. */
 export interface Listener extends Pick<Session, "query" | "script"> {
   readonly isLost: () => boolean
   /** Completes when the connection is lost. */
@@ -20,12 +20,12 @@ export interface Listener extends Pick<Session, "query" | "script"> {
 }
 
 /**
- * The connection leads through a pooler: the server's process is another one than the connection was told at its start.
- * What a session keeps, as LISTEN and session locks, can stay behind on a connection that somebody else uses next.
+ * The connection leads through a pooler: the server's process is not the one that the connection was told at its start.
+ * Session state such as LISTEN and session locks can stay on a connection that another client uses next.
  */
 export class Pooled extends Data.TaggedError("Pooled")<{ readonly serverPid: number | undefined }> {}
 
-/** Milliseconds until a listening connection that does not answer is given up. */
+/** Timeout of a listening connection that does not answer, in milliseconds. */
 const silence = 5_000
 
 interface Connection {
@@ -35,7 +35,7 @@ interface Connection {
   readonly onLost: () => void
 }
 
-/** The process that the server named when the connection was made, which the driver keeps for cancelling. */
+/** The server process of the connection, which the driver keeps for cancellation. */
 const processId = (client: Pg.Client): unknown => ("processID" in client ? client.processID : undefined)
 
 const open = (
@@ -71,8 +71,8 @@ const open = (
   })
 
 /**
- * Opens a connection that listens, for the length of the scope. The client of @effect/sql-pg is of no use here: its
- * stream goes silent when the connection is lost.
+ * Opens a listening connection until the scope closes. The client of @effect/sql-pg does not fit: its stream goes
+ * silent when the connection is lost.
  */
 export const listen = (
   config: PgClientConfig,
@@ -91,7 +91,7 @@ export const listen = (
     const scope = yield* Effect.scope
     const mutex = yield* Effect.makeSemaphore(1)
     const { query, script } = queries(client, onLost)
-    // Bounded by the timeouts. An interruption would cost the connection, and so it only leaves the statement alone.
+    // Bounded by the timeouts. An interruption only abandons the statement; otherwise it would cost the connection.
     const oneByOne = <A, E>(effect: Effect.Effect<A, E>) =>
       Effect.disconnect(mutex.withPermits(1)(Effect.uninterruptible(effect)))
     return {

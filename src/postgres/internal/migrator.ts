@@ -8,7 +8,7 @@ import * as Names from "./names.js"
 import { withTransaction } from "./transaction.js"
 
 /**
- * A migration failed, and nothing of this run was kept.
+ * A migration failed. The run was rolled back as a whole.
  *
  * @since 1.0.0
  * @category errors
@@ -31,24 +31,24 @@ export interface Migration {
   readonly name: string
 }
 
-/** Migrations that are run together, and remembered in a table of their own. */
+/** Migrations that run together and are recorded in their own table. */
 export interface Plan {
   readonly schema: string
-  /** Where the migrations that ran are remembered, in the schema. */
+  /** The table of the migrations that ran, in the schema. */
   readonly table: string
-  /** The two keys of the advisory lock that makes processes wait for each other. */
+  /** The two keys of the advisory lock that serializes concurrent runs. */
   readonly lock: readonly [number, number]
   readonly migrations: ReadonlyArray<Migration & { readonly sql: string }>
 }
 
 const qualified = ({ schema, table }: Plan) => `${Names.quote(schema)}.${table}`
 
-/** Names are found in pg_catalog first, and the Migrator's own table in the schema: it does not qualify it. */
+/** Names resolve in pg_catalog first. The schema follows for the Migrator's own table, which it does not qualify. */
 const searchPath = (plan: Plan) => `SET LOCAL search_path TO pg_catalog, ${Names.quote(plan.schema)}, pg_temp`
 
 /**
- * Creates the schema, and refuses a table that somebody else has put in the place of the one that remembers: its triggers
- * would run with the rights of whoever migrates. A schema that exists needs no right to create schemas.
+ * Creates the schema. Rejects a foreign table in the place of the record of migrations: its triggers would run with the
+ * rights of the role that migrates. An existing schema requires no right to create schemas.
  */
 const claimPlace = ({ schema, table }: Plan): string => `
 DO ${Names.literal(`
@@ -92,20 +92,20 @@ CREATE TABLE IF NOT EXISTS ${qualified(plan)} (
 );
 `
 
-// Under another isolation, who waits for the lock would not see what was migrated meanwhile.
+// With another isolation, a run that waited for the lock would not see the migrations of the run before it.
 export const begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
-/** The reason at the bottom of an error. */
+/** The innermost reason of an error. */
 export const describe = (error: unknown): string => {
   const inner = error instanceof Error && error.cause instanceof Error ? describe(error.cause) : undefined
   return inner ?? (error instanceof Error ? error.message : String(error))
 }
 
-/** Whether the server refused a statement to this role. */
+/** Whether the server denied a statement to this role. */
 const isForbidden = (error: unknown): boolean =>
   error instanceof Error && (("code" in error && error.code === "42501") || isForbidden(error.cause))
 
-/** A `MigrationFailed` for what the driver reported. */
+/** Makes a `MigrationFailed` from an error of the driver. */
 export const failed =
   (schema: string) =>
   (cause: unknown): MigrationFailed =>
@@ -118,8 +118,8 @@ export const failed =
     })
 
 /**
- * Runs the migrations that are missing, in one transaction, and answers them. Where none is missing it only reads: who
- * runs the service needs no right to create anything.
+ * Runs the missing migrations in one transaction and returns them. If none is missing it only reads: the role of the
+ * service needs no right to create anything.
  */
 export const run = (plan: Plan): Effect.Effect<ReadonlyArray<Migration>, MigrationFailed, SqlClient.SqlClient> =>
   Effect.gen(function* () {
@@ -141,7 +141,7 @@ export const run = (plan: Plan): Effect.Effect<ReadonlyArray<Migration>, Migrati
       Effect.mapError(failed(plan.schema)),
       Effect.zipRight(Effect.mapError(migrate, failed(plan.schema))),
       withTransaction(sql, () => failed(plan.schema), begin),
-      // A migration that fails is a defect to @effect/sql.
+      // @effect/sql turns a failing migration into a defect.
       Effect.catchAllCause((cause) =>
         Cause.isInterruptedOnly(cause) ? Effect.interrupt : failed(plan.schema)(Cause.squash(cause))
       )
@@ -149,7 +149,9 @@ export const run = (plan: Plan): Effect.Effect<ReadonlyArray<Migration>, Migrati
     return ran.map(([id, name]) => ({ id, name }))
   })
 
-/** Says why this version cannot work with the tables of a schema, and what to do. `whose`: empty for the outbox's. */
+/**
+ * Describes why this version cannot work with the tables of a schema, and what to do. `whose` is empty for the outbox.
+ */
 export const explain = (
   { current, schema }: { readonly schema: string; readonly current: number },
   latest: Migration,
@@ -163,12 +165,12 @@ export const explain = (
     : `${found}, and this version, which knows ${latest.id}, cannot work with it: use a later version`
 }
 
-/** Migrations of one generation leave everything as it was for versions that do not know them. */
+/** Migrations of one generation change nothing for versions that do not know them. */
 const generation = (id: number): number => Math.floor(id / 1_000)
 
 /**
- * Fails with `mismatch` if this version cannot work with tables of the migration `found`. Newer tables of the same
- * generation are worth a line and no obstacle: an old version runs on while a new one comes.
+ * Fails with `mismatch` if this version cannot work with tables of the migration `found`. Logs newer tables of the same
+ * generation: an old version keeps running during an upgrade.
  */
 export const accept = <Mismatch>(
   schema: string,
@@ -179,14 +181,14 @@ export const accept = <Mismatch>(
   if (found === latest.id) return Effect.void
   return found > latest.id && generation(found) === generation(latest.id)
     ? Effect.logWarning(
-        `The schema ${JSON.stringify(schema)} has migration ${found}, made by a later version; this one knows ${latest.id}, and can work with it`
+        `The schema ${JSON.stringify(schema)} has migration ${found}, made by a later version; this version knows ${latest.id} and is compatible`
       )
     : Effect.fail(mismatch)
 }
 
 /**
- * A check for whoever starts. It tells what it can find out: a database that does not answer, or does not let the role
- * read, is a warning. What works without that goes on.
+ * The check at the start. If the database does not answer or denies the role, it logs a warning, and everything else
+ * continues.
  */
 export const atStart = <Mismatch, R>(
   schema: string,
@@ -212,7 +214,7 @@ export const print = (plan: Plan): string => {
   return [`${begin};`, prepare(plan).trim(), ...body, "COMMIT;", ""].join("\n\n")
 }
 
-/** The newest migration that the database has, 0 where it has none. */
+/** The newest migration of the database, 0 if it has none. */
 export const current = (plan: Plan) =>
   Effect.gen(function* () {
     const sql = (yield* SqlClient.SqlClient).withoutTransforms()
@@ -222,9 +224,9 @@ export const current = (plan: Plan) =>
       [qualified(plan)]
     )
     if (found === undefined) return 0
-    // A view, or a policy, runs functions of its owner's with the rights of whoever reads.
+    // A view or a policy runs functions of its owner with the rights of the reader.
     if (!found.plain) {
-      const cause = new Error(`${qualified(plan)} is no plain table, and was not made by a migration`)
+      const cause = new Error(`${qualified(plan)} is not a plain table and was not created by a migration`)
       return yield* new SqlError({ cause, message: cause.message })
     }
     const [row] = yield* sql.unsafe<{ readonly id: number }>(

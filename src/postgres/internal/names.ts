@@ -9,10 +9,13 @@ export const literal = (value: string): string =>
     ? `E'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`
     : `'${value.replaceAll("'", "''")}'`
 
-/** An operator of pg_catalog, for statements in the application's transactions: their search_path is the application's. */
+/**
+ * A qualified operator of pg_catalog, for statements in the application's transactions, which have the application's
+ * search_path.
+ */
 export const op = (name: string): string => `OPERATOR(pg_catalog.${name})`
 
-/** An array of integers as PostgreSQL reads one, for statements without parameters. The driver would escape each. */
+/** An integer array literal, for statements without parameters. The driver would escape each element. */
 export const integers = (values: ReadonlyArray<string | number>): string => `{${values.join()}}`
 
 /**
@@ -22,7 +25,7 @@ export const integers = (values: ReadonlyArray<string | number>): string => `{${
 const lockClass = (kind: "lane" | "order" | "arm", schema: string): number =>
   createHash("sha256").update(`controlpublish.${kind}.${schema}`).digest().readInt32BE(0)
 
-/** What an outbox in a schema is called in SQL. */
+/** The names of an outbox in SQL. */
 export interface Names {
   readonly schema: string
   readonly table: string

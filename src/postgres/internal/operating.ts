@@ -1,8 +1,8 @@
 import type { Names } from "./names.js"
 
 /**
- * Migration 2: what those see who operate the outbox. Nothing in it touches the outbox's own table, so that it waits for
- * no append and no pump, and pumps of migration 1 go on.
+ * Migration 2: what operators see. It does not touch the outbox's own table, so it waits for no append and no pump, and
+ * pumps of migration 1 continue.
  */
 export const operating = (names: Names): string => `
 -- The attempts that failed, the last ones of each event. No foreign key: it would cost each change of the outbox's rows.

@@ -5,7 +5,7 @@ import { EventNotFound, PayloadOmitted, type OutboxAdmin } from "../../OutboxAdm
 import { OutboxError } from "../../OutboxStore.js"
 import type { Session } from "./session.js"
 
-/** Bytes of a piece. For each of them the server reads the whole payload. */
+/** Bytes of a piece. The server reads the whole payload for each piece. */
 const pieceBytes = 2 * 1024 * 1024
 
 interface Header {
@@ -15,7 +15,7 @@ interface Header {
 
 interface Piece {
   readonly piece: Uint8Array
-  /** Of the whole payload in UTF-8. */
+  /** The size of the whole payload in UTF-8. */
   readonly total: number
   readonly bytes: number
 }
@@ -26,7 +26,7 @@ const changed = (eventId: string) =>
     retryable: true
   })
 
-/** Reads payloads. No connection is held between two pieces: whoever reads slowly holds up nobody. */
+/** Reads payloads. Holds no connection between two pieces, so that a slow reader delays nobody. */
 export const make =
   (
     text: { readonly payload: string; readonly piece: string },

@@ -14,11 +14,11 @@ export interface Positions {
   /** The first id that can be pending, for each lane. */
   readonly starts: () => ReadonlyArray<string>
   readonly startOf: (lane: Lane.Lane) => string
-  /** Takes note of a transaction whose xid was assigned after `drawn` was the last id drawn. */
+  /** Records a transaction whose xid was assigned after `drawn` was the last drawn id. */
   readonly fence: (drawn: bigint, xid: bigint) => void
-  /** Takes note of what one snapshot saw. */
+  /** Records what one snapshot saw. */
   readonly advance: (seen: Snapshot, now: number) => void
-  /** Forgets everything: another connection may lead to a database that is older than this one was. */
+  /** Forgets everything: a new connection may lead to an older state of the database. */
   readonly clear: () => void
 }
 
@@ -33,7 +33,7 @@ export interface Snapshot {
   readonly heads: ReadonlyMap<Lane.Lane, bigint>
 }
 
-/** Milliseconds after which starts are forgotten, for published rows that somebody made pending again by hand. */
+/** Milliseconds after which starts are forgotten, for published rows that an operator made pending again by SQL. */
 const maxAge = 30_000
 
 const zeros = (): Array<bigint> => Array.from({ length: Lane.count }, () => 0n)
@@ -56,11 +56,11 @@ export const make = (): Positions => {
     starts: () => starts.map(String),
     startOf: (lane) => String(starts[lane]),
     fence: (drawn, xid) => {
-      // A fence that is replaced before it is passed would never be.
+      // A fence that is always replaced before it is passed would never be passed.
       if (fence === undefined && drawn > decided) fence = { drawn, xid }
     },
     advance: ({ drawn, heads, xmin }, now) => {
-      // The sequence was set back: nothing that was learnt of its ids holds, nor what was about to be.
+      // The sequence was set back: nothing that is known about its ids holds any more.
       if (drawn < decided || (fence !== undefined && drawn < fence.drawn)) clear()
       if (fence !== undefined && xmin >= fence.xid) {
         decided = fence.drawn

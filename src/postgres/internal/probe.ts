@@ -15,8 +15,8 @@ const statements = (names: Names.Names) => {
   const drawn = `${Columns.drawn(names.sequence)}::text`
   const publishable = publishableIn(outbox)
   return {
-    // In the order of (lane, id), which leaves the planner the pending rows' index alone: with the
-    // statistics of a backlog that is gone it would walk the whole table by id. OFFSET 0 has EXISTS keep its order.
+    // The order (lane, id) leaves the planner only the index of pending rows. With the statistics of an earlier backlog
+    // it would walk the whole table by id. OFFSET 0 makes EXISTS keep its order.
     probe: (starts: ReadonlyArray<string>, now: string, afterParked: AfterParked) => `
       SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin, ${drawn} AS drawn,
         (SELECT ${milliseconds("min(next_attempt_at)")} FROM ${outbox}
@@ -46,7 +46,7 @@ const statements = (names: Names.Names) => {
   }
 }
 
-/** Looks at the lanes for what can be published. */
+/** Looks for publishable rows in the lanes. */
 export const make = (
   names: Names.Names,
   positions: Positions.Positions,

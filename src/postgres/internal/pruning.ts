@@ -7,13 +7,13 @@ import { drawn, instant } from "./columns.js"
 import type { Names } from "./names.js"
 import type { Session } from "./session.js"
 
-/** Rows that one look takes in. */
+/** Rows that one look reads. */
 const window = 10_000
 
-/** Looks without success that end a run, after the first one. */
+/** The number of looks without success that ends a run. */
 const patience = 5
 
-/** Rows that are counted at a time to find out which are the newest. */
+/** Rows that are counted at a time to find the newest ones. */
 const counted = 100_000
 
 const statements = (names: Names) => ({

@@ -6,17 +6,17 @@ import { literal, quote, type Names } from "./names.js"
 
 type Roles = Readonly<Record<"append" | "operate" | "pump" | "view", ReadonlyArray<string>>>
 
-/** What an append writes. The rest is the trigger's and the pump's. */
+/** The columns that an append writes. The trigger and the pump write the rest. */
 const appended = `event_id, event_type, tenant_id, stack_id, version, base_version, artifact_ref, checksum, payload_json,
   ordering_key, traceparent, created_at`
 
-/** A table, what may be done to it, and by whom: nobody is no statement. */
+/** A table, its privileges, and the roles that get them. Without roles there is no statement. */
 const granting = (rights: string, on: string, roles: ReadonlyArray<string>): string =>
   roles.length === 0 ? "" : `GRANT ${rights} ON ${on} TO ${Array.from(new Set(roles)).map(quote).join(", ")};\n`
 
 /**
- * A GRANT of somebody who may not grant is a warning to the server, no error: that the tables belong to the role, and that
- * each role can reach the schema, is looked at.
+ * For the server, a GRANT without the right to grant is a warning, not an error. So ownership of the tables and each
+ * role's access to the schema are checked.
  */
 const statements = (
   schema: string,
@@ -66,7 +66,7 @@ export const outbox = (names: Names, { append, operate, pump, view }: Roles): st
     [
       granting("USAGE", `SCHEMA ${quote(schema)}`, [...append, ...readers]),
       granting("SELECT", `${quote(schema)}.controlpublish_migrations`, [...append, ...readers]),
-      // Where functions are not everybody's to call.
+      // For databases where functions are not executable by everybody.
       granting("EXECUTE", `FUNCTION ${Guarded.maxPayloadBytes(names)}`, [...append, ...readers]),
       granting(`INSERT (${appended}), SELECT (event_id)`, outbox, append),
       granting("EXECUTE", `FUNCTION ${Guarded.takeBack(names)}(text[])`, append),

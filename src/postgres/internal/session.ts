@@ -7,8 +7,8 @@ import type { OutboxError } from "../../OutboxStore.js"
 import { toOutboxError } from "./failure.js"
 
 /**
- * A connection of the outbox's own. Pumps do not borrow the application's: its pool cannot give a connection up that
- * hangs, waits for one without a deadline, and makes defects of failing commits.
+ * One of the outbox's own connections. Pumps do not use the application's pool: it cannot discard a connection that
+ * hangs, waits without a deadline for a free one, and turns failing commits into defects.
  */
 export interface Session {
   /** Runs one statement. */
@@ -16,22 +16,22 @@ export interface Session {
     text: string,
     values?: ReadonlyArray<unknown>
   ) => Effect.Effect<ReadonlyArray<Row>, OutboxError>
-  /** Runs several statements in one round trip, and answers the rows of each. */
+  /** Runs several statements in one round trip and returns the rows of each. */
   readonly script: (text: string) => Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>>, OutboxError>
-  /** Whether the connection has failed, and is of no further use. */
+  /** Whether the connection has failed and must not be used again. */
   readonly isBroken: () => boolean
 }
 
-/** Runs something on a session that is given back after it. */
+/** Runs an effect with a session and returns the session afterwards. */
 export type WithSession = <A>(use: (session: Session) => Effect.Effect<A, OutboxError>) => Effect.Effect<A, OutboxError>
 
-/** A server that does not answer ends the transaction with the connection, which the interruption costs. */
+/** If the server does not answer, the interruption discards the connection, which ends the transaction. */
 export const rollback = (session: Session): Effect.Effect<void> =>
   session.isBroken()
     ? Effect.void
     : Effect.ignore(session.query("ROLLBACK")).pipe(Effect.interruptible, Effect.timeoutOption(1_000), Effect.asVoid)
 
-/** Milliseconds until a connection that cannot be made, or a statement that is not answered, is given up. */
+/** Timeout of connecting and of each statement, in milliseconds. */
 const connectTimeout = 5_000
 export const queryTimeout = 15_000
 
@@ -50,7 +50,7 @@ export const connectionOptions = (config: PgClientConfig): Pg.ClientConfig => ({
   query_timeout: queryTimeout
 })
 
-/** Runs a query of the driver's, and gives the connection up where it failed or nobody waits any more. */
+/** Runs a query of the driver. Discards the connection if the query failed or was interrupted. */
 const run = (
   client: Pg.ClientBase,
   onFailure: () => void,
@@ -60,14 +60,14 @@ const run = (
   Effect.async((resume) => {
     client.query(text, values as Array<unknown>, (cause: Error | null, result: unknown) => {
       if (cause instanceof Error) {
-        // After an error that the server reported the connection is as good as before.
+        // An error that the server reported leaves the connection usable.
         if (!(cause instanceof Pg.DatabaseError)) onFailure()
         resume(Effect.fail(toOutboxError("query the outbox")(cause)))
       } else {
         resume(Effect.succeed(result))
       }
     })
-    // The statement goes on at the server.
+    // The statement continues on the server.
     return Effect.sync(onFailure)
   })
 
@@ -87,8 +87,8 @@ interface Connection {
 }
 
 /**
- * A pool of at most `max` connections, none as long as none is needed. A session whose connection failed is closed and
- * not used again, which ends its transaction. `onConnect` is called for every connection that is made.
+ * A pool of at most `max` connections, opened on demand. A session whose connection failed is closed and not reused,
+ * which ends its transaction. `onConnect` is called for every new connection.
  */
 export const makePool = (
   config: PgClientConfig,
@@ -101,7 +101,7 @@ export const makePool = (
       (pool) => Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeoutOption(1_000))
     )
     pool.on("connect", onConnect)
-    // An idle connection that breaks is replaced when it is needed.
+    // A broken idle connection is replaced on demand.
     pool.on("error", () => {})
 
     const release = ({ broken, client, onError }: Connection) => {
@@ -110,8 +110,8 @@ export const makePool = (
     }
 
     return Effect.gen(function* () {
-      // The scope owns the connection from the moment that the pool hands it over: an interruption between that and the
-      // next step of the fiber would lose it, and with it a place in the pool.
+      // The scope owns the connection from the moment that the pool hands it over. Otherwise an interruption before the
+      // fiber's next step would lose it and its place in the pool.
       let wanted = true
       let handed: Connection | undefined
       yield* Effect.addFinalizer(() =>

@@ -3,12 +3,12 @@ import type * as Scope from "effect/Scope"
 import type { OutboxError } from "../../OutboxStore.js"
 import { queryTimeout, rollback, type Session } from "./session.js"
 
-/** The search_path of every session of the service: nobody's function, operator or type runs with its rights. */
+/** The search_path of all sessions of the service: nobody else's function, operator or type runs with its rights. */
 export const searchPath = "pg_catalog, pg_temp"
 
 /**
- * Sets what every transaction of the service needs, whatever role, database and server say. The settings are local to the
- * transaction: behind a pooler somebody else uses the connection next. One statement.
+ * The settings that every transaction of the service needs, whatever role, database and server have. They are local to
+ * the transaction: behind a pooler another client uses the connection next. One statement.
  */
 export const settings = (timeouts: {
   readonly statement?: number
@@ -21,20 +21,20 @@ export const settings = (timeouts: {
     lock_timeout: timeouts.lock ?? 0,
     idle_in_transaction_session_timeout: timeouts.idle,
     synchronous_commit: "on",
-    // Instants and versions are read as float8. Below 1 it would round them.
+    // Instants and versions are read as float8. Values below 1 would round them.
     extra_float_digits: 1
   }
   const calls = Object.entries(values).map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', true)`)
   return `SELECT ${calls.join(", ")}`
 }
 
-/** Begins a transaction in a mode, under the settings. */
+/** Begins a transaction in a mode, with the settings. */
 export const begin = (mode: string, timeouts: Parameters<typeof settings>[0]): string =>
   `BEGIN ISOLATION LEVEL ${mode}; ${settings(timeouts)}`
 
 /**
- * Runs one statement under the settings, in one round trip: several statements without a BEGIN are one transaction, and a
- * failure ends it. That protocol takes no parameters.
+ * Runs one statement with the settings in one round trip: several statements without a BEGIN are one transaction that a
+ * failure ends. That protocol has no parameters.
  */
 export const query = <Row extends object>(
   session: Session,
@@ -45,7 +45,7 @@ export const query = <Row extends object>(
     (results) => results[results.length - 1] as ReadonlyArray<Row>
   )
 
-/** Runs something in a transaction that `begin` begins, on a session of its own. */
+/** Runs an effect in a transaction that `begin` begins, on its own session. */
 export const transaction = <A, E>(
   session: Effect.Effect<Session, OutboxError, Scope.Scope>,
   begin: string,
@@ -62,7 +62,7 @@ export const transaction = <A, E>(
     return result
   }).pipe(Effect.scoped)
 
-/** Settles a session for its whole length. For connections that lead through no pooler. */
+/** Sets the settings for a whole session. Only for connections without a pooler. */
 export const session: string = `SET search_path = ${searchPath};
   SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
   SET default_transaction_deferrable = off;

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Ambient from "./ambient.js"
 
 /**
- * Runs statements on the client, in the transaction around if there is one. Fails if that transaction is in another
+ * Runs statements on the client, in the ambient transaction if there is one. Fails if that transaction is in another
  * database, where the statement would run otherwise.
  */
 export const make = <Failure>(sql: SqlClient, toFailure: (doing: string) => (cause: unknown) => Failure) => {

@@ -2,11 +2,11 @@ import * as Lane from "../../Lane.js"
 import { buckets, literal, type Names } from "./names.js"
 
 /**
- * The sessions that hold locks of the outbox and are no part of it, as JSON.
+ * Foreign sessions that hold locks of the outbox, as JSON.
  *
- * A pump or an operator holds lanes under its name and in a transaction. A transaction that appends holds ordering keys,
- * and soon the table: that it does not have it for seconds tells a stranger. Of another role's sessions the server shows
- * the names alone, unless the role may read all of `pg_stat_activity`.
+ * A pump or an operator holds lanes under its application name and in a transaction. A transaction that appends holds
+ * ordering keys and soon the table: a session without the table for seconds is a foreign one. Of another role's
+ * sessions the server shows only names, unless the role may read all of `pg_stat_activity`.
  */
 export const strangers = ({ laneLock, orderLock, outbox }: Names): string => {
   const ofLane = `classid = ${laneLock >>> 0} AND objid < ${Lane.count}`

@@ -18,14 +18,13 @@ class Own<E> {
 const causeOf = (error: unknown): unknown => (error instanceof SqlError ? error.cause : error)
 
 /**
- * `sql.withTransaction`, but what fails to begin or to end is an error that tells what it was doing, and a COMMIT that
- * the server answers with a rollback is such a failure. The effect's own errors, which may be of the database as well,
- * pass as they are.
+ * Like `sql.withTransaction`, but a failure to begin or to end is an error that names the step, and a COMMIT that the
+ * server answers with a rollback is a failure. The effect's own errors pass unchanged, even those of the database.
  */
 export const withTransaction = <Failure>(
   sql: SqlClient.SqlClient,
   toFailure: (doing: string) => (cause: unknown) => Failure,
-  // Whoever appends or applies writes, whatever the default of the role is.
+  // Appends and appliers write, whatever the role's default is.
   begin = "BEGIN READ WRITE"
 ) => {
   const ambient = Ambient.make(sql)
@@ -44,7 +43,7 @@ export const withTransaction = <Failure>(
       connection.executeUnprepared(`ROLLBACK TO SAVEPOINT effect_sql_${id}`, [], undefined)
   })
 
-  // A savepoint has no end that could fail: a statement tells whether the transaction still stands.
+  // Releasing a savepoint reports no failure: a statement shows whether the transaction is still usable.
   const stands = Effect.mapError(
     Effect.suspend(() => sql.unsafe("SELECT 1")),
     (error) => new Own(toFailure("keep a nested transaction")(error.cause))
@@ -59,7 +58,7 @@ export const withTransaction = <Failure>(
           Effect.mapError((error) =>
             error instanceof Own ? error.error : toFailure("begin a transaction")(error.cause)
           ),
-          // To @effect/sql a commit or rollback that fails is a defect.
+          // @effect/sql turns a failing commit or rollback into a defect.
           Effect.catchSomeCause((cause) =>
             Option.map(
               Option.filter(Cause.dieOption(cause), (defect) => defect instanceof SqlError),

@@ -9,7 +9,7 @@ import * as Settled from "./settled.js"
 
 type Published = Pick<Settlement, "now" | "published">
 
-/** Failed attempts that are kept of an event. */
+/** The number of failed attempts kept per event. */
 const keptAttempts = 20
 
 const statements = ({ attempts, outbox }: Names.Names) => ({

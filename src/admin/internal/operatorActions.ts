@@ -11,8 +11,8 @@ export const by = (reason: string): Effect.Effect<By, never, Actor> => Effect.ma
 const logged = (action: AuditAction, by: By, target: Readonly<Record<string, unknown>>, failure?: string) =>
   Effect.annotateLogs(
     failure === undefined
-      ? Effect.logInfo(`By hand: ${action}`)
-      : Effect.logWarning(`Not done by hand: ${action}: ${failure}`),
+      ? Effect.logInfo(`Operator action: ${action}`)
+      : Effect.logWarning(`Operator action failed: ${action}: ${failure}`),
     { ...by, ...target }
   )
 

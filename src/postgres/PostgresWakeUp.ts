@@ -68,7 +68,7 @@ const said = ({ application, ended, pid, user }: Holder): string => {
   const session = `ession ${pid} (user ${JSON.stringify(user)}, application ${JSON.stringify(application)})`
   return ended
     ? `Ended s${session}: it held the wake-up lock, but no pump listened on it`
-    : `S${session} holds the lock of the wake-up, and no pump listens on it: appends notify needlessly; end it with SELECT pg_terminate_backend(${pid})`
+    : `S${session} holds the wake-up lock, but no pump listens on it: appends notify needlessly; end it with SELECT pg_terminate_backend(${pid})`
 }
 
 const pooledWarning = (direct: boolean): string =>

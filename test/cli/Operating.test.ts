@@ -249,7 +249,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         assert.match(
           stderr,
           new RegExp(
-            `has migration ${latest + 1}, made by a later version; this one knows ${latest}, and can work with it`
+            `has migration ${latest + 1}, made by a later version; this version knows ${latest} and is compatible`
           )
         )
       })

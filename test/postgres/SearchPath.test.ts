@@ -67,11 +67,11 @@ describe("What a stranger has put in the schema before", () => {
       sql: `${record} CREATE FUNCTION steal() RETURNS integer LANGUAGE plpgsql AS $$
           BEGIN INSERT INTO stolen SELECT current_user; RETURN 999; END $$;
         CREATE VIEW controlpublish_migrations AS SELECT steal() AS migration_id; GRANT SELECT ON controlpublish_migrations TO PUBLIC`,
-      message: /"public".controlpublish_migrations is no plain table, and was not made by a migration$/
+      message: /"public".controlpublish_migrations is not a plain table and was not created by a migration$/
     },
     "a table with a policy": {
       sql: `${record} CREATE TABLE ${remembering}; ALTER TABLE controlpublish_migrations ENABLE ROW LEVEL SECURITY`,
-      message: /is no plain table/
+      message: /is not a plain table/
     },
     "a function of the outbox": {
       sql: `${record} CREATE FUNCTION control_events_outbox_max_payload_bytes() RETURNS integer LANGUAGE sql AS 'SELECT 1'`,

@@ -414,7 +414,7 @@ export const outboxAdminSuite = (name: string, makeLayer: () => AdminLayer) => {
         const { lastError, nextAttemptAt, parkedAt, state } = Option.getOrThrow(yield* admin.event("waiting"))
         assert.deepStrictEqual(
           [state, parkedAt, nextAttemptAt, lastError],
-          ["parked", 1_010_000, undefined, "Parked by hand: the ticket"]
+          ["parked", 1_010_000, undefined, "Parked by an operator: the ticket"]
         )
         assert.deepInclude({ ...(yield* drain) }, { published: 0, failed: 0 })
         for (const id of ["published", "parked"]) {

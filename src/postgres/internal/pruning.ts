@@ -10,7 +10,7 @@ import type { Session } from "./session.js"
 /** Rows that one look reads. */
 const window = 10_000
 
-/** The number of looks without success that ends a run. */
+/** The number of looks without success, after the first one, that ends a run. */
 const patience = 5
 
 /** Rows that are counted at a time to find the newest ones. */

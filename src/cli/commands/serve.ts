@@ -64,7 +64,7 @@ const ownCommands = [Path.join("dist", "node", "command.js"), Path.join("src", "
 const self = (): string => {
   const script = process.argv[1] ?? "controlpublish"
   const path = Path.relative(process.cwd(), script)
-  // npm links the command by its name, and finds that of the project in whose directory it is run.
+  // npm links the command by its name and finds it from within the project.
   return Path.basename(script) === "controlpublish" || ownCommands.includes(path)
     ? "npx controlpublish"
     : `node ${shellWord(path || script)}`

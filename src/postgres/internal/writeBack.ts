@@ -13,7 +13,7 @@ type Published = Pick<Settlement, "now" | "published">
 const keptAttempts = 20
 
 const statements = ({ attempts, outbox }: Names.Names) => ({
-  // One round trip, too. Numbers alone, which need no parameters.
+  // One round trip as well. Contains only numbers, so it needs no parameters.
   writePublished: ({ now, published }: Published, condition = "") => `
     WITH written AS (
       UPDATE ${outbox} SET published_control_version = result.version, published_at = ${instant(String(now))},
@@ -46,9 +46,9 @@ const statements = ({ attempts, outbox }: Names.Names) => ({
 })
 
 interface WriteBack {
-  /** Writes published rows in a transaction of their own. `drawn` is the last id that the claim saw drawn. */
+  /** Writes published rows in their own transaction. `drawn` is the last drawn id that the claim saw. */
   readonly record: (session: Session, drawn: string, published: Published) => Effect.Effect<void, OutboxError>
-  /** Writes the outcomes of a claim's rows, and ends its transaction. */
+  /** Writes the outcomes of a claim's rows and ends its transaction. */
   readonly settle: (session: Session, drawn: string, settlement: Settlement) => Effect.Effect<void, OutboxError>
 }
 

@@ -585,8 +585,10 @@ describe("Pump, stopped", () => {
       )
       const { pump, stop } = yield* startPump({ publishTimeout: "100 millis", drainTimeout: "200 millis" })
       yield* append("a1")
-      yield* Effect.sleep("150 millis")
-      assert.strictEqual((yield* pump.status).failures, 1)
+      const { failures } = yield* Effect.repeat(Effect.delay(pump.status, "5 millis"), {
+        until: ({ failures }) => failures > 0
+      })
+      assert.strictEqual(failures, 1)
       const stopped = yield* stop.pipe(Effect.disconnect, Effect.timeoutOption("5 seconds"))
       assert.strictEqual(stopped._tag, "Some")
     }).pipe(Effect.provide(base))

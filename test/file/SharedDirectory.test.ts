@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Effect, Fiber, Stream } from "effect"
+import { Cause, Clock, type Duration, Effect, Fiber, Stream } from "effect"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs/promises"
 import * as Net from "node:net"
@@ -381,22 +381,34 @@ describe("the clock", () => {
         for (const name of yield* Effect.promise(() => Fs.readdir(directory))) {
           yield* Effect.promise(() => Fs.rm(Path.join(directory, name)))
         }
-        const source = yield* FileSource.make({ directory, settle: "800 millis" })
         const versions: Array<number> = []
-        const fiber = yield* source.events(0).pipe(
-          Stream.runForEach(({ version }) => Effect.sync(() => versions.push(version))),
-          Effect.withClock(skewed),
-          Effect.forkScoped
-        )
+        const reading = (settle: Duration.DurationInput, position: number) =>
+          Effect.flatMap(FileSource.make({ directory, settle }), (source) =>
+            source.events(position).pipe(
+              Stream.runForEach(({ version }) => Effect.sync(() => versions.push(version))),
+              Effect.withClock(skewed),
+              Effect.forkScoped
+            )
+          )
+        const arrives = (version: number) =>
+          Effect.repeat(Effect.sleep("10 millis"), { until: () => versions.includes(version) }).pipe(
+            Effect.timeoutFail({ duration: "1 minute", onTimeout: () => `${version} has not come: ${versions.join()}` })
+          )
         yield* place(1)
         yield* place(3)
+        // Less than the skew, and more than any machine takes.
+        const patient = yield* reading("1 hour", 0)
+        yield* arrives(1)
+        // Time for 3 to come too early.
         yield* Effect.sleep("400 millis")
         assert.deepStrictEqual(versions, [1])
         yield* place(2)
-        yield* Effect.sleep("600 millis")
+        yield* arrives(3)
         assert.deepStrictEqual(versions, [1, 2, 3])
+        yield* Fiber.interrupt(patient)
+        const fiber = yield* reading("800 millis", 3)
         yield* place(5)
-        yield* Effect.sleep("2 seconds")
+        yield* arrives(5)
         assert.deepStrictEqual(versions, [1, 2, 3, 5])
         yield* Fiber.interrupt(fiber)
       }

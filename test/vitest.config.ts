@@ -14,7 +14,8 @@ const alone = [
   "test/faults/Faults.test.ts",
   "test/file/{FileSink,FileSource,PowerLoss,SharedDirectory}.test.ts",
   "test/fleet/{Applier,Crash}.test.ts",
-  "test/jetstream/{JetStreamSink,Replicas}.test.ts",
+  "test/jetstream/{JetStreamSink,Replicas,Versions}.test.ts",
+  "test/package/Package.test.ts",
   "test/postgres/{Crash,LargeRows,Session,Transactions}.test.ts"
 ]
 

@@ -1,14 +1,14 @@
 /**
- * A feed in a stream of NATS JetStream.
+ * Publishes the feed to a stream of NATS JetStream.
  *
- * The payload of a message is the exact text of its event, and the sequence that the stream gives it is the event's
- * control version. Its headers:
+ * The payload of a message is the exact text of its event. The message's sequence in the stream is the event's control
+ * version. Its headers:
  *
- * - `Nats-Msg-Id`: the event id, by which the stream knows duplicates within its duplicate window.
+ * - `Nats-Msg-Id`: the event id, by which the stream detects duplicates within its duplicate window.
  * - `Control-Event-Type`, `Control-Event-Tenant`: type and tenant of the event.
  * - `traceparent`: the W3C trace context of the append.
  *
- * Values of headers are percent-encoded where they are not visible ASCII.
+ * Header values are percent-encoded where they are not visible ASCII.
  *
  * @since 1.0.0
  */
@@ -31,13 +31,13 @@ import * as Stream from "./internal/stream.js"
 import * as Subject from "./internal/subject.js"
 
 /**
- * What keeps a second copy of an event out of the stream when it is published again after the duplicate window, because
- * nobody learnt of the first time.
+ * How the sink prevents a duplicate when it publishes an event again after the duplicate window, because the first
+ * outcome is unknown.
  *
- * - `lookup`: an event that was appended longer ago than the window is looked for in the stream before it is published.
- *   Costs nothing as long as the pumps keep up, and after an outage a read of the headers since.
- * - `subject`: each event has a subject of its own, `….<event id>`, which the server takes once. It needs no clock and
- *   no window, and costs the server memory for each event that the stream holds.
+ * - `lookup`: looks up events older than the window in the stream before it publishes them. Costs nothing while the
+ *   pumps keep up. After an outage it reads the headers since then.
+ * - `subject`: gives each event its own subject, `….<event id>`, which the server accepts once. Needs no clock and no
+ *   window, but costs the server memory for each event in the stream.
  *
  * docs/performance.md has the figures.
  *
@@ -47,7 +47,7 @@ import * as Subject from "./internal/subject.js"
 export type Deduplication = "lookup" | "subject"
 
 /**
- * Where to publish, and how.
+ * The stream to publish to, and how.
  *
  * @since 1.0.0
  * @category models
@@ -55,21 +55,24 @@ export type Deduplication = "lookup" | "subject"
 export interface Options extends Connection {
   readonly stream: string
   /**
-   * Where events are published to: `{type}`, `{tenant_id}`, `{stack_id}`, `{event_id}` and `{ordering_key}` stand for
-   * fields of the event. A field is one token, the type one for each of its parts; what could not stand there is
-   * percent-encoded, and nothing is `-`. Default `control.events.{type}`.
+   * The subject of an event. `{type}`, `{tenant_id}`, `{stack_id}`, `{event_id}` and `{ordering_key}` are replaced by
+   * fields of the event. A field is one token; the type is one token for each of its parts. Invalid characters are
+   * percent-encoded, and an absent field is `-`. Default `control.events.{type}`.
    */
   readonly subject?: string | undefined
-  /** Whether the stream is created where it is missing when the sink is built. Default false. */
+  /** Whether to create a missing stream when the sink is built. Default false. */
   readonly manageStream?: boolean | undefined
-  /** A stream that forgets ids sooner is refused; a stream that is created remembers them for so long. Default 2 minutes. */
+  /**
+   * A stream with a shorter duplicate window is rejected. A stream that the sink creates has this window. Default 2
+   * minutes.
+   */
   readonly minDuplicateWindow?: Duration.DurationInput | undefined
   /** Default `lookup`. */
   readonly deduplication?: Deduplication | undefined
 }
 
 /**
- * An option has a value that cannot be.
+ * An option is invalid.
  *
  * @since 1.0.0
  * @category errors
@@ -77,7 +80,7 @@ export interface Options extends Connection {
 export class JetStreamSinkError extends Schema.TaggedError<JetStreamSinkError>("controlpublish/JetStreamSinkError")(
   "JetStreamSinkError",
   {
-    /** The option. */
+    /** The name of the option. */
     option: Schema.Literal("servers", "stream", "subject", "minDuplicateWindow"),
     reason: Schema.String
   }
@@ -91,7 +94,7 @@ export class JetStreamSinkError extends Schema.TaggedError<JetStreamSinkError>("
 }
 
 /**
- * The options that are used where none are given.
+ * The defaults of the options.
  *
  * @since 1.0.0
  * @category defaults
@@ -121,9 +124,9 @@ const invalid = (option: JetStreamSinkError["option"], reason: string) => new Je
 const settingsOf = (options: Options): Effect.Effect<Settings, JetStreamSinkError> =>
   Effect.gen(function* () {
     const { credentials, deduplication = defaults.deduplication, servers, stream: name, tls } = options
-    if (servers.length === 0) return yield* invalid("servers", "there is none")
+    if (servers.length === 0) return yield* invalid("servers", "is empty")
     if (servers.some((server) => server.includes("@"))) {
-      return yield* invalid("servers", "an address has a user or password in it; give them as credentials")
+      return yield* invalid("servers", "an address contains a user or password: set credentials instead")
     }
     if (!/^[^\s.*>/\\]+$/.test(name)) {
       return yield* invalid("stream", `got ${JSON.stringify(name)}, valid is a name without spaces and . * > / \\`)
@@ -153,7 +156,7 @@ const settingsOf = (options: Options): Effect.Effect<Settings, JetStreamSinkErro
   })
 
 /**
- * Whether the options can be, without connecting.
+ * Validates the options without connecting.
  *
  * @since 1.0.0
  * @category constructors
@@ -166,14 +169,15 @@ interface Ready {
 }
 
 interface Prepared extends Ready {
-  /** What the stream holds already, see {@link Publishing.Target}. */
+  /** The sequences of known events, see {@link Publishing.Target}. */
   readonly known: ReadonlyMap<number, ControlVersion>
 }
 
 /**
- * A sink for as long as the scope. Options that cannot be fail here. Servers that cannot be reached and a stream that is
- * not as it has to be are said in the log and looked at again with each publish, until when that is `SinkUnavailable`
- * and costs no event anything.
+ * Makes a sink that lives as long as the scope. Fails with `JetStreamSinkError` if an option is invalid.
+ *
+ * If the servers are unreachable or the stream is misconfigured, the sink logs it, answers `SinkUnavailable` (no event
+ * is charged an attempt), and checks again on the next publish.
  *
  * @since 1.0.0
  * @category constructors
@@ -205,7 +209,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
         const [found, findings] = yield* Stream.look(open, settings.wanted, manage)
         if (created !== undefined && created !== found.created) {
           yield* Effect.logWarning(
-            `The stream "${name}" was made anew: its versions begin again, and what it held has to be restored from the outbox`
+            `The stream "${name}" was re-created: its versions begin again, and its events have to be restored from the outbox`
           )
         }
         created = found.created
@@ -234,7 +238,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
         })
       )
 
-    /** What is ready without a wait, as almost always, needs no timeout. */
+    /** A result that is ready at once, as almost always, needs no timeout. */
     const prepared = (batch: Batch) => {
       const target = current()
       return target === undefined || isOld(batch, target) ? undefined : { ...target, known: nothingKnown }
@@ -256,7 +260,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
       }).pipe(
         Effect.onError(() =>
           Effect.sync(() => {
-            // Whoever publishes next looks at it first.
+            // The next publish checks it first.
             stream = undefined
           })
         ),
@@ -290,7 +294,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
   }).pipe(Effect.annotateLogs(annotations))
 
 /**
- * Publishes to a stream.
+ * Provides a sink that publishes to a stream.
  *
  * @example
  * import { JetStreamSink } from "controlpublish/jetstream"
@@ -313,10 +317,10 @@ const notReady = () =>
     sink: "jetstream",
     reason: "timeout",
     message:
-      "The servers did not answer in time, or it takes longer to read what the stream holds already; that goes on"
+      "The servers did not answer in time, or reading the events that the stream already has takes longer; the reading continues"
   })
 
-/** Answers what became of events of a batch, by their indexes in it. */
+/** Settles events of a batch, given by their indexes, and returns their outcomes. */
 type Settle = (
   settings: Settings,
   ready: Ready,
@@ -324,7 +328,7 @@ type Settle = (
   indexes: ReadonlyArray<number>
 ) => Effect.Effect<ReadonlyArray<readonly [index: number, Outcome]>, SinkUnavailable>
 
-/** Asks for the sequences of events that the stream held already. */
+/** Asks for the sequences of events that the stream already had. */
 const resolve: Settle = (settings, { stream }, batch, indexes) =>
   Effect.forEach(indexes, (index) =>
     Effect.map(
@@ -333,7 +337,7 @@ const resolve: Settle = (settings, { stream }, batch, indexes) =>
     )
   )
 
-/** What to say of events that no stream took: whether that is because of them, or of the stream. */
+/** Decides the outcome of events that no stream took: whether the event or the stream is at fault. */
 const judge: Settle = (settings, { link }, batch, indexes) =>
   Effect.map(Stream.look(link, settings.wanted, false), ([stream]) =>
     indexes.flatMap((index) => {
@@ -372,5 +376,5 @@ const noLeader = () =>
   new SinkUnavailable({
     sink: "jetstream",
     reason: "unreachable",
-    message: "The stream is there and takes the subject, and yet no server answered: it has no leader now"
+    message: "The stream exists and takes the subject, but no server answered: it has no leader"
   })

@@ -22,7 +22,7 @@ describe("JetStreamSettings", () => {
       ({ directory }) => Effect.promise(() => rm(directory, { recursive: true }))
     )
 
-  it.effect("has defaults, those of the sink being its own", () =>
+  it.effect("has the defaults of the sink", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* jetStream({}), {
         servers: ["nats://127.0.0.1:4222"],
@@ -82,7 +82,7 @@ describe("JetStreamSettings", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("refuses what cannot be, and names the setting", () =>
+  it.effect("rejects invalid values, and names the setting", () =>
     Effect.gen(function* () {
       const { directory, path } = yield* file("ca.pem", "x")
       const nowhere = join(directory, "nowhere")
@@ -107,7 +107,7 @@ describe("JetStreamSettings", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("never repeats an address that it refuses", () =>
+  it.effect("never repeats an invalid address", () =>
     Effect.gen(function* () {
       for (const url of ["http://u:s3cret@h", "nats://u:s3/cret@h", "nats://u:s3cret@h:port", "nats://a,://s3cret"]) {
         const message = yield* refused({ NATS_URL: url })

@@ -98,7 +98,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
       const options = (stream: string, more: Partial<JetStreamSink.Options> = {}) =>
         Effect.map(Broker, ({ server }) => ({ servers: [server.url], stream, subject: `${stream}.{type}`, ...more }))
 
-      it.scoped("says what it found", () =>
+      it.scoped("logs its findings", () =>
         Effect.gen(function* () {
           const stream = yield* freshStream()
           const lines = yield* linesOf(yield* options(stream))
@@ -124,7 +124,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
-      it.scoped("creates a stream where it is told to, with the window that is wanted", () =>
+      it.scoped("creates a missing stream with the configured window if manageStream is set", () =>
         Effect.gen(function* () {
           const { manager } = yield* Broker
           const stream = yield* freshName
@@ -172,7 +172,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         )
       }
 
-      it.scoped("says that there is no stream, and publishes as soon as there is", () =>
+      it.scoped("reports a missing stream, and publishes as soon as it exists", () =>
         Effect.gen(function* () {
           const { manager } = yield* Broker
           const stream = yield* freshName
@@ -188,7 +188,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
-      it.scoped("says that nobody is there, and publishes as soon as somebody is", () =>
+      it.scoped("reports unreachable servers, and publishes as soon as one answers", () =>
         Effect.gen(function* () {
           const broker = yield* makeBroker()
           const { manager, server } = broker
@@ -205,7 +205,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
-      it.scoped("says that JetStream is off", () =>
+      it.scoped("reports that JetStream is disabled", () =>
         Effect.gen(function* () {
           const { server } = yield* makeBroker({ jetStream: false })
           const [, last] = yield* linesOf({ servers: [server.url], stream: "s" })
@@ -213,16 +213,16 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
-      it.scoped("refuses options that cannot be, by their names", () =>
+      it.scoped("rejects invalid options by their names", () =>
         Effect.gen(function* () {
           const reason = (options: Partial<JetStreamSink.Options>) =>
             Effect.map(
               Effect.flip(JetStreamSink.make({ servers: ["nats://h:1"], stream: "s", ...options })),
               ({ message }) => message
             )
-          assert.match(yield* reason({ servers: [] }), /^JetStreamSink, servers: there is none$/)
+          assert.match(yield* reason({ servers: [] }), /^JetStreamSink, servers: is empty$/)
           const address = yield* reason({ servers: ["nats://u:s3cret@h:1"] })
-          assert.match(address, /^JetStreamSink, servers: .*give them as credentials$/)
+          assert.match(address, /^JetStreamSink, servers: .*: set credentials instead$/)
           assert.notInclude(address, "s3cret")
           assert.match(yield* reason({ stream: "a.b" }), /^JetStreamSink, stream: got "a\.b", valid is/)
           assert.match(
@@ -235,7 +235,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
     })
 
     describe("an event that can never be taken", () => {
-      it.scoped("is rejected for its size, and harms no other", () =>
+      it.scoped("is rejected for its size, and affects no other event", () =>
         Effect.gen(function* () {
           const stream = yield* freshStream()
           const sink = yield* makeSink(stream)
@@ -255,7 +255,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
-      it.scoped("is rejected at the very byte that the server would refuse", () =>
+      it.scoped("is rejected from the byte on that the server would reject", () =>
         Effect.gen(function* () {
           const stream = yield* freshStream()
           const sink = yield* makeSink(stream)
@@ -277,7 +277,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
-      it.scoped("is rejected for a subject that is none of the stream's, where others are", () =>
+      it.scoped("is rejected for a subject that the stream does not take, while it takes others", () =>
         Effect.gen(function* () {
           const name = yield* freshName
           const stream = yield* freshStream({ subjects: [`${name}.a`, `${name}.b`] })
@@ -299,7 +299,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
-      it.scoped("is taken with half a surrogate pair in its type, and harms no other", () =>
+      it.scoped("is accepted with a lone surrogate in its type, and affects no other event", () =>
         Effect.gen(function* () {
           const sink = yield* makeSink(yield* freshStream())
           assert.deepStrictEqual(shape(yield* publish(sink, [event("1", { type: "t\ud800" }), event("2")])).sort(), [
@@ -465,7 +465,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
         })
       )
 
-      it.scoped("is looked for in a stream that was made anew while nothing was published", () =>
+      it.scoped("is looked for in a stream that was re-created while nothing was published", () =>
         Effect.gen(function* () {
           const { manager } = yield* Broker
           const config = { duplicate_window: nanos(1_000) }
@@ -502,7 +502,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
     })
 
     describe("a connection", () => {
-      it.scoped("that is gone keeps nothing to be sent later, and is made again", () =>
+      it.scoped("that is lost keeps nothing to send later, and is made again", () =>
         Effect.gen(function* () {
           const broker = yield* makeBroker()
           yield* Effect.gen(function* () {
@@ -603,7 +603,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
     const refused = (options: JetStreamSink.Options) =>
       Effect.map(Effect.flip(publishes(options)), ({ message, reason }) => `${reason}: ${message}`)
 
-    it.scoped("connects with a token, and says that it was refused", () =>
+    it.scoped("connects with a token, and reports a rejected one", () =>
       Effect.gen(function* () {
         const server = yield* Nats.nats({ config: () => `authorization { token: "s3cret" }` })
         const options = { servers: [server.url], stream: "s" }
@@ -650,7 +650,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
       })
     )
 
-    it.scoped("connects by TLS, with a certificate where the server asks for one", () =>
+    it.scoped("connects by TLS, with a certificate if the server requires one", () =>
       Effect.gen(function* () {
         const config = (verify: boolean) => () =>
           `tls { cert_file: "${tls}server.pem", key_file: "${tls}server.key", ca_file: "${tls}ca.pem", verify: ${verify} }`
@@ -674,7 +674,7 @@ describe.skipIf(!Nats.available())("JetStreamSink", () => {
       })
     )
 
-    it.scoped("connects to another server where one is down", () =>
+    it.scoped("connects to another server if one is down", () =>
       Effect.gen(function* () {
         const server = yield* Nats.nats()
         const down = yield* Effect.promise(Nats.freePort)

@@ -45,7 +45,7 @@ const follow = (source: Source.Source["Type"], after = 0) =>
 
 describe.skipIf(!Nats.available())("JetStreamSource", () => {
   layer(layerBroker, { excludeTestServices: true, timeout: 300_000 })((it) => {
-    it.scoped("says that there is no such stream", () =>
+    it.scoped("reports a missing stream", () =>
       Effect.gen(function* () {
         const { server } = yield* Broker
         const source = yield* JetStreamSource.make({ servers: [server.url], stream: "nowhere" })
@@ -228,7 +228,7 @@ describe.skipIf(!Nats.available())("JetStreamSource", () => {
     })
   )
   layer(withToken, { excludeTestServices: true, timeout: 300_000 })("with credentials", (it) => {
-    it.scoped("says that they are refused", () =>
+    it.scoped("reports rejected credentials", () =>
       Effect.gen(function* () {
         const { server } = yield* Broker
         const scope = yield* Scope.make()

@@ -48,7 +48,7 @@ const matching = (pattern: string) => {
 }
 
 describe("subjects of JetStream", () => {
-  it("have a place for half a surrogate pair, which is valid JSON", () => {
+  it("encode a lone surrogate, which is valid JSON", () => {
     assert.strictEqual(
       subjectOf("c.{type}.{tenant_id}", { type: "a.\ud800", tenant: "\udc00x" }),
       "c.a.%EF%BF%BD.%EF%BF%BDx"
@@ -66,7 +66,7 @@ describe("subjects of JetStream", () => {
     assert.strictEqual(subjectOf("c.{ordering_key}", { key: "" }), "c.-")
   })
 
-  it("encodes what could not stand in a token", () => {
+  it("encodes characters that are invalid in a token", () => {
     assert.strictEqual(subjectOf("c.{tenant_id}", { tenant: "a.b *>é\n" }), "c.a%2Eb%20%2A%3E%C3%A9%0A")
     assert.strictEqual(subjectOf("c.{type}", { type: "a..b" }), "c.a%2E%2Eb")
     assert.strictEqual(subjectOf("c.{type}", { type: "$JS.*" }), "c.%24JS.%2A")
@@ -96,7 +96,7 @@ describe("subjects of JetStream", () => {
     }
   )
 
-  it("names what is wrong with a template", () => {
+  it("reports why a template is invalid", () => {
     const reason = (template: string) => Either.getOrElse(Either.flip(Subject.parse(template)), () => "valid")
     assert.match(reason("c.{tenant}"), /^\{tenant\} is not one of \{type\}, /)
     for (const bad of ["", ".", "a..b", "a.", ".a", "a b", "a.*", "a.>", "a.{type", "a.}", "a\n"]) {

@@ -148,7 +148,7 @@ describe.skipIf(!Nats.available())("A replica that is catching up", () => {
     })
   )
 
-  it.scopedLive("of a stream that was made anew is not read with the former one's position", () =>
+  it.scopedLive("of a stream that was re-created is not read with the former one's position", () =>
     Effect.gen(function* () {
       const { manager, name, proxy } = yield* behind(0, 3)
       yield* proxy.caughtUp

@@ -1,14 +1,16 @@
 import { notAttempted, SinkUnavailable } from "../../Sink.js"
 import type { Result } from "./publishing.js"
 
-/** So many events can be too large by themselves. A lower number would let a few of them stop all others. */
+/**
+ * The number of events that may be too large by themselves. With a lower number a few of them would stop all others.
+ */
 const few = 10
 
 /**
- * Tells large events from a stream whose largest message is too small. A stream that rejects more than ten events for
- * their size, and more than it takes, is misconfigured, and no further event is parked.
+ * Distinguishes large events from a stream whose largest message is too small. A stream that rejects more than ten
+ * events for their size, and more than it accepts, is misconfigured, and no further event is parked.
  *
- * `before`: the events that were parked for their size since the stream last took one. Answers with the new number.
+ * `before` is the number of events parked for their size since the stream last accepted one. Returns the new number.
  */
 export const judge = (name: string, result: Result, before: number): readonly [Result, number] => {
   const { oversized } = result

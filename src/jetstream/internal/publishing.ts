@@ -19,8 +19,8 @@ import { takes, type Stream } from "./stream.js"
 import * as Subject from "./subject.js"
 
 /**
- * How long a batch waits for acknowledgements beyond its deadline, in milliseconds. The pump gives a publish up when a
- * third more than the time to the deadline has passed: what was acknowledged has to be answered by then.
+ * How long a batch waits for acknowledgements beyond its deadline, in milliseconds. The pump gives up a publish after
+ * four thirds of the time to the deadline: acknowledged events have to be reported by then.
  */
 const graceOf = (timeToDeadline: number) => Math.min(Math.max(timeToDeadline / 4, 250), 1_000)
 
@@ -29,24 +29,24 @@ export interface Target {
   readonly stream: Stream
   readonly wanted: { readonly name: string }
   readonly template: Subject.Template
-  /** Whether every event has a subject of its own, which the stream takes once. */
+  /** Whether every event has its own subject, which the stream accepts once. */
   readonly once: boolean
-  /** The sequences of events that are known to be in the stream, by their index in the batch. */
+  /** The sequences of events known to be in the stream, by their index in the batch. */
   readonly known: ReadonlyMap<number, ControlVersion>
   /** When the publish began, in milliseconds since the epoch. */
   readonly begunAt: number
 }
 
-/** What became of a batch. An outcome that is `NotAttempted` says that it is not known to be in the stream. */
+/** The result of a batch. `NotAttempted` means that the event is not known to be in the stream. */
 export interface Result {
   readonly outcomes: ReadonlyArray<Outcome>
-  /** The events that no stream took, or another one than ours. */
+  /** The events that no stream took, or a stream other than ours. */
   readonly unrouted: ReadonlyArray<number>
-  /** The events that the stream holds, with a sequence that has to be asked for. */
+  /** The events that the stream has, but whose sequences have to be asked for. */
   readonly storedBefore: ReadonlyArray<number>
-  /** The events that are rejected for the largest message of the stream. */
+  /** The events that exceed the stream's largest message. */
   readonly oversized: ReadonlyArray<number>
-  /** Why nothing more was sent, if something stopped the batch. */
+  /** Why the batch stopped, if it did. */
   readonly stopped: SinkUnavailable | undefined
 }
 
@@ -54,8 +54,8 @@ const late = () =>
   new SinkUnavailable({ sink: "jetstream", reason: "timeout", message: "The stream did not acknowledge in time" })
 
 /**
- * Publishes a batch: its keys at the same time, and of each key one event after another, each once the one before is
- * acknowledged. Runs without a fiber for each key: what happens is driven by the acknowledgements.
+ * Publishes a batch: different keys concurrently, and the events of one key one after another, each after the
+ * acknowledgement of the one before. Acknowledgements drive it, without a fiber for each key.
  */
 export const run = (
   batch: Batch,
@@ -74,7 +74,7 @@ export const run = (
       stopped ??= reason
     }
 
-    /** Sends the event, or answers what became of it without. */
+    /** Sends the event, or returns its outcome without sending it. */
     const send = (event: OutboundEvent, waiter: Waiter): number | EventRejected | "unrouted" => {
       const { eventId } = event
       const subject = template.subjectOf(event)
@@ -82,7 +82,7 @@ export const run = (
         const message = `Its subject has ${subject.length} characters, at most ${Subject.maxLength} are taken`
         return new EventRejected({ eventId, message })
       }
-      // Somebody else may listen there, and then nobody would say that no stream takes it.
+      // Another subscriber may listen there, and then no reply would say that no stream takes it.
       if (!stream.takesAll && !takes(stream, subject)) return "unrouted"
       const headers = Message.headersOf(event, { stream: wanted.name, once })
       const payload = Message.encode(event.payload)
@@ -174,7 +174,7 @@ export const run = (
 
       return {
         start: next,
-        /** Waits no longer; answers whether it did until now. */
+        /** Stops waiting. Returns whether it was waiting. */
         quit: (): boolean => {
           if (ticket === undefined) return false
           link.forget(ticket)
@@ -187,10 +187,10 @@ export const run = (
     const keys = byKey(batch.events).map(publishKey)
     const quit = () => {
       if (active === 0) return
-      // Also for keys whose next event is about to be sent.
+      // Also stops keys whose next event is about to be sent.
       stop(late())
       if (keys.filter((key) => key.quit()).length === 0) return
-      // What the socket still holds may not be sent once another pump has the lane.
+      // Data still in the socket must not be sent once another pump has the lane.
       link.abandon(late())
     }
 

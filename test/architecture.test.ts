@@ -16,6 +16,7 @@ const rooms: Readonly<Record<string, Room>> = {
   node: { rooms: [], packages: /^(effect(\/|$)|node:)/ },
   fleet: { rooms: ["core"], packages: /^(effect(\/|$)|node:crypto$)/ },
   postgres: { rooms: ["core", "fleet"], packages: /^(effect|@effect\/sql|@effect\/sql-pg|pg|node:crypto)(\/|$)/ },
+  promise: { rooms: ["core", "postgres"], packages: /^effect(\/|$)/ },
   file: { rooms: ["core", "fleet", "node"], packages: /^(effect(\/|$)|node:)/ },
   jetstream: { rooms: ["core", "fleet", "node"], packages: /^(effect(\/|$)|@nats-io\/|node:)/ },
   testing: { rooms: ["core", "fleet"], packages: /^(effect|@effect\/vitest|@effect\/sql)(\/|$)/ },

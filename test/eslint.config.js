@@ -54,6 +54,7 @@ export default tseslint.config(
     ["/(postgres|file|jetstream|admin|cli|testing|node)/", "^@effect/(sql|sql-pg|platform|platform-node|cli)", "^pg$"]
   ),
   inward(["src/node/**"], ["/(postgres|file|jetstream|fleet|admin|cli|testing)/", "^@effect/", "^pg$"]),
+  inward(["src/promise/**"], ["/(file|jetstream|fleet|admin|cli|testing|node)/", "^@effect/", "^pg$"]),
   inward(["src/postgres/**"], ["/(file|jetstream|admin|cli|testing)/"]),
   inward(["src/file/**"], ["/(postgres|jetstream|admin|cli|testing)/"]),
   inward(["src/jetstream/**"], ["/(postgres|file|admin|cli|testing)/"]),

@@ -24,7 +24,13 @@ const optional = [
 ]
 
 /** Entry points that need nothing optional. */
-const plain = ["controlpublish", "controlpublish/file", "controlpublish/fleet", "controlpublish/postgres"]
+const plain = [
+  "controlpublish",
+  "controlpublish/file",
+  "controlpublish/fleet",
+  "controlpublish/postgres",
+  "controlpublish/promise"
+]
 const others = ["controlpublish/admin", "controlpublish/jetstream", "controlpublish/testing"]
 
 let project: Project | undefined

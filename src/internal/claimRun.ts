@@ -99,11 +99,12 @@ export const run = (
       for (;;) {
         const { heldAt, rows } = part
         yield* Metric.update(PumpMetrics.batchSize, rows.length)
-        const readAhead =
-          others !== undefined && rows.length === config.batchSize && hasRoom(rows) ? following : Effect.succeedNone
-        const [settlement, next] = yield* Effect.zip(Batch.run(sink, config, rows, heldAt), readAhead, {
-          concurrent: others !== undefined
-        })
+        const readsAhead = others !== undefined && rows.length === config.batchSize && hasRoom(rows)
+        const [settlement, next] = yield* Effect.zip(
+          Batch.run(sink, config, rows, heldAt),
+          readsAhead ? following : Effect.succeedNone,
+          { concurrent: readsAhead }
+        )
         // One at a time: a claim that is lost is known before a second batch is published on it.
         if (recording !== undefined) total = DrainReport.add(total, yield* Fiber.join(recording))
         const now = yield* Clock.currentTimeMillis

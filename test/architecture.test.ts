@@ -19,6 +19,7 @@ const rooms: Readonly<Record<string, Room>> = {
   promise: { rooms: ["core", "postgres"], packages: /^effect(\/|$)/ },
   file: { rooms: ["core", "fleet", "node"], packages: /^(effect(\/|$)|node:)/ },
   jetstream: { rooms: ["core", "fleet", "node"], packages: /^(effect(\/|$)|@nats-io\/|node:)/ },
+  sqlite: { rooms: ["core", "fleet"], packages: /^(effect|@effect\/sql)(\/|$)/ },
   testing: { rooms: ["core", "fleet"], packages: /^(effect|@effect\/vitest|@effect\/sql)(\/|$)/ },
   admin: {
     rooms: ["core", "fleet", "node"],

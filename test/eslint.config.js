@@ -43,7 +43,7 @@ export default tseslint.config(
   inward(
     ["src/*.ts", "src/internal/**"],
     [
-      "^\\.{1,2}/(postgres|file|jetstream|fleet|admin|cli|testing|node)/",
+      "^\\.{1,2}/(postgres|sqlite|file|jetstream|fleet|admin|cli|testing|node)/",
       "^@effect/(sql|sql-pg|platform|platform-node|cli)",
       "^pg$",
       "^node:"
@@ -51,14 +51,22 @@ export default tseslint.config(
   ),
   inward(
     ["src/fleet/**"],
-    ["/(postgres|file|jetstream|admin|cli|testing|node)/", "^@effect/(sql|sql-pg|platform|platform-node|cli)", "^pg$"]
+    [
+      "/(postgres|sqlite|file|jetstream|admin|cli|testing|node)/",
+      "^@effect/(sql|sql-pg|platform|platform-node|cli)",
+      "^pg$"
+    ]
   ),
-  inward(["src/node/**"], ["/(postgres|file|jetstream|fleet|admin|cli|testing)/", "^@effect/", "^pg$"]),
-  inward(["src/promise/**"], ["/(file|jetstream|fleet|admin|cli|testing|node)/", "^@effect/", "^pg$"]),
-  inward(["src/postgres/**"], ["/(file|jetstream|admin|cli|testing)/"]),
-  inward(["src/file/**"], ["/(postgres|jetstream|admin|cli|testing)/"]),
-  inward(["src/jetstream/**"], ["/(postgres|file|admin|cli|testing)/"]),
-  inward(["src/admin/**"], ["/(postgres|file|jetstream|cli|testing)/"]),
+  inward(["src/promise/**"], ["/(sqlite|file|jetstream|fleet|admin|cli|testing|node)/", "^@effect/", "^pg$"]),
+  inward(["src/node/**"], ["/(postgres|sqlite|file|jetstream|fleet|admin|cli|testing)/", "^@effect/", "^pg$"]),
+  inward(["src/postgres/**"], ["/(sqlite|file|jetstream|admin|cli|testing)/"]),
+  inward(["src/sqlite/**"], ["/(postgres|file|jetstream|admin|cli|testing|node)/"]),
+  inward(["src/file/**"], ["/(postgres|sqlite|jetstream|admin|cli|testing)/"]),
+  inward(["src/jetstream/**"], ["/(postgres|sqlite|file|admin|cli|testing)/"]),
+  inward(["src/admin/**"], ["/(postgres|sqlite|file|jetstream|cli|testing)/"]),
   // Of the fleet the ports alone.
-  inward(["src/testing/**"], ["/(postgres|file|jetstream|admin|cli)/", "/fleet/(?!(AppliedEvents|Source)\\.js$)"])
+  inward(
+    ["src/testing/**"],
+    ["/(postgres|sqlite|file|jetstream|admin|cli)/", "/fleet/(?!(AppliedEvents|Source)\\.js$)"]
+  )
 )

@@ -1,10 +1,16 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import { SqlClient } from "@effect/sql"
+import * as Reactivity from "@effect/experimental/Reactivity"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { Context, Deferred, Effect, Either, Fiber, Layer } from "effect"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { ControlVersion, EventId } from "../../src/index.js"
 import { AppliedEvents } from "../../src/fleet/index.js"
 import { FleetMigrations, PostgresAppliedEvents } from "../../src/postgres/index.js"
+import { SqliteAppliedEvents, SqliteMigrations } from "../../src/sqlite/index.js"
 import * as MemoryAppliedEvents from "../../src/testing/MemoryAppliedEvents.js"
 import { layerClient, rawClient } from "../support/postgres.js"
 
@@ -258,6 +264,114 @@ const laws = (
       assert.isTrue(yield* applied.isApplied(EventId.make(`p-${first}-aside`)))
     }))
 }
+
+/** A database of its own in a file, as a node has it. */
+const sqlite = SqliteAppliedEvents.layer.pipe(
+  Layer.provide(SqliteMigrations.layer),
+  Layer.provideMerge(
+    Layer.unwrapScoped(
+      Effect.acquireRelease(
+        Effect.promise(() => mkdtemp(join(tmpdir(), "controlpublish-sqlite-"))),
+        (directory) => Effect.promise(() => rm(directory, { recursive: true }))
+      ).pipe(Effect.map((directory) => SqliteClient.layer({ filename: join(directory, "node.db") })))
+    )
+  )
+)
+
+layer(sqlite, { excludeTestServices: true })("AppliedEvents in SQLite", (it) => {
+  let first = 0
+  laws((name, run) => {
+    it.effect(name, () => {
+      first += 1_000
+      return run(first)
+    })
+  })
+
+  it.effect("commits the effect, the mark and the cursor together, or nothing", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* sql`CREATE TABLE things (id INTEGER PRIMARY KEY)`
+      const insert = (id: number) => sql`INSERT INTO things ${sql.insert({ id })}`
+      first += 1_000
+      yield* applied.applyOnce(delivery("t-1", first), insert(1))
+      yield* Effect.flip(applied.applyOnce(delivery("t-2", first + 1), Effect.zipRight(insert(2), Effect.fail("late"))))
+      yield* Effect.flip(applied.applyOnce(delivery("t-3", first + 2), Effect.zipRight(insert(3), insert(1))))
+      assert.deepStrictEqual(yield* sql`SELECT id FROM things`, [{ id: 1 }])
+      assert.strictEqual((yield* applied.cursor).position, first)
+      assert.isFalse(yield* applied.isApplied(EventId.make("t-2")))
+    })
+  )
+
+  it.effect("keeps nothing of an effect that is interrupted", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* sql`CREATE TABLE interrupted (id INTEGER)`
+      first += 1_000
+      const begun = yield* Deferred.make<void>()
+      const insert = Effect.zipRight(sql`INSERT INTO interrupted VALUES (1)`, Deferred.succeed(begun, undefined))
+      const applying = yield* Effect.fork(
+        applied.applyOnce(delivery("i-1", first), Effect.zipRight(insert, Effect.never))
+      )
+      yield* Deferred.await(begun)
+      yield* Fiber.interrupt(applying)
+      assert.deepStrictEqual(yield* sql`SELECT * FROM interrupted`, [])
+      assert.isFalse(yield* applied.isApplied(EventId.make("i-1")))
+    })
+  )
+
+  it.effect("touches nothing in a transaction of another client", () =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      const other = yield* SqliteClient.make({ filename: ":memory:" }).pipe(Effect.provide(Reactivity.layer))
+      first += 1_000
+      const error = yield* Effect.flip(other.withTransaction(applied.applyOnce(delivery("o-1", first), Effect.void)))
+      assert.deepInclude({ ...error }, { _tag: "AppliedEventsError", reason: "OtherDatabase", retryable: false })
+      assert.match(error.message, /is of another client\. Begin the transaction with the node's own client/)
+      assert.isFalse(yield* applied.isApplied(EventId.make("o-1")))
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("says that a retry helps when another process writes, and applies the event then", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const applied = yield* AppliedEvents.AppliedEvents
+      const [main] = yield* sql<{ readonly file: string }>`SELECT file FROM pragma_database_list`
+      const other = yield* SqliteClient.make({ filename: main!.file }).pipe(Effect.provide(Reactivity.layer))
+      yield* sql`PRAGMA busy_timeout = 50`
+      first += 1_000
+      const apply = applied.applyOnce(delivery("b-1", first), Effect.void)
+      yield* other.unsafe("BEGIN IMMEDIATE")
+      const error = yield* Effect.flip(apply)
+      yield* other.unsafe("ROLLBACK")
+      assert.deepInclude({ ...error }, { _tag: "AppliedEventsError", retryable: true })
+      assert.match(error.message, /SQLITE_BUSY/)
+      assert.strictEqual(yield* apply, "applied")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("migrates once, and leaves other tables alone", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const before = yield* sql`SELECT name, sql FROM sqlite_master ORDER BY name`
+      yield* SqliteMigrations.run
+      assert.deepStrictEqual(yield* sql`SELECT name, sql FROM sqlite_master ORDER BY name`, before)
+      assert.deepStrictEqual(yield* sql`SELECT migration_id AS id FROM controlpublish_fleet_migrations`, [{ id: 1 }])
+    })
+  )
+
+  it.effect("says what is missing if it was not migrated", () =>
+    Effect.gen(function* () {
+      const bare = SqliteAppliedEvents.layer.pipe(Layer.provide(SqliteClient.layer({ filename: ":memory:" })))
+      const error = yield* Effect.flip(
+        Effect.flatMap(AppliedEvents.AppliedEvents, ({ cursor }) => cursor).pipe(Effect.provide(Layer.fresh(bare)))
+      )
+      assert.instanceOf(error, AppliedEvents.AppliedEventsError)
+      assert.match(error.message, /no such table: applied_position/)
+    })
+  )
+})
 
 describe("AppliedEvents in memory", () => {
   laws((name, run) => {

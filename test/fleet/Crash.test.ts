@@ -1,20 +1,68 @@
-import { PgClient } from "@effect/sql-pg"
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Redacted } from "effect"
+import { Context, Effect, Layer, Redacted } from "effect"
 import { once } from "node:events"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { AppliedEvents } from "../../src/fleet/index.js"
 import { FleetMigrations, PostgresAppliedEvents } from "../../src/postgres/index.js"
+import { SqliteAppliedEvents, SqliteMigrations } from "../../src/sqlite/index.js"
 import { layerClient, TestDatabase } from "../support/postgres.js"
 import { bundle, kill, run } from "../support/processes.js"
 import { eventually } from "../support/pump.js"
 
-const node = PostgresAppliedEvents.layer().pipe(
+/** A node's database, and how another process finds it. */
+class Target extends Context.Tag("test/Target")<Target, string>() {}
+
+const postgres = PostgresAppliedEvents.layer().pipe(
   Layer.provideMerge(Layer.orDie(FleetMigrations.layer())),
+  Layer.provideMerge(
+    Layer.effect(
+      Target,
+      Effect.map(TestDatabase, ({ url }) => Redacted.value(url))
+    )
+  ),
   Layer.provideMerge(layerClient)
 )
+
+const sqlite = Layer.unwrapScoped(
+  Effect.acquireRelease(
+    Effect.promise(() => Fs.mkdtemp(Path.join(Os.tmpdir(), "crash-node-"))),
+    (directory) => Effect.promise(() => Fs.rm(directory, { recursive: true }))
+  ).pipe(
+    Effect.map((directory) => {
+      const filename = Path.join(directory, "node.db")
+      return SqliteAppliedEvents.layer.pipe(
+        Layer.provide(SqliteMigrations.layer),
+        Layer.provideMerge(SqliteClient.layer({ filename })),
+        Layer.provideMerge(Layer.succeed(Target, `sqlite:${filename}`))
+      )
+    })
+  )
+)
+
+const createTables = Effect.flatMap(SqlClient.SqlClient, (sql) => {
+  const position = sql.onDialectOrElse({
+    sqlite: () => "position INTEGER PRIMARY KEY",
+    orElse: () => "position bigserial"
+  })
+  return Effect.forEach(
+    [
+      `CREATE TABLE log (${position}, event_id text NOT NULL, version int NOT NULL, applier int NOT NULL)`,
+      "CREATE TABLE counter (n int NOT NULL)",
+      "INSERT INTO counter VALUES (0)"
+    ],
+    (statement) => sql.unsafe(statement),
+    { discard: true }
+  )
+})
+
+const countOf = (table: string) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) =>
+    Effect.map(sql<{ n: number | string }>`SELECT count(*) AS n FROM ${sql(table)}`, ([row]) => Number(row!.n))
+  )
 
 /** Every tenth event comes again under a later version, as from a pump that did not learn of the first time. */
 const isCopied = (n: number) => n % 10 === 0
@@ -37,23 +85,26 @@ const feed = (total: number) =>
     ({ directory }) => Effect.promise(() => Fs.rm(directory, { recursive: true }))
   )
 
-describe("Appliers that crash", () => {
+type Node = Layer.Layer<Target | AppliedEvents.AppliedEvents | SqlClient.SqlClient, unknown>
+
+describe.each<readonly [string, Node]>([
+  ["PostgreSQL", postgres],
+  ["SQLite", sqlite]
+])("Appliers that crash, with %s", (_, node) => {
   it.scopedLive(
     "apply each event once and in order: killed with -9 in a transaction and after its commit, two at a time, copies among the events",
     () =>
       Effect.gen(function* () {
-        const sql = yield* PgClient.PgClient
+        const sql = yield* SqlClient.SqlClient
         const applied = yield* AppliedEvents.AppliedEvents
-        const { url } = yield* TestDatabase
+        const target = yield* Target
         const program = yield* bundle("applierProcess")
         const total = 5_000
         const { directory, newest } = yield* feed(total)
-        yield* sql`CREATE TABLE log (position bigserial, event_id text NOT NULL, version int NOT NULL, applier int NOT NULL)`
-        yield* sql`CREATE TABLE counter (n int NOT NULL)`
-        yield* sql`INSERT INTO counter VALUES (0)`
-        const start = (killAt = "never", n = 0) => run(program, [Redacted.value(url), directory, killAt, String(n)])
+        yield* createTables
+        const start = (killAt = "never", n = 0) => run(program, [target, directory, killAt, String(n)])
         const position = Effect.map(applied.cursor, ({ position }) => position)
-        const rows = Effect.map(sql<{ n: number }>`SELECT count(*)::int AS n FROM log`, ([row]) => row!.n)
+        const rows = countOf("log")
 
         // Killed with its transaction open: nothing of it is there.
         const inFirst = yield* start("handler", 1)
@@ -128,15 +179,13 @@ describe("Appliers that crash", () => {
     "stop with 0, and have applied the events in flight as a whole",
     () =>
       Effect.gen(function* () {
-        const sql = yield* PgClient.PgClient
+        const sql = yield* SqlClient.SqlClient
         const applied = yield* AppliedEvents.AppliedEvents
-        const { url } = yield* TestDatabase
+        const target = yield* Target
         const program = yield* bundle("applierProcess")
         const { directory, newest } = yield* feed(1_000)
-        yield* sql`CREATE TABLE log (event_id text NOT NULL, version int NOT NULL, applier int NOT NULL)`
-        yield* sql`CREATE TABLE counter (n int NOT NULL)`
-        yield* sql`INSERT INTO counter VALUES (0)`
-        const child = yield* run(program, [Redacted.value(url), directory, "never", "0"])
+        yield* createTables
+        const child = yield* run(program, [target, directory, "never", "0"])
         yield* eventually(
           "it applies",
           Effect.map(applied.cursor, ({ position }) => position > 20)
@@ -144,10 +193,8 @@ describe("Appliers that crash", () => {
         assert.strictEqual(yield* kill(child, "SIGTERM"), 0)
         const { position } = yield* applied.cursor
         assert.isBelow(position, newest)
-        const [state] = yield* sql`SELECT count(*)::int AS log, (SELECT n FROM counter) AS counted,
-          (SELECT count(*)::int FROM applied_events) AS marks FROM log`
         const done = (yield* sql<{ n: number }>`SELECT n FROM counter`)[0]!.n
-        assert.deepStrictEqual(state, { log: done, counted: done, marks: done })
+        assert.deepStrictEqual([yield* countOf("log"), yield* countOf("applied_events")], [done, done])
       }).pipe(Effect.provide(node)),
     300_000
   )

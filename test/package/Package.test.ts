@@ -29,7 +29,8 @@ const plain = [
   "controlpublish/file",
   "controlpublish/fleet",
   "controlpublish/postgres",
-  "controlpublish/promise"
+  "controlpublish/promise",
+  "controlpublish/sqlite"
 ]
 const others = ["controlpublish/admin", "controlpublish/jetstream", "controlpublish/testing"]
 
@@ -299,7 +300,7 @@ describe("The packed library", () => {
     assert.include(append, "postgres/internal/append.js")
     assert.deepStrictEqual(
       append.filter((name) =>
-        /^(Pump|Retention|OutboxAdmin|Sink|EventType)\.js|^(fleet|admin|file|jetstream|testing)\//.test(name)
+        /^(Pump|Retention|OutboxAdmin|Sink|EventType)\.js|^(fleet|admin|file|jetstream|sqlite|testing)\//.test(name)
       ),
       []
     )

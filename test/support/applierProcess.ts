@@ -1,12 +1,15 @@
-// An applier in a process of its own: `node applierProcess.mjs DATABASE_URL DIRECTORY KILL_AT N`. It kills itself with -9
+// An applier in a process of its own: `node applierProcess.mjs DATABASE DIRECTORY KILL_AT N`. DATABASE is the URL of a
+// PostgreSQL, or sqlite:FILE. It kills itself with -9
 // at the Nth `handler` (its statement has run, its transaction is open) or `acknowledge` (its transaction is committed).
 import { NodeRuntime } from "@effect/platform-node"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Console, Effect, Layer, Logger, LogLevel, Redacted } from "effect"
 import { FileSource } from "../../src/file/index.js"
-import { Applier, ArtifactStore, Handlers, Source } from "../../src/fleet/index.js"
+import { type AppliedEvents, Applier, ArtifactStore, Handlers, Source } from "../../src/fleet/index.js"
 import { PostgresAppliedEvents } from "../../src/postgres/index.js"
+import { SqliteAppliedEvents } from "../../src/sqlite/index.js"
 
 const [, , url, directory, killAt, n] = process.argv
 
@@ -21,12 +24,13 @@ const handlers = Handlers.make(
   {},
   {
     otherwise: ({ event }) =>
-      Effect.flatMap(
-        SqlClient.SqlClient,
-        (sql) => sql`
-          WITH counted AS (UPDATE counter SET n = n + 1)
-          INSERT INTO log (event_id, version, applier) VALUES (${event.event_id}, ${event.control_version}, ${process.pid})`
-      ).pipe(Effect.zipRight(dieAt("handler")))
+      Effect.flatMap(SqlClient.SqlClient, (sql) => {
+        const { control_version: version, event_id } = event
+        return Effect.zipRight(
+          sql`UPDATE counter SET n = n + 1`,
+          sql`INSERT INTO log ${sql.insert({ event_id, version, applier: process.pid })}`
+        )
+      }).pipe(Effect.zipRight(dieAt("handler")))
   }
 )
 
@@ -38,11 +42,16 @@ const source = Layer.effect(
   }))
 )
 
+const node: Layer.Layer<AppliedEvents.AppliedEvents | SqlClient.SqlClient, unknown> = url!.startsWith("sqlite:")
+  ? SqliteAppliedEvents.layer.pipe(Layer.provideMerge(SqliteClient.layer({ filename: url!.slice("sqlite:".length) })))
+  : PostgresAppliedEvents.layer().pipe(
+      Layer.provideMerge(PgClient.layer({ url: Redacted.make(url!), maxConnections: 2 }))
+    )
+
 Applier.layer(handlers).pipe(
   Layer.provide(source),
-  Layer.provide(PostgresAppliedEvents.layer()),
+  Layer.provide(node),
   Layer.provide(ArtifactStore.layerNone),
-  Layer.provide(PgClient.layer({ url: Redacted.make(url!), maxConnections: 2 })),
   Layer.tap(() => Console.log("running")),
   Layer.launch,
   Effect.catchAllCause(Effect.logError),

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type { AfterParked } from "./OutboxStore.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "./internal/layerConfig.js"
 
 /**
  * The settings of a pump. Provide them with {@link layer} or {@link layerDefaults}.
@@ -151,6 +152,14 @@ export const make = (
  */
 export const layer = (options: Partial<PumpConfig["Type"]> = {}): Layer.Layer<PumpConfig, ConfigError.ConfigError> =>
   Layer.effect(PumpConfig, make(options))
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Partial<PumpConfig["Type"]>, PumpConfig, never, never> = makeLayerConfig(layer)
 
 /**
  * Provides the default settings.

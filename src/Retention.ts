@@ -12,6 +12,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { OutboxAdmin, type By, type Retention as Kept } from "./OutboxAdmin.js"
 import type { OutboxError } from "./OutboxStore.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "./internal/layerConfig.js"
 
 /**
  * Removes published events that need not be kept.
@@ -182,6 +183,14 @@ export const make = (options: Options): Effect.Effect<Retention["Type"], never, 
  */
 export const layer = (options: Options): Layer.Layer<Retention, never, OutboxAdmin> =>
   Layer.scoped(Retention, make(options))
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, Retention, never, OutboxAdmin> = makeLayerConfig(layer)
 
 /**
  * Prunes only when `runNow` runs.

@@ -17,6 +17,7 @@ import { modesOf, type Access } from "./internal/access.js"
 import * as Files from "./internal/files.js"
 import { ArtifactError, ArtifactStore, missing, verify, type Artifact } from "../fleet/ArtifactStore.js"
 import { referenceOf } from "../fleet/internal/checksum.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /**
  * Where the artifacts are, and who may read them.
@@ -271,3 +272,11 @@ const directories = (
   predicate: (name: string) => boolean
 ): Effect.Effect<ReadonlyArray<string>, Files.FileError> =>
   Effect.map(Files.ifPresent(Files.names(path, predicate)), (names) => names ?? [])
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, ArtifactStore, never, never> = makeLayerConfig(layer)

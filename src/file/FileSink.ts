@@ -41,6 +41,7 @@ import type { Access } from "./internal/access.js"
 import { fileName, maxEventBytes } from "./internal/fileName.js"
 import * as Files from "./internal/files.js"
 import * as VersionFile from "./internal/versionFile.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /**
  * The directory cannot be used. The message is one line that names the directory and, if known, says what to do.
@@ -120,6 +121,14 @@ export const layer = (options: Options): Layer.Layer<Sink, FileSinkError> => Lay
 // -----------------------------------------------------------------------------
 
 const annotations = { package: "controlpublish", module: "FileSink" }
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, Sink, FileSinkError, never> = makeLayerConfig(layer)
 
 /** Files that are read or written at a time. */
 const concurrency = 16

@@ -24,6 +24,7 @@ import * as Files from "./internal/files.js"
 import { maxEventBytes } from "./internal/fileName.js"
 import * as FeedIndex from "./internal/feedIndex.js"
 import { beyond, Source, SourceError, type FeedEvent, type Position } from "../fleet/Source.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /**
  * Where the feed is, and how long to wait at a hole.
@@ -251,3 +252,11 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<Source> => Layer.effect(Source, make(options))
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, Source, never, never> = makeLayerConfig(layer)

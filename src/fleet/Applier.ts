@@ -64,6 +64,9 @@ export type {
   /** @since 1.0.0 */
   ApplyReport
 } from "./ApplierStatus.js"
+import { layerConfig as makeLayerConfig } from "../internal/layerConfig.js"
+import type * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
 
 /**
  * How an applier applies, retries, stops and prunes.
@@ -226,6 +229,18 @@ export const make = <R>(
  */
 export const layer = <R>(handlers: Handlers<R>, options: Options = {}): Layer.Layer<Applier, never, Requirements | R> =>
   Layer.scoped(Applier, make(handlers, options))
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = <R>(
+  handlers: Handlers<R>,
+  config: Config.Config.Wrap<Options>
+): Layer.Layer<Applier, ConfigError, Requirements | R> =>
+  makeLayerConfig((options: Options) => layer(handlers, options))(config)
 
 /**
  * Provides an applier that applies only when `drain` runs. For tests, and for programs that apply on demand.

@@ -29,6 +29,7 @@ import * as Oversized from "./internal/oversized.js"
 import * as Publishing from "./internal/publishing.js"
 import * as Stream from "./internal/stream.js"
 import * as Subject from "./internal/subject.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /**
  * How the sink prevents a duplicate when it publishes an event again after the duplicate window, because the first
@@ -319,6 +320,14 @@ const notReady = () =>
     message:
       "The servers did not answer in time, or reading the events that the stream already has takes longer; the reading continues"
   })
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, Sink, JetStreamSinkError, never> = makeLayerConfig(layer)
 
 /** Settles events of a batch, given by their indexes, and returns their outcomes. */
 type Settle = (

@@ -25,6 +25,7 @@ import * as Link from "./internal/link.js"
 import * as Message from "./internal/message.js"
 import * as JetStream from "./internal/stream.js"
 import { beyond, Source, SourceError, type Feed, type FeedEvent, type Position } from "../fleet/Source.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /**
  * The stream to read, and how to reach its servers.
@@ -256,3 +257,11 @@ const lagging = (stream: string, version: Position) =>
 
 const replaced = (stream: string) =>
   failure("replaced", `The stream "${stream}" was re-created while it was read: its versions begin again`)
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, Source, never, never> = makeLayerConfig(layer)

@@ -13,6 +13,7 @@ import * as Migrator from "./internal/migrator.js"
 import * as Names from "./internal/names.js"
 import { initial } from "./internal/fleetInitial.js"
 import { markFeed } from "./internal/fleetMarkFeed.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /**
  * Where a node's tables are.
@@ -114,3 +115,12 @@ export const print = (options: Options = {}): string => Migrator.print(plan(opti
  */
 export const layer = (options: Options = {}): Layer.Layer<never, Migrator.MigrationFailed, SqlClient.SqlClient> =>
   Layer.effectDiscard(run(options))
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, never, Migrator.MigrationFailed, SqlClient.SqlClient> =
+  makeLayerConfig(layer)

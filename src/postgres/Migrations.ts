@@ -32,6 +32,7 @@ export {
    */
   type Migration
 } from "./internal/migrator.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /**
  * Where the outbox's tables are.
@@ -221,3 +222,12 @@ export const current = (options: Options = {}): Effect.Effect<number, SqlError.S
  */
 export const layer = (options: Options = {}): Layer.Layer<never, Migrator.MigrationFailed, SqlClient.SqlClient> =>
   Layer.effectDiscard(run(options))
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, never, Migrator.MigrationFailed, SqlClient.SqlClient> =
+  makeLayerConfig(layer)

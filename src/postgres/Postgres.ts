@@ -16,6 +16,7 @@ import * as Names from "./internal/names.js"
 import * as Migrations from "./Migrations.js"
 import * as PostgresOutboxStore from "./PostgresOutboxStore.js"
 import * as PostgresWakeUp from "./PostgresWakeUp.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /**
  * Where the outbox is, and how to listen for its wake-ups.
@@ -61,3 +62,22 @@ export const layer = (
       return Context.make(OutboxStore, store).pipe(Context.add(WakeUp, wakeUp))
     })
   )
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @example
+ * import { Postgres } from "controlpublish/postgres"
+ * import { Config } from "effect"
+ *
+ * export const Store = Postgres.layerConfig({ schema: Config.string("OUTBOX_SCHEMA").pipe(Config.withDefault("public")) })
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<
+  Options,
+  OutboxStore | WakeUp,
+  Migrations.SchemaMismatch | Migrations.SequenceBehind,
+  PgClient.PgClient
+> = makeLayerConfig(layer)

@@ -15,6 +15,7 @@ import * as Statement from "./internal/statement.js"
 import { op, quote } from "./internal/names.js"
 import { withTransaction } from "./internal/transaction.js"
 import { AppliedEvents, AppliedEventsError, MarksPruned, type Aside, type Delivery } from "../fleet/AppliedEvents.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /**
  * Where a node's tables are.
@@ -263,3 +264,16 @@ export const layer = (
       make(options)
     )
   )
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<
+  Options,
+  AppliedEvents,
+  FleetMigrations.FleetSchemaMismatch,
+  SqlClient.SqlClient
+> = makeLayerConfig(layer)

@@ -37,6 +37,7 @@ import * as Payloads from "./internal/payloads.js"
 import * as Pruning from "./internal/pruning.js"
 import * as Settled from "./internal/settled.js"
 import { makePool, type Session } from "./internal/session.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /** The load limits for operators. */
 const connections = 2
@@ -299,3 +300,11 @@ export interface Options {
  */
 export const layer = (options: Options = {}): Layer.Layer<OutboxAdmin, never, PgClient.PgClient> =>
   Layer.scoped(OutboxAdmin, make(Names.make(options.schema ?? "public")))
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, OutboxAdmin, never, PgClient.PgClient> = makeLayerConfig(layer)

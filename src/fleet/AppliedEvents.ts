@@ -37,11 +37,13 @@ export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
     ) => Effect.Effect<"applied" | "skipped", E | AppliedEventsError, R>
 
     /**
-     * Applies several events in one transaction, one after another, as `applyOnce`. All of them commit, or none does.
-     * Returns the results in order.
+     * Runs one effect for those of the events that were not applied yet, and marks the events. The effect gets their
+     * indexes in order, of events with the same id only the first, and does not run if there are none. Effect, marks
+     * and cursor commit in one transaction, or none does. Returns the results in order.
      */
     readonly applyAll: <E, R>(
-      events: ReadonlyArray<readonly [Delivery, Effect.Effect<unknown, E, R>]>
+      events: ReadonlyArray<Delivery>,
+      effect: (fresh: ReadonlyArray<number>) => Effect.Effect<unknown, E, R>
     ) => Effect.Effect<ReadonlyArray<"applied" | "skipped">, E | AppliedEventsError, R>
 
     /** Whether effects that fail are rolled back. If not, an applier applies one event at a time. */

@@ -42,15 +42,20 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
       move(event)
     })
 
+  /** A marked event comes again. */
+  const copy = (event: Delivery) => {
+    const { eventId, feed, version } = event
+    const known = marks.get(eventId)
+    // A copy in another feed: from now on the mark is as old as the copy.
+    if (known !== undefined && known.feed !== feed) marks.set(eventId, { ...known, feed, version })
+    move(event)
+  }
+
   const unlessMarked = <A, E, R>(event: Delivery, effect: Effect.Effect<A, E, R>) =>
     one.withPermits(1)(
       Effect.suspend((): Effect.Effect<A | "skipped", E, R> => {
-        const known = marks.get(event.eventId)
-        if (known === undefined) return effect
-        // A copy in another feed: from now on the mark is as old as the copy.
-        const { feed, version } = event
-        if (known.feed !== feed) marks.set(event.eventId, { ...known, feed, version })
-        move(event)
+        if (!marks.has(event.eventId)) return effect
+        copy(event)
         return Effect.succeed("skipped")
       })
     )
@@ -62,7 +67,23 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
     cursor: Effect.sync(() => cursor),
     isApplied: (eventId) => Effect.sync(() => marks.has(eventId)),
     applyOnce,
-    applyAll: (events) => Effect.forEach(events, ([event, effect]) => applyOnce(event, effect)),
+    applyAll: (events, effect) =>
+      one.withPermits(1)(
+        Effect.gen(function* () {
+          const ids = new Set<string>(marks.keys())
+          const outcomes = events.map(({ eventId }) => {
+            const isFresh = !ids.has(eventId)
+            ids.add(eventId)
+            return isFresh ? "applied" : "skipped"
+          })
+          const fresh = outcomes.flatMap((outcome, index) => (outcome === "applied" ? [index] : []))
+          if (fresh.length > 0) yield* effect(fresh)
+          yield* Effect.forEach(events, (event, index) =>
+            outcomes[index] === "applied" ? mark(event, undefined) : Effect.sync(() => copy(event))
+          )
+          return outcomes
+        })
+      ),
     isTransactional: false,
     setAside: (event, reason) => unlessMarked(event, Effect.as(mark(event, reason), "setAside" as const)),
     asides: (options) =>

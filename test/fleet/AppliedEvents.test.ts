@@ -38,6 +38,30 @@ const laws = (
       assert.isFalse(yield* applied.isApplied(EventId.make(`b-${first}`)))
     }))
 
+  test("apply several events by one effect, which gets those without a mark", (first) =>
+    Effect.gen(function* () {
+      const applied = yield* AppliedEvents.AppliedEvents
+      yield* applied.applyOnce(delivery(`b1-${first}`, first), Effect.void)
+      const given: Array<ReadonlyArray<number>> = []
+      const all = (ids: ReadonlyArray<string>, from: number) =>
+        applied.applyAll(
+          ids.map((id, index) => delivery(`${id}-${first}`, from + index)),
+          (fresh) => Effect.sync(() => given.push(fresh))
+        )
+      const outcomes = yield* all(["b1", "b2", "b3", "b2"], first + 1)
+      assert.deepStrictEqual(outcomes, ["skipped", "applied", "applied", "skipped"])
+      assert.deepStrictEqual(yield* all(["b3", "b2"], first + 5), ["skipped", "skipped"])
+      assert.deepStrictEqual(given, [[1, 2]])
+      assert.strictEqual((yield* applied.cursor).position, first + 6)
+      assert.deepStrictEqual(yield* applied.applyAll([], () => Effect.die("nothing is there")), [])
+      const failed = applied.applyAll([delivery(`b4-${first}`, first + 7), delivery(`b5-${first}`, first + 8)], () =>
+        Effect.fail("no")
+      )
+      assert.strictEqual(yield* Effect.flip(failed), "no")
+      assert.isFalse(yield* applied.isApplied(EventId.make(`b4-${first}`)))
+      assert.strictEqual((yield* applied.cursor).position, first + 6)
+    }))
+
   test("move the cursor only forwards", (first) =>
     Effect.gen(function* () {
       const applied = yield* AppliedEvents.AppliedEvents
@@ -452,7 +476,7 @@ layer(postgres, { excludeTestServices: true, timeout: 300_000 })("AppliedEvents 
         cursor: applied.cursor,
         isApplied: applied.isApplied(event.eventId),
         applyOnce: applied.applyOnce(event, Effect.void),
-        applyAll: applied.applyAll([[event, Effect.void]]),
+        applyAll: applied.applyAll([event], () => Effect.void),
         setAside: applied.setAside(event, "no"),
         asides: applied.asides(),
         start: applied.start({ feed: "feed", position: first }, Effect.void),

@@ -1,7 +1,8 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Layer, Logger, LogLevel } from "effect"
-import { Outbox, type ControlEvent } from "../../src/index.js"
+import type { Statement } from "@effect/sql"
+import { Effect, Layer, Logger, LogLevel, Schema } from "effect"
+import { EventType, Outbox, type ControlEvent } from "../../src/index.js"
 import { AppliedEvents, Applier, ArtifactStore, Handlers, Source } from "../../src/fleet/index.js"
 import { FleetMigrations, PostgresAppliedEvents, PostgresSnapshot } from "../../src/postgres/index.js"
 import { MemorySource } from "../../src/testing/index.js"
@@ -11,10 +12,59 @@ const silent = Logger.minimumLogLevel(LogLevel.None)
 
 let schemas = 0
 
-/** A node of its own, with a table that tells what was applied, in which order, and in which transactions. */
+const Counted = EventType.make("counted", { event_id: Schema.String })
+
+/** A node of its own whose handlers take batches. Each hundredth event is of a type that has no name. */
+const batchNode = (isBroken: (id: string) => boolean = () => false, cannotApply: "halt" | "setAside" = "halt") => {
+  const batches: Array<ReadonlyArray<string>> = []
+  const insert = (log: Statement.Identifier) => (batch: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      batches.push(batch)
+      yield* sql`INSERT INTO ${log} ${sql.insert(batch.map((event_id) => ({ event_id })))}`
+      if (!batch.some(isBroken)) return
+      return yield* cannotApply === "halt"
+        ? Effect.fail("not yet")
+        : new Handlers.CannotApply({ reason: "a number that never was" })
+    })
+  return Effect.map(
+    nodeOf(
+      (log) =>
+        Handlers.makeBatch(
+          [Counted],
+          { counted: (batch) => insert(log)(batch.map(({ fields }) => fields.event_id)) },
+          { otherwise: (batch) => insert(log)(batch.map(({ event }) => event.event_id)) }
+        ),
+      { cannotApply }
+    ),
+    (node) => ({ ...node, batches })
+  )
+}
+
 const node = (
   before: (event: ControlEvent.ControlEvent) => Effect.Effect<void, unknown>,
   options: Applier.Options = {}
+) =>
+  nodeOf(
+    (log) =>
+      Handlers.make(
+        [],
+        {},
+        {
+          otherwise: ({ event }) =>
+            Effect.zipRight(
+              before(event),
+              Effect.flatMap(PgClient.PgClient, (sql) => sql`INSERT INTO ${log} (event_id) VALUES (${event.event_id})`)
+            )
+        }
+      ),
+    options
+  )
+
+/** A node of its own, with a table that tells what was applied, in which order, and in which transactions. */
+const nodeOf = (
+  handlersOf: (log: Statement.Identifier) => Handlers.Handlers<PgClient.PgClient>,
+  options: Applier.Options
 ) =>
   Effect.gen(function* () {
     const sql = yield* PgClient.PgClient
@@ -22,14 +72,7 @@ const node = (
     yield* FleetMigrations.run({ schema })
     const log = sql(`${schema}.log`)
     yield* sql`CREATE TABLE ${log} (position bigserial, event_id text NOT NULL)`
-    const handlers = Handlers.make(
-      [],
-      {},
-      {
-        otherwise: ({ event }) =>
-          Effect.zipRight(before(event), sql`INSERT INTO ${log} (event_id) VALUES (${event.event_id})`)
-      }
-    )
+    const handlers = handlersOf(log)
     const context = yield* Layer.build(
       Applier.layerManual(handlers, options).pipe(
         Layer.provideMerge(MemorySource.layer),
@@ -50,7 +93,9 @@ const node = (
       append: (ids: ReadonlyArray<string>) =>
         provided(
           Effect.flatMap(MemorySource.MemorySource, (source) =>
-            source.append(ids.map((event_id) => JSON.stringify({ event_id, type: "x" })))
+            source.append(
+              ids.map((event_id) => JSON.stringify({ event_id, type: event_id.endsWith("00") ? "x" : "counted" }))
+            )
           )
         ),
       drain: provided(Effect.flatMap(Applier.Applier, ({ drain }) => drain)),
@@ -121,6 +166,51 @@ layer(Layer.provideMerge(layerOutbox("public"), layerClient), { excludeTestServi
         fails = false
         yield* drain
         assert.deepStrictEqual(yield* applied, ids(1, 100))
+      })
+    )
+
+    it.scoped("gives batches to handlers that take them: runs of one type, in order, each event once", () =>
+      Effect.gen(function* () {
+        const { append, applied, batches, drain, transactions } = yield* batchNode()
+        yield* append(ids(1, 300))
+        yield* append(["e300", "e7", "e301", "e301"])
+        assert.deepStrictEqual(yield* drain, { applied: 301, skipped: 3, setAside: 0 })
+        assert.deepStrictEqual(yield* applied, ids(1, 301))
+        assert.isBelow(yield* transactions, 100)
+        // As many statements as batches, and a batch ends where the type changes.
+        assert.isBelow(batches.length, 100)
+        assert.isTrue(batches.every((batch) => batch.length === 1 || batch.every((id) => !id.endsWith("00"))))
+        assert.isTrue(batches.some((batch) => batch.length > 30))
+      })
+    )
+
+    it.scoped("tries the events of a batch that fails one at a time, and halts at the one that fails", () =>
+      Effect.gen(function* () {
+        let fails = true
+        const { append, applied, batches, cursor, drain } = yield* batchNode((id) => fails && id === "e140")
+        yield* append(ids(1, 180))
+        const error = yield* Effect.flip(drain)
+        assert.strictEqual(error._tag, "HandlerFailed")
+        assert.deepStrictEqual(yield* applied, ids(1, 139))
+        assert.strictEqual((yield* cursor).position, 139)
+        assert.isTrue(batches.some((batch) => batch.length > 1 && batch.includes("e140")))
+        assert.deepStrictEqual(batches[batches.length - 1], ["e140"])
+        fails = false
+        yield* drain
+        assert.deepStrictEqual(yield* applied, ids(1, 180))
+      })
+    )
+
+    it.scoped("sets the event of a batch aside that can never be applied, and no other", () =>
+      Effect.gen(function* () {
+        const { append, applied, cursor, drain } = yield* batchNode((id) => id === "e40", "setAside")
+        yield* append(ids(1, 60))
+        assert.deepStrictEqual(yield* drain, { applied: 59, skipped: 0, setAside: 1 })
+        assert.deepStrictEqual(
+          yield* applied,
+          ids(1, 60).filter((id) => id !== "e40")
+        )
+        assert.strictEqual((yield* cursor).position, 60)
       })
     )
 

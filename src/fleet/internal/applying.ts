@@ -6,7 +6,7 @@ import * as EventId from "../../EventId.js"
 import * as Traceparent from "../../internal/traceparent.js"
 import type { AppliedEvents, Delivery } from "../AppliedEvents.js"
 import type { ArtifactStore } from "../ArtifactStore.js"
-import type { CannotApply, HandleError, Handlers } from "../Handlers.js"
+import type { CannotApply, Delivered, HandleError, Handlers } from "../Handlers.js"
 import type { FeedEvent, Source } from "../Source.js"
 import type { Outcome } from "./applyReport.js"
 import { Halt, type ApplierError } from "./halt.js"
@@ -27,21 +27,29 @@ export interface Parts<R> {
 /** Most bytes of artifacts in memory at the same time, plus one artifact. */
 const maxBytes = 8 * 1024 * 1024
 
-/** Continues the trace of the append, if tracing is on. */
+/** Continues the trace of the append, if tracing is on. A span of several events links to each trace. */
 const traced =
-  (source: string, { traceparent, version }: FeedEvent, eventId: string) =>
+  (source: string, events: ReadonlyArray<Prepared>) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.flatMap(Traceparent.isTraced, (isTraced) => {
       if (!isTraced) return effect
-      const parent = traceparent === undefined ? Option.none() : Traceparent.decode(traceparent)
+      const parents = events.flatMap(({ traceparent }) =>
+        traceparent === undefined ? [] : Option.toArray(Traceparent.decode(traceparent))
+      )
+      const [parent] = events.length === 1 ? parents : []
+      const { eventId, version } = events[events.length - 1]!.delivery
       return Effect.withSpan(effect, "Applier.apply", {
-        ...Option.match(parent, { onNone: () => ({ root: true }), onSome: (parent) => ({ parent }) }),
+        ...(parent === undefined ? { root: true } : { parent }),
+        ...(events.length === 1
+          ? {}
+          : { links: parents.map((span) => ({ _tag: "SpanLink" as const, span, attributes: {} })) }),
         kind: "consumer",
         captureStackTrace: false,
         attributes: {
           "controlpublish.event_id": eventId,
           "controlpublish.control_version": version,
-          "controlpublish.source": source
+          "controlpublish.source": source,
+          ...(events.length === 1 ? {} : { "controlpublish.events": events.length })
         }
       })
     })
@@ -57,8 +65,15 @@ const decode = ({ text, version }: FeedEvent) =>
     )
   )
 
+/** An event that is ready for its transaction. */
+interface Prepared {
+  readonly delivery: Delivery
+  readonly delivered: Delivered
+  readonly traceparent: string | undefined
+}
+
 /** Prepares what the transaction will do, with everything that can be done before it opens. */
-const prepare = <R>({ applied, artifacts, handlers, source }: Parts<R>, delivered: FeedEvent, feed: string) =>
+const prepare = <R>({ applied, artifacts }: Parts<R>, delivered: FeedEvent, feed: string) =>
   Effect.gen(function* () {
     const event = yield* decode(delivered)
     const { artifact_ref, checksum, event_id: eventId } = event
@@ -71,10 +86,25 @@ const prepare = <R>({ applied, artifacts, handlers, source }: Parts<R>, delivere
               Effect.flatMap(applied.isApplied(eventId), (isApplied) => (isApplied ? Effect.void : error))
             )
           )
-    const delivery: Delivery = { eventId, version: delivered.version, feed }
-    const handled = traced(source.name, delivered, eventId)(handlers.handle({ event, artifact: artifact ?? undefined }))
-    return { delivery, handled, bytes: artifact?.length ?? 0 }
+    const prepared: Prepared = {
+      delivery: { eventId, version: delivered.version, feed },
+      delivered: { event, artifact: artifact ?? undefined },
+      traceparent: delivered.traceparent
+    }
+    return prepared
   })
+
+const handleOne = <R>({ handlers, source }: Parts<R>, prepared: Prepared): Effect.Effect<void, HandleError, R> =>
+  traced(source.name, [prepared])(handlers.handle(prepared.delivered))
+
+/** Hands events to the handlers, together if they take batches. */
+const handle = <R>(parts: Parts<R>, events: ReadonlyArray<Prepared>): Effect.Effect<void, HandleError, R> => {
+  const { handlers, source } = parts
+  if (handlers.handleAll === undefined) {
+    return Effect.forEach(events, (event) => handleOne(parts, event), { discard: true })
+  }
+  return traced(source.name, events)(handlers.handleAll(events.map(({ delivered }) => delivered)))
+}
 
 const applyOne = <R>(parts: Parts<R>, delivered: FeedEvent, feed: string): Effect.Effect<Outcome, ApplierError, R> => {
   const aside = (
@@ -89,10 +119,10 @@ const applyOne = <R>(parts: Parts<R>, delivered: FeedEvent, feed: string): Effec
           parts.applied.setAside({ eventId, version: delivered.version, feed }, error.message)
         )
   return prepare(parts, delivered, feed).pipe(
-    Effect.flatMap(({ delivery, handled }) =>
+    Effect.flatMap((prepared) =>
       parts.applied
-        .applyOnce(delivery, handled)
-        .pipe(Effect.catchTag("CannotApply", (error) => aside(delivery.eventId, error)))
+        .applyOnce(prepared.delivery, handleOne(parts, prepared))
+        .pipe(Effect.catchTag("CannotApply", (error) => aside(prepared.delivery.eventId, error)))
     ),
     Effect.catchTag("InvalidEvent", (error) => aside(error.eventId, error))
   )
@@ -118,15 +148,24 @@ export const applySome = <R>(
   feed: string
 ): Effect.Effect<ReadonlyArray<Outcome>, Halt, R> =>
   Effect.gen(function* () {
-    const ready: Array<readonly [Delivery, Effect.Effect<void, HandleError, R>]> = []
+    const ready: Array<Prepared> = []
     for (let bytes = 0; events.length > 1 && ready.length < events.length && bytes < maxBytes;) {
       const prepared = yield* Effect.either(prepare(parts, events[ready.length]!, feed))
       if (Either.isLeft(prepared)) break
-      ready.push([prepared.right.delivery, prepared.right.handled])
-      bytes += prepared.right.bytes
+      ready.push(prepared.right)
+      bytes += prepared.right.delivered.artifact?.length ?? 0
     }
     if (ready.length > 1) {
-      const together = yield* Effect.either(parts.applied.applyAll(ready))
+      const together = yield* Effect.either(
+        parts.applied.applyAll(
+          ready.map(({ delivery }) => delivery),
+          (fresh) =>
+            handle(
+              parts,
+              fresh.map((index) => ready[index]!)
+            )
+        )
+      )
       if (Either.isRight(together)) return yield* settle(parts, events, together.right)
       const error = together.left
       if (error._tag === "AppliedEventsError" && error.retryable) return yield* Effect.fail(new Halt(undefined, error))

@@ -7,7 +7,7 @@ import { Applier, ArtifactStore, Handlers } from "../../../src/fleet/index.js"
 import { JetStreamSource } from "../../../src/jetstream/index.js"
 import { PostgresAppliedEvents } from "../../../src/postgres/index.js"
 import { contestant, sharedClock } from "../support/contestant.js"
-import { applySql } from "../support/node.js"
+import { applyAllSql, applySql } from "../support/node.js"
 
 // As the service does.
 setFlagsFromString("--heap-growing-percent=50")
@@ -17,7 +17,8 @@ contestant(async ({ databaseUrl, natsUrl, options, schema, stream }) => {
   const applied: Record<string, number> = {}
   let position = 0
   const statement = applySql(schema)
-  const handlers = Handlers.make(
+  const together = applyAllSql(schema)
+  const perEvent = Handlers.make(
     [],
     {},
     {
@@ -25,6 +26,17 @@ contestant(async ({ databaseUrl, natsUrl, options, schema, stream }) => {
         Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement, [event.tenant_id, event.event_id]))
     }
   )
+  const batches = Handlers.makeBatch(
+    [],
+    {},
+    {
+      otherwise: (batch) =>
+        Effect.flatMap(SqlClient.SqlClient, (sql) =>
+          sql.unsafe(together, [batch.map(({ event }) => event.tenant_id), batch.map(({ event }) => event.event_id)])
+        )
+    }
+  )
+  const handlers = options?.batch === 1 ? batches : perEvent
   const runtime = ManagedRuntime.make(
     (options?.live === 1 ? Applier.layer(handlers) : Applier.layerManual(handlers)).pipe(
       Layer.provide(JetStreamSource.layer({ servers: [natsUrl], stream })),

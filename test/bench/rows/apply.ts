@@ -23,13 +23,13 @@ const publish = async (natsUrl: string, stream: string, events: number): Promise
 }
 
 /** Events a second that a node applies from a stream that holds them. */
-const onNode = async (bench: Bench, entry: string, events: number): Promise<number> => {
+const onNode = async (bench: Bench, entry: string, events: number, batch = 0): Promise<number> => {
   const { databaseUrl, log, natsUrl } = bench
   const [schema, stream] = [bench.fresh(), bench.fresh()]
   await createNode(databaseUrl, schema)
   await createStream(natsUrl, stream)
   await publish(natsUrl, stream, events)
-  const { end, go } = await prepare(entry, { databaseUrl, natsUrl, schema, stream })
+  const { end, go } = await prepare(entry, { databaseUrl, natsUrl, schema, stream, options: { batch } })
   const { cpu, milliseconds } = await go()
   await end()
   const changes = await withClient(databaseUrl, async (client) => {
@@ -42,7 +42,9 @@ const onNode = async (bench: Bench, entry: string, events: number): Promise<numb
   await deleteStream(natsUrl, stream)
   await dropSchema(databaseUrl, schema)
   const rate = events / (milliseconds / 1_000)
-  log(`${entry}: ${Math.round(rate)} events/s, ${((cpu * 1_000) / events).toFixed(1)} µs of CPU an event`)
+  log(
+    `${entry}${batch === 1 ? ", batches" : ""}: ${Math.round(rate)} events/s, ${((cpu * 1_000) / events).toFixed(1)} µs of CPU an event`
+  )
   return rate
 }
 
@@ -50,8 +52,9 @@ export const applying: Row = {
   name: "apply",
   run: async (bench) => {
     const events = 100_000 / bench.scale
-    const { applier, byHand } = await interleaved(bench.rounds, {
+    const { applier, batches, byHand } = await interleaved(bench.rounds, {
       applier: () => onNode(bench, "contestants/applier.ts", events),
+      batches: () => onNode(bench, "contestants/applier.ts", events, 1),
       // Slower, and no other at more.
       byHand: () => onNode(bench, "contestants/applyByHand.ts", events / 5)
     })
@@ -62,6 +65,12 @@ export const applying: Row = {
         ours: applier,
         against: { what: "the transaction by hand", samples: byHand },
         target: atLeast(applier, byHand, 0.85)
+      },
+      {
+        row: `the same with handlers that take batches`,
+        unit: "events/s",
+        ours: batches,
+        against: { what: "a handler an event", samples: applier }
       }
     ]
   }

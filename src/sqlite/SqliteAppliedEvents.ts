@@ -167,23 +167,18 @@ export const make: Effect.Effect<AppliedEvents["Type"], AppliedEventsError, SqlC
       })
 
     const applyAll = <E, R>(
-      events: ReadonlyArray<readonly [Delivery, Effect.Effect<unknown, E, R>]>
+      events: ReadonlyArray<Delivery>,
+      effect: (fresh: ReadonlyArray<number>) => Effect.Effect<unknown, E, R>
     ): Effect.Effect<ReadonlyArray<"applied" | "skipped">, E | AppliedEventsError, R> =>
       events.length === 0
         ? Effect.succeed([])
         : inTransaction(
             Effect.gen(function* () {
-              const fresh = yield* mark(
-                events.map(([delivery]) => delivery),
-                null
-              )
-              const outcomes: Array<"applied" | "skipped"> = []
-              for (const [{ eventId }, effect] of events) {
-                // One that comes twice is fresh the first time.
-                const isFresh = fresh.delete(eventId)
-                if (isFresh) yield* effect
-                outcomes.push(isFresh ? "applied" : "skipped")
-              }
+              const unmarked = yield* mark(events, null)
+              // Of a duplicate, the first one is fresh.
+              const outcomes = events.map(({ eventId }) => (unmarked.delete(eventId) ? "applied" : "skipped"))
+              const fresh = outcomes.flatMap((outcome, index) => (outcome === "applied" ? [index] : []))
+              if (fresh.length > 0) yield* effect(fresh)
               return outcomes
             })
           )
@@ -200,7 +195,11 @@ export const make: Effect.Effect<AppliedEvents["Type"], AppliedEventsError, SqlC
           ([row]) => row !== undefined && row.applied > 0
         ),
 
-      applyOnce: (event, effect) => Effect.map(applyAll([[event, effect]]), ([outcome]) => outcome ?? "skipped"),
+      applyOnce: (event, effect) =>
+        Effect.map(
+          applyAll([event], () => effect),
+          ([outcome]) => outcome ?? "skipped"
+        ),
 
       applyAll,
 

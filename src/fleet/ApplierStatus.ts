@@ -66,6 +66,8 @@ export const ApplierStatus = Schema.Struct({
   since: Schema.Number,
   /** The source's name. */
   source: Schema.String,
+  /** The identity of the feed that the position belongs to. Absent until the applier has read its position. */
+  feed: Schema.optionalWith(Schema.String, { exact: true }),
   /** The control version of the last event applied, 0 before the first. */
   position: Schema.Number,
   /** The newest version that is known to be in the feed. */

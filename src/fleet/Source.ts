@@ -72,6 +72,11 @@ export interface Feed {
   readonly newest: Position
   /** The version of the oldest event that exists, or of the next one if there is none. */
   readonly oldest: Position
+  /**
+   * For a source that reads only a part of the feed: the newest version of the whole feed, read before `newest`. Then
+   * `newest` and `oldest` are those of the part.
+   */
+  readonly head?: Position | undefined
 }
 
 /**

@@ -5,6 +5,7 @@
  * @since 1.0.0
  */
 export * as MemoryAppliedEvents from "./MemoryAppliedEvents.js"
+export * as MemoryNodeRegistry from "./MemoryNodeRegistry.js"
 export * as MemoryOutboxAdmin from "./MemoryOutboxAdmin.js"
 export * as MemoryOutboxStore from "./MemoryOutboxStore.js"
 export * as MemorySink from "./MemorySink.js"

@@ -43,6 +43,8 @@ const sizeAfter = (took: number, size: number, largest: number): number => {
 const lookAt = <R>({ applied, source, status, worker }: Parts<R>, until: (newest: Position) => Position) =>
   Effect.gen(function* () {
     const cursor = yield* applied.cursor
+    // Known also while the feed is unreachable, or is another one.
+    yield* status.update(() => ({ feed: cursor.feed, position: cursor.position }))
     const feed = yield* source.look
     if (cursor.feed !== "" && cursor.feed !== feed.identity) {
       return yield* replaced(source.name, cursor, feed.identity)
@@ -50,7 +52,7 @@ const lookAt = <R>({ applied, source, status, worker }: Parts<R>, until: (newest
     if (feed.newest < cursor.position) return yield* beyond(source.name, cursor.position, feed.newest)
     // Once: from now on, a feed that takes the place of this one is noticed.
     if (cursor.feed === "" && feed.identity !== "" && cursor.position > 0) yield* applied.adopt(feed.identity)
-    yield* status.update(() => ({ position: cursor.position, newest: feed.newest }))
+    yield* status.update(() => ({ feed: feed.identity, newest: feed.newest }))
     if (cursor.position === feed.newest) yield* status.enter("idle")
     else yield* status.arrived(feed.newest, worker.isFailing())
     return { position: cursor.position, last: until(feed.newest), identity: feed.identity }

@@ -64,9 +64,12 @@ export default tseslint.config(
   inward(["src/file/**"], ["/(postgres|sqlite|jetstream|admin|cli|testing)/"]),
   inward(["src/jetstream/**"], ["/(postgres|sqlite|file|admin|cli|testing)/"]),
   inward(["src/admin/**"], ["/(postgres|sqlite|file|jetstream|cli|testing)/"]),
-  // Of the fleet the ports alone.
+  // Of the fleet the ports alone, and what registries in memory share.
   inward(
     ["src/testing/**"],
-    ["/(postgres|sqlite|file|jetstream|admin|cli)/", "/fleet/(?!(AppliedEvents|Source)\\.js$)"]
+    [
+      "/(postgres|sqlite|file|jetstream|admin|cli)/",
+      "/fleet/(?!(AppliedEvents|Source|NodeRegistry|NodeReports|internal/knownNodes)\\.js$)"
+    ]
   )
 )

@@ -12,7 +12,15 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { EventNotFound, OutboxAdmin } from "../OutboxAdmin.js"
 import type { OutboxError } from "../OutboxStore.js"
-import { Laggard, Why, type FleetSummary, type NodePage, type Rollout, type Selection, type What } from "./FleetViews.js"
+import {
+  Laggard,
+  Why,
+  type FleetSummary,
+  type NodePage,
+  type Rollout,
+  type Selection,
+  type What
+} from "./FleetViews.js"
 import * as Explaining from "./internal/explaining.js"
 import { NodeRegistry, type NodeQuery } from "./NodeRegistry.js"
 import type { ReportsUnavailable } from "./NodeReports.js"
@@ -126,12 +134,12 @@ interface Found {
 }
 
 /**
+ * Makes the service from a registry, the outbox and a source.
+ *
  * @since 1.0.0
  * @category constructors
  */
-export const make = (
-  options: Options = {}
-): Effect.Effect<Fleet["Type"], never, NodeRegistry | OutboxAdmin | Source> =>
+export const make = (options: Options = {}): Effect.Effect<Fleet["Type"], never, NodeRegistry | OutboxAdmin | Source> =>
   Effect.gen(function* () {
     const registry = yield* NodeRegistry
     const outbox = yield* OutboxAdmin

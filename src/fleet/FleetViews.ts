@@ -17,6 +17,8 @@ import { Labels, ReportedState } from "./NodeReport.js"
 export const NodeState = Schema.Literal("starting", ...ReportedState.literals)
 
 /**
+ * A value of the schema `NodeState`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -60,6 +62,8 @@ export const FleetNode = Schema.Struct({
 }).annotations({ identifier: "FleetNode" })
 
 /**
+ * A value of the schema `FleetNode`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -116,6 +120,8 @@ export const FleetSummary = Schema.Struct({
 }).annotations({ identifier: "FleetSummary" })
 
 /**
+ * A value of the schema `FleetSummary`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -135,6 +141,8 @@ export const NodePage = Schema.Struct({
 }).annotations({ identifier: "NodePage" })
 
 /**
+ * A value of the schema `NodePage`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -170,6 +178,8 @@ export const Why = Schema.Literal(
 )
 
 /**
+ * A value of the schema `Why`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -189,6 +199,8 @@ export const Laggard = Schema.Struct({
 }).annotations({ identifier: "Laggard" })
 
 /**
+ * A value of the schema `Laggard`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -215,6 +227,8 @@ export const Progress = Schema.Struct({
 }).annotations({ identifier: "Progress" })
 
 /**
+ * A value of the schema `Progress`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -255,6 +269,8 @@ export const Rollout = Schema.Struct({
 }).annotations({ identifier: "Rollout" })
 
 /**
+ * A value of the schema `Rollout`.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -48,6 +48,8 @@ export const Labels = Schema.Record({ key: Schema.String, value: text(63) }).pip
 )
 
 /**
+ * A value of the schema `Labels`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -73,6 +75,8 @@ export const Registration = Schema.Struct({
 }).annotations({ identifier: "NodeRegistration" })
 
 /**
+ * A value of the schema `Registration`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -95,6 +99,8 @@ export const ReportedState = Schema.Literal(
 )
 
 /**
+ * A value of the schema `ReportedState`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -122,6 +128,8 @@ export const Asides = Schema.Struct({
 })
 
 /**
+ * A value of the schema `Asides`.
+ *
  * @since 1.0.0
  * @category models
  */
@@ -186,6 +194,8 @@ export const Report = Schema.Struct({
 }).annotations({ identifier: "NodeReport" })
 
 /**
+ * A value of the schema `Report`.
+ *
  * @since 1.0.0
  * @category models
  */

@@ -70,25 +70,6 @@ const clamp = (duration: Duration.DurationInput, min: Duration.DurationInput, ma
  * applier nothing. What changes while a report is on its way is in the next one. With reports to nowhere, or a source
  * `nop`, it does nothing.
  *
- * @example
- * import { Applier, ArtifactStore, Handlers, NodeReporting } from "controlpublish/fleet"
- * import { PostgresAppliedEvents, PostgresNodeReports } from "controlpublish/postgres"
- * import { FileSource } from "controlpublish/file"
- * import { Layer, Redacted } from "effect"
- *
- * const Node = Applier.layer(Handlers.make([], {}, { otherwise: "skip" }))
- *
- * // Needs the PgClient of the node; the reports go to the database of the outbox.
- * export const ReportingNode = NodeReporting.layer({ node: "edge-7", labels: { region: "eu" } }).pipe(
- *   Layer.provideMerge(Node),
- *   Layer.provide([
- *     FileSource.layer({ directory: "feed" }),
- *     PostgresAppliedEvents.layer(),
- *     ArtifactStore.layerNone,
- *     PostgresNodeReports.layer({ url: Redacted.make("postgres://edge-7:…@control/plane") })
- *   ])
- * )
- *
  * @since 1.0.0
  * @category layers
  */
@@ -130,9 +111,11 @@ export const layer = (options: Options): Layer.Layer<never, never, Applier | App
       const known = Stream.runHead(Stream.filter(applier.changes, isKnown)).pipe(Effect.timeoutOption(atMostEvery))
       yield* Effect.addFinalizer(() =>
         Effect.flatMap(applier.status, (status) => reporter.report({ ...status, state: "stopping" })).pipe(
+          Effect.interruptible,
           Effect.disconnect,
           Effect.timeoutOption(farewell),
-          Effect.ignore
+          Effect.interruptible,
+          Effect.catchAllCause(() => Effect.void)
         )
       )
       yield* Stream.runForEach(due, () => Effect.zipLeft(report, Effect.sleep(atMostEvery))).pipe(

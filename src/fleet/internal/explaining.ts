@@ -9,9 +9,7 @@ import type { SourceError } from "../Source.js"
 const named = 5
 
 export const toUnavailable = (cause: SourceError): Effect.Effect<never, ReportsUnavailable> =>
-  Effect.fail(
-    new ReportsUnavailable({ message: `The feed cannot be asked for its identity: ${cause.message}`, cause })
-  )
+  Effect.fail(new ReportsUnavailable({ message: `The feed cannot be asked for its identity: ${cause.message}`, cause }))
 
 const words: Record<Why, string> = {
   unregistered: "is not registered",
@@ -59,7 +57,8 @@ export const notApplied = (
   }
   const { at, chosen, feed, laggards } = progress
   const late = trouble === undefined ? "" : `; the last look failed: ${trouble}`
-  if (chosen === 0) return `No node was chosen, so none has applied ${nounOf(what)}: none is registered that matches${late}`
+  if (chosen === 0)
+    return `No node was chosen, so none has applied ${nounOf(what)}: none is registered that matches${late}`
   if (feed === undefined && progress.others.some(({ why }) => why === "otherFeed")) {
     return `The nodes read several feeds, and it is not known which one ${nounOf(what)} belongs to: name the feed${late}`
   }

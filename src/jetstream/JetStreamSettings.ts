@@ -98,6 +98,15 @@ const deduplication = Setting.make({
   parse: NatsSettings.parseDeduplication
 })
 
+const publish = Setting.make({
+  env: "NATS_PUBLISH",
+  flag: "nats-publish",
+  description:
+    "How events are published: message (one at a time per key), batch (atomic batches of nats-server 2.12.1) or auto (batches where a key has many events)",
+  default: defaults.publish,
+  parse: NatsSettings.parsePublish
+})
+
 /**
  * The settings that sink and source share: servers, credentials, TLS and the stream.
  *
@@ -117,7 +126,7 @@ export const feedGroup: Setting.Group = {
  */
 export const sinkGroup: Setting.Group = {
   title: "JetStream sink",
-  settings: [subject, manageStream, minDuplicateWindow, deduplication]
+  settings: [subject, manageStream, minDuplicateWindow, deduplication, publish]
 }
 
 const credentialsOf = (
@@ -195,7 +204,8 @@ export const sink: Effect.Effect<JetStreamSink.Options, Setting.InvalidSetting> 
     subject: yield* Setting.read(subject),
     manageStream: yield* Setting.read(manageStream),
     minDuplicateWindow: yield* Setting.read(minDuplicateWindow),
-    deduplication: yield* Setting.read(deduplication)
+    deduplication: yield* Setting.read(deduplication),
+    publish: yield* Setting.read(publish)
   }
   yield* Effect.mapError(JetStreamSink.check(options), ({ option, reason }) =>
     Setting.invalid(settingOf[option], reason)

@@ -10,7 +10,7 @@
  *
  * Header values are percent-encoded where they are not visible ASCII.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -20,8 +20,11 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { ControlVersion } from "../ControlVersion.js"
-import { EventRejected, published, Sink, SinkUnavailable, type Batch, type Outcome } from "../Sink.js"
+import { Sink, SinkUnavailable, type Batch } from "../Sink.js"
 import type { Connection } from "./Connection.js"
+import * as Batches from "./internal/batches.js"
+import * as Batching from "./internal/batching.js"
+import * as Concluding from "./internal/concluding.js"
 import type { Wanted } from "./internal/findings.js"
 import * as Link from "./internal/link.js"
 import * as LookBack from "./internal/lookBack.js"
@@ -42,15 +45,29 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/la
  *
  * docs/performance.md has the figures.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Deduplication = "lookup" | "subject"
 
 /**
+ * How events are published.
+ *
+ * - `message`: each event is a message of its own. The events of a key are published one after another, each once the
+ *   one before is acknowledged.
+ * - `batch`: the events of a batch are stored together, in order, as an atomic batch of the stream: one round trip for
+ *   all of them. Needs nats-server 2.12.1 and a stream with `allow_atomic`, else events are published as with `message`.
+ * - `auto`: as `batch` if a key has several events in a batch, which saves their round trips, else as `message`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Publish = "message" | "batch" | "auto"
+
+/**
  * The stream to publish to, and how.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options extends Connection {
@@ -70,12 +87,14 @@ export interface Options extends Connection {
   readonly minDuplicateWindow?: Duration.DurationInput | undefined
   /** Default `lookup`. */
   readonly deduplication?: Deduplication | undefined
+  /** Default `auto`. */
+  readonly publish?: Publish | undefined
 }
 
 /**
  * An option is invalid.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class JetStreamSinkError extends Schema.TaggedError<JetStreamSinkError>("controlpublish/JetStreamSinkError")(
@@ -87,7 +106,7 @@ export class JetStreamSinkError extends Schema.TaggedError<JetStreamSinkError>("
   }
 ) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return `JetStreamSink, ${this.option}: ${this.reason}`
@@ -97,14 +116,15 @@ export class JetStreamSinkError extends Schema.TaggedError<JetStreamSinkError>("
 /**
  * The defaults of the options.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category defaults
  */
 export const defaults = {
   subject: "control.events.{type}",
   manageStream: false,
   minDuplicateWindow: Duration.minutes(2),
-  deduplication: "lookup"
+  deduplication: "lookup",
+  publish: "auto"
 } as const
 
 /** How long the start waits for the servers. */
@@ -118,6 +138,7 @@ interface Settings {
   readonly wanted: Wanted
   readonly manage: boolean
   readonly once: boolean
+  readonly wish: Publish
 }
 
 const invalid = (option: JetStreamSinkError["option"], reason: string) => new JetStreamSinkError({ option, reason })
@@ -152,14 +173,15 @@ const settingsOf = (options: Options): Effect.Effect<Settings, JetStreamSinkErro
         minDuplicateWindow: window.value
       },
       manage: options.manageStream ?? defaults.manageStream,
-      once
+      once,
+      wish: options.publish ?? defaults.publish
     }
   })
 
 /**
  * Validates the options without connecting.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const check = (options: Options): Effect.Effect<void, JetStreamSinkError> => Effect.asVoid(settingsOf(options))
@@ -180,7 +202,7 @@ interface Prepared extends Ready {
  * If the servers are unreachable or the stream is misconfigured, the sink logs it, answers `SinkUnavailable` (no event
  * is charged an attempt), and checks again on the next publish.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSinkError, Scope.Scope> =>
@@ -192,7 +214,9 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     let link: Link.Link | undefined
     let stream: Stream.Stream | undefined
     let created: string | undefined
+    const batching = Batching.make()
     let parkedForSize = 0
+    let said: string | undefined
 
     const connected = Effect.gen(function* () {
       if (link?.isOpen() === true) return link
@@ -218,12 +242,29 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
         return [{ link: open, stream: found }, findings] as const
       })
 
+    /** Says how events are published, if that is not what was said before. */
+    const announce = ({ stream }: Ready) =>
+      Effect.suspend(() => {
+        const { doubtful, line } = Batches.describe(name, settings.wish, stream.batches)
+        if (line === said) return Effect.void
+        said = line
+        return doubtful ? Effect.logWarning(line) : Effect.logInfo(line)
+      })
+
+    /** Whether the batch is published as an atomic batch of the stream. */
+    const isAtomic = (batch: Batch, { stream }: Ready): boolean =>
+      stream.batches === "able" && (settings.wish === "batch" || (settings.wish === "auto" && Batches.pays(batch)))
+
     const current = (): Ready | undefined =>
       link?.isOpen() === true && stream !== undefined ? { link, stream } : undefined
 
     const ready: Effect.Effect<Ready, SinkUnavailable> = Effect.suspend(() => {
       const ready = current()
-      return ready === undefined ? Effect.map(look(false), ([found]) => found) : Effect.succeed(ready)
+      if (ready !== undefined) return Effect.succeed(ready)
+      return look(false).pipe(
+        Effect.map(([found]) => found),
+        Effect.tap((found) => announce(found))
+      )
     }).pipe(one.withPermits(1))
 
     const isOld = (batch: Batch, { stream }: Ready) => !settings.once && lookBack.isNeeded(stream, batch)
@@ -253,11 +294,15 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
           (yield* prepare(batch).pipe(
             Effect.timeoutFail({ duration: Math.max(batch.deadline - now, 0), onTimeout: notReady })
           ))
-        const ran = yield* Publishing.run(batch, { ...settings, ...target, begunAt: now })
+        const destination = { ...settings, ...target, begunAt: now }
+        const ran = yield* isAtomic(batch, target)
+          ? batching.run(batch, destination)
+          : Publishing.run(batch, destination)
         const [result, parked] = Oversized.judge(name, ran, parkedForSize)
         parkedForSize = parked
-        if (result.stopped !== undefined || result.unrouted.length > 0) stream = undefined
-        return yield* conclude(settings, target, batch, result)
+        const isChanged = "isOff" in ran && ran.isOff
+        if (isChanged || result.stopped !== undefined || result.unrouted.length > 0) stream = undefined
+        return yield* Concluding.conclude(settings, target, batch, result)
       }).pipe(
         Effect.onError(() =>
           Effect.sync(() => {
@@ -272,13 +317,14 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     yield* look(settings.manage).pipe(
       Effect.timeoutFail({ duration: startTimeout, onTimeout: notReady }),
       Effect.matchEffect({
-        onSuccess: ([, findings]) =>
-          Effect.forEach(
-            findings,
-            ({ doubtful, line }) => (doubtful ? Effect.logWarning(line) : Effect.logInfo(line)),
-            {
-              discard: true
-            }
+        onSuccess: ([found, findings]) =>
+          Effect.zipRight(
+            Effect.forEach(
+              findings,
+              ({ doubtful, line }) => (doubtful ? Effect.logWarning(line) : Effect.logInfo(line)),
+              { discard: true }
+            ),
+            announce(found)
           ),
         onFailure: (error) =>
           error.reason === "misconfigured"
@@ -302,7 +348,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
  *
  * export const SinkLive = JetStreamSink.layer({ servers: ["nats://127.0.0.1:4222"], stream: "control-events" })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<Sink, JetStreamSinkError> => Layer.scoped(Sink, make(options))
@@ -328,62 +374,3 @@ const notReady = () =>
  * @category layers
  */
 export const layerConfig: LayerConfig<Options, Sink, JetStreamSinkError, never> = makeLayerConfig(layer)
-
-/** Settles events of a batch, given by their indexes, and returns their outcomes. */
-type Settle = (
-  settings: Settings,
-  ready: Ready,
-  batch: Batch,
-  indexes: ReadonlyArray<number>
-) => Effect.Effect<ReadonlyArray<readonly [index: number, Outcome]>, SinkUnavailable>
-
-/** Asks for the sequences of events that the stream already had. */
-const resolve: Settle = (settings, { stream }, batch, indexes) =>
-  Effect.forEach(indexes, (index) =>
-    Effect.map(
-      Stream.sequenceOn(stream, settings.wanted.name, settings.template.subjectOf(batch.events[index]!)),
-      (sequence) => [index, published(sequence, true)] as const
-    )
-  )
-
-/** Decides the outcome of events that no stream took: whether the event or the stream is at fault. */
-const judge: Settle = (settings, { link }, batch, indexes) =>
-  Effect.map(Stream.look(link, settings.wanted, false), ([stream]) =>
-    indexes.flatMap((index) => {
-      const { eventId } = batch.events[index]!
-      const subject = settings.template.subjectOf(batch.events[index]!)
-      if (Stream.takes(stream, subject)) return []
-      const message = `Its subject ${subject} is none of the stream's, which takes ${stream.subjects.join(", ")}`
-      return [[index, new EventRejected({ eventId, message })] as const]
-    })
-  )
-
-const conclude = (
-  settings: Settings,
-  ready: Ready,
-  batch: Batch,
-  result: Publishing.Result
-): Effect.Effect<ReadonlyArray<Outcome>, SinkUnavailable> =>
-  Effect.gen(function* () {
-    const outcomes = [...result.outcomes]
-    let { stopped } = result
-    for (const [indexes, settle] of [
-      [result.storedBefore, resolve],
-      [result.unrouted, judge]
-    ] as const) {
-      if (indexes.length === 0) continue
-      const settled = yield* Effect.either(settle(settings, ready, batch, indexes))
-      if (Either.isRight(settled)) for (const [index, outcome] of settled.right) outcomes[index] = outcome
-      else stopped ??= settled.left
-    }
-    if (outcomes.every((outcome) => outcome._tag === "NotAttempted")) return yield* stopped ?? noLeader()
-    if (stopped !== undefined) yield* Effect.logWarning("A batch was published in part", stopped)
-    return outcomes
-  })
-
-const noLeader = () =>
-  new SinkUnavailable({
-    sink: "jetstream",
-    reason: "unreachable",
-    message: "The stream exists and takes the subject, but no server answered: it has no leader"
-  })

@@ -11,7 +11,7 @@ import { cpus } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import * as EmbeddedPostgres from "../../src/cli/EmbeddedPostgres.js"
-import { howToInstall, isInstalled, startNats } from "../support/nats.js"
+import { howToInstall, isInstalled, programOf, standard, startNats } from "../support/nats.js"
 import { withClient } from "./support/outbox.js"
 import { killAll } from "./support/processes.js"
 import { median, type Bench, type Line } from "./support/row.js"
@@ -54,6 +54,8 @@ const run = async () => {
   const directory = await openDirectory("controlpublish-bench-")
   const scope = await Effect.runPromise(Scope.make())
   const nats = await startNats()
+  const newer = programOf("2.12.1")
+  const newerNats = newer === undefined ? undefined : await startNats({ command: newer.command })
   try {
     const databaseUrl =
       process.env.BENCH_DATABASE_URL ??
@@ -62,14 +64,18 @@ const run = async () => {
           .superuserUrl
       )
     let names = 0
-    const bench: Bench = {
+    const common = {
       databaseUrl,
-      natsUrl: nats.url,
       rounds: Number(values.rounds),
       scale: values.quick ? 20 : 1,
       fresh: () => `bench_${process.pid}_${++names}`,
-      log: (line) => console.error(`  ${line}`)
+      log: (line: string) => console.error(`  ${line}`)
     }
+    const withBatches =
+      newerNats === undefined
+        ? undefined
+        : { ...common, natsUrl: newerNats.url, natsPid: newerNats.pid()!, withBatches: undefined }
+    const bench: Bench = { ...common, natsUrl: nats.url, natsPid: nats.pid()!, withBatches }
     const lines: Array<Line> = []
     const failures: Array<string> = []
     for (const row of rows.filter(({ name }) => chosen?.includes(name) ?? true)) {
@@ -91,18 +97,20 @@ const run = async () => {
       processor: cpus()[0]!.model,
       node: process.version,
       postgres: version!.server_version,
-      nats: execFileSync("nats-server", ["--version"], { encoding: "utf8" }).trim(),
+      nats: execFileSync(standard, ["--version"], { encoding: "utf8" }).trim(),
+      natsWithBatches: newer?.version,
       rounds: bench.rounds
     }
     console.table(lines.map(cells))
     console.log(
-      `${machine.cores} × ${machine.processor}, node ${machine.node}, PostgreSQL ${machine.postgres}, ${machine.nats}; medians of ${machine.rounds} rounds, least and most`
+      `${machine.cores} × ${machine.processor}, node ${machine.node}, PostgreSQL ${machine.postgres}, ${machine.nats} (for atomic batches ${machine.natsWithBatches ?? "none"}); medians of ${machine.rounds} rounds, least and most`
     )
     for (const failure of failures) console.log(`FAILED ${failure}`)
     if (values.json !== undefined) await writeFile(values.json, JSON.stringify({ machine, lines, failures }, null, 2))
     if (failures.length > 0) process.exitCode = 1
   } finally {
     await nats.close()
+    await newerNats?.close()
     await Effect.runPromise(Scope.close(scope, Exit.void))
     await rm(directory, { recursive: true, force: true })
   }

@@ -42,12 +42,13 @@ describe("JetStreamSettings", () => {
         NATS_SUBJECT: "x.{tenant_id}",
         NATS_MANAGE_STREAM: "TRUE",
         NATS_MIN_DUPLICATE_WINDOW: "5m",
-        NATS_DEDUPLICATION: "subject"
+        NATS_DEDUPLICATION: "subject",
+        NATS_PUBLISH: "batch"
       })
       assert.deepStrictEqual(sink.servers, ["nats://a:4222", "tls://b:4333"])
       assert.deepStrictEqual(
-        [sink.stream, sink.subject, sink.manageStream, sink.deduplication],
-        ["s", "x.{tenant_id}", true, "subject"]
+        [sink.stream, sink.subject, sink.manageStream, sink.deduplication, sink.publish],
+        ["s", "x.{tenant_id}", true, "subject", "batch"]
       )
       assert.strictEqual(Duration.toMillis(sink.minDuplicateWindow!), 300_000)
     })
@@ -101,7 +102,8 @@ describe("JetStreamSettings", () => {
           { NATS_MIN_DUPLICATE_WINDOW: "1ms" },
           /^NATS_MIN_DUPLICATE_WINDOW \(--nats-min-duplicate-window\): .* at least 100 milliseconds/
         ],
-        [{ NATS_DEDUPLICATION: "none" }, /^NATS_DEDUPLICATION \(--nats-deduplication\): got "none"/]
+        [{ NATS_DEDUPLICATION: "none" }, /^NATS_DEDUPLICATION \(--nats-deduplication\): got "none"/],
+        [{ NATS_PUBLISH: "both" }, /^NATS_PUBLISH \(--nats-publish\): got "both", valid is message, batch or auto/]
       ]
       for (const [environment, expected] of cases) assert.match(yield* refused(environment), expected)
     }).pipe(Effect.scoped)

@@ -20,6 +20,9 @@ interface Acknowledgement {
   readonly stream?: string
   readonly seq?: number
   readonly duplicate?: boolean
+  /** Of an atomic batch: its id, and how many messages were stored. */
+  readonly batch?: string
+  readonly count?: number
   readonly error?: { readonly code?: number; readonly err_code?: number; readonly description?: string }
 }
 
@@ -38,7 +41,9 @@ const code = {
   wrongLastSequenceUnknown: 10164,
   notEnabled: 10076,
   notEnabledForAccount: 10039,
-  sealed: 10109
+  sealed: 10109,
+  batchesOff: 10174,
+  batchTooLarge: 10199
 }
 
 const full: ReadonlySet<number> = new Set([
@@ -70,6 +75,44 @@ export const read = (reply: Msg, eventId: string, once: boolean): Answer => {
       : unavailable("defect", `An acknowledgement without a sequence: ${reply.string().slice(0, 100)}`)
   }
   return refusal(ack.error, eventId, once)
+}
+
+/** What the server said to the last message of an atomic batch. */
+export type BatchAnswer =
+  /** All of it is stored, under sequences without a gap. */
+  | { readonly _tag: "Stored"; readonly last: ControlVersion.ControlVersion }
+  /** It is not known to be stored as a batch: what each event's outcome is, today's path finds out. */
+  | {
+      readonly _tag: "Rejected"
+      readonly reason: string
+      /** How many messages the server takes in a batch, if it says so. */
+      readonly atMost: number | undefined
+      /** Whether the stream takes no batches at all. */
+      readonly isOff: boolean
+    }
+
+/** Reads the answer to a batch of so many messages. */
+export const readBatch = (reply: Msg, batch: string, count: number): BatchAnswer => {
+  const rejected = (reason: string, number?: number): BatchAnswer => ({
+    _tag: "Rejected",
+    reason,
+    atMost: number === code.batchTooLarge ? Number(/\d+/.exec(reason)?.[0]) || undefined : undefined,
+    isOff: number === code.batchesOff
+  })
+  if (reply.headers?.code === noResponders) return rejected("no server answers for its last subject")
+  let ack: Acknowledgement
+  try {
+    ack = reply.json<Acknowledgement>()
+  } catch {
+    return rejected(`Something that is not a stream answered: ${reply.string().slice(0, 100)}`)
+  }
+  const { error, seq } = ack
+  if (error !== undefined) return rejected(`${error.description} (${error.err_code})`, error.err_code)
+  // A server without batches stores their messages one by one, and answers for the last alone.
+  if (ack.batch !== batch || ack.count !== count || !ControlVersion.is(seq) || seq < count) {
+    return rejected(`an acknowledgement that is not the batch's: ${reply.string().slice(0, 100)}`)
+  }
+  return { _tag: "Stored", last: seq }
 }
 
 const refusal = (error: NonNullable<Acknowledgement["error"]>, eventId: string, once: boolean): Answer => {

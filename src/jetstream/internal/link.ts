@@ -31,12 +31,16 @@ export interface Link {
   readonly nc: NatsConnection
   /** The connected server, for log lines. */
   readonly server: string
+  /** Its version. */
+  readonly version: string
   /** The maximum size of a message's headers and payload together, in bytes. */
   readonly maxPayload: number
   readonly isOpen: () => boolean
   /** Sends a message at once and passes the answer to the waiter. Returns a ticket for {@link Link.forget}. */
   readonly send: (subject: string, payload: Uint8Array, headers: MsgHdrs, waiter: Waiter) => number
   /** Stops waiting for an answer. */
+  /** Sends a message at once, which nobody answers. */
+  readonly post: (subject: string, payload: Uint8Array, headers: MsgHdrs) => void
   readonly forget: (ticket: number) => void
   /** Runs after the answers of this event-loop turn, so that all batches share one socket write. */
   readonly afterwards: (next: () => void) => void
@@ -144,6 +148,7 @@ export const open = (connection: Connection, keep: (link: Link) => void): Effect
   )
 
 const make = (nc: NatsConnection): Link => {
+  const version = nc.info?.version ?? "of unknown version"
   const inbox = createInbox()
   const waiters = new Map<number, Waiter>()
   const due: Array<() => void> = []
@@ -190,7 +195,8 @@ const make = (nc: NatsConnection): Link => {
 
   return {
     nc,
-    server: `${nc.getServer()} (nats-server ${nc.info?.version ?? "of unknown version"})`,
+    server: `${nc.getServer()} (nats-server ${version})`,
+    version,
     maxPayload: nc.info?.max_payload ?? Infinity,
     isOpen: () => isOpen && !nc.isClosed(),
     send: (subject, payload, headers, waiter) => {
@@ -199,6 +205,7 @@ const make = (nc: NatsConnection): Link => {
       waiters.set(ticket, waiter)
       return ticket
     },
+    post: (subject, payload, headers) => nc.publish(subject, payload, { headers }),
     forget: (ticket) => void waiters.delete(ticket),
     afterwards: (next) => {
       if (due.push(next) > 1) return

@@ -8,6 +8,10 @@ export const header = {
   expectedStream: "Nats-Expected-Stream",
   /** With the value 0, the server rejects a second message on a subject. */
   expectedLastSubjectSequence: "Nats-Expected-Last-Subject-Sequence",
+  /** Of an atomic batch: its id, the place of a message in it, and with which message it is stored. */
+  batchId: "Nats-Batch-Id",
+  batchSequence: "Nats-Batch-Sequence",
+  batchCommit: "Nats-Batch-Commit",
   type: "Control-Event-Type",
   tenantId: "Control-Event-Tenant",
   traceparent: "traceparent"
@@ -38,10 +42,19 @@ class EncodedHeaders extends MsgHdrsImpl {
 /** UTF-8. Small payloads share a buffer: one allocation each would be most of the garbage. */
 export const encode = (text: string): Uint8Array => Buffer.from(text)
 
+/** The place of a message in an atomic batch. */
+export interface Place {
+  readonly batch: string
+  /** From 1 on, without gaps. */
+  readonly sequence: number
+  readonly isLast: boolean
+}
+
 export const headersOf = (
   { event, eventId, traceparent }: OutboundEvent,
-  options: { readonly stream: string; readonly once: boolean }
+  options: { readonly stream: string; readonly once: boolean; readonly place?: Place | undefined }
 ): EncodedHeaders => {
+  const { place } = options
   const line = (name: string, value: string) => `${name}: ${value}\r\n`
   return new EncodedHeaders(
     `NATS/1.0\r\n${line(header.messageId, headerValue(eventId))}${line(header.expectedStream, options.stream)}` +
@@ -49,6 +62,10 @@ export const headersOf = (
       (event.tenant_id === undefined ? "" : line(header.tenantId, headerValue(event.tenant_id))) +
       (traceparent === undefined ? "" : line(header.traceparent, headerValue(traceparent))) +
       (options.once ? line(header.expectedLastSubjectSequence, "0") : "") +
+      (place === undefined
+        ? ""
+        : line(header.batchId, place.batch) + line(header.batchSequence, String(place.sequence))) +
+      (place?.isLast === true ? line(header.batchCommit, "1") : "") +
       "\r\n"
   )
 }

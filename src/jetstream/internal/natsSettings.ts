@@ -61,6 +61,11 @@ export const parseDeduplication = (text: string): Either.Either<JetStreamSink.De
     ? Either.right(text)
     : Either.left(`got ${quote(text)}, valid is lookup or subject`)
 
+export const parsePublish = (text: string): Either.Either<JetStreamSink.Publish, string> =>
+  text === "message" || text === "batch" || text === "auto"
+    ? Either.right(text)
+    : Either.left(`got ${quote(text)}, valid is message, batch or auto`)
+
 const cannotRead = (path: string) => (cause: unknown) => `cannot read ${quote(path)}: ${messageOf(cause)}`
 
 /** Reads a file that holds a secret. */

@@ -3,7 +3,6 @@ import type { Msg } from "@nats-io/transport-node"
 import {
   byKey,
   EventFailed,
-  EventRejected,
   notAttempted,
   published,
   SinkUnavailable,
@@ -13,10 +12,8 @@ import {
 } from "../../Sink.js"
 import type { ControlVersion } from "../../ControlVersion.js"
 import * as Answer from "./answer.js"
-import { toUnavailable, type Link, type Waiter } from "./link.js"
-import * as Message from "./message.js"
-import { takes, type Stream } from "./stream.js"
-import * as Subject from "./subject.js"
+import { toUnavailable, type Waiter } from "./link.js"
+import { compose, type Destination } from "./outgoing.js"
 
 /**
  * How long a batch waits for acknowledgements beyond its deadline, in milliseconds. The pump gives up a publish after
@@ -24,13 +21,11 @@ import * as Subject from "./subject.js"
  */
 const graceOf = (timeToDeadline: number) => Math.min(Math.max(timeToDeadline / 4, 250), 1_000)
 
-export interface Target {
-  readonly link: Link
-  readonly stream: Stream
-  readonly wanted: { readonly name: string }
-  readonly template: Subject.Template
-  /** Whether every event has its own subject, which the stream accepts once. */
-  readonly once: boolean
+/** How long a batch that was begun at an instant waits from now on, in milliseconds. */
+export const patience = ({ deadline }: Batch, begunAt: number, now: number): number =>
+  Math.max(deadline - now, 0) + graceOf(deadline - begunAt)
+
+export interface Target extends Destination {
   /** The sequences of events known to be in the stream, by their index in the batch. */
   readonly known: ReadonlyMap<number, ControlVersion>
   /** When the publish began, in milliseconds since the epoch. */
@@ -50,18 +45,16 @@ export interface Result {
   readonly stopped: SinkUnavailable | undefined
 }
 
-const late = () =>
+export const late = () =>
   new SinkUnavailable({ sink: "jetstream", reason: "timeout", message: "The stream did not acknowledge in time" })
 
 /**
  * Publishes a batch: different keys concurrently, and the events of one key one after another, each after the
  * acknowledgement of the one before. Acknowledgements drive it, without a fiber for each key.
  */
-export const run = (
-  batch: Batch,
-  { begunAt, known, link, once, stream, template, wanted }: Target
-): Effect.Effect<Result> =>
+export const run = (batch: Batch, target: Target): Effect.Effect<Result> =>
   Effect.flatMap(Effect.clock, (clock) => {
+    const { known, link, once } = target
     const outcomes: Array<Outcome> = batch.events.map(() => notAttempted)
     const unrouted: Array<number> = []
     const storedBefore: Array<number> = []
@@ -72,26 +65,6 @@ export const run = (
 
     const stop = (reason: SinkUnavailable) => {
       stopped ??= reason
-    }
-
-    /** Sends the event, or returns its outcome without sending it. */
-    const send = (event: OutboundEvent, waiter: Waiter): number | EventRejected | "unrouted" => {
-      const { eventId } = event
-      const subject = template.subjectOf(event)
-      if (subject.length > Subject.maxLength) {
-        const message = `Its subject has ${subject.length} characters, at most ${Subject.maxLength} are taken`
-        return new EventRejected({ eventId, message })
-      }
-      // Another subscriber may listen there, and then no reply would say that no stream takes it.
-      if (!stream.takesAll && !takes(stream, subject)) return "unrouted"
-      const headers = Message.headersOf(event, { stream: wanted.name, once })
-      const payload = Message.encode(event.payload)
-      const size = Message.sizeOf(headers, payload)
-      if (size > link.maxPayload) {
-        const message = `It has ${size} bytes with its headers, the server takes at most ${link.maxPayload} (max_payload)`
-        return new EventRejected({ eventId, message })
-      }
-      return link.send(subject, payload, headers, waiter)
     }
 
     const publishKey = (events: ReadonlyArray<readonly [number, OutboundEvent]>) => {
@@ -154,13 +127,13 @@ export const run = (
             break
           }
           try {
-            const sent = send(event, waiter)
-            if (typeof sent === "number") {
-              ticket = sent
+            const outgoing = compose(event, target)
+            if (outgoing._tag === "Outgoing") {
+              ticket = link.send(outgoing.subject, outgoing.payload, outgoing.headers, waiter)
               return
             }
-            if (sent === "unrouted") unrouted.push(index)
-            else outcomes[index] = sent
+            if (outgoing._tag === "Unrouted") unrouted.push(index)
+            else outcomes[index] = outgoing
           } catch (cause) {
             if (link.isOpen()) {
               const message = `Cannot publish it: ${String(cause)}`
@@ -199,9 +172,7 @@ export const run = (
       finished = () => resume(Effect.void)
       for (const key of keys) key.start()
     }).pipe(
-      Effect.timeoutOption(
-        Math.max(batch.deadline - clock.unsafeCurrentTimeMillis(), 0) + graceOf(batch.deadline - begunAt)
-      ),
+      Effect.timeoutOption(patience(batch, target.begunAt, clock.unsafeCurrentTimeMillis())),
       Effect.onExit(() => Effect.sync(quit)),
       Effect.map(() => ({ outcomes, unrouted, storedBefore, oversized, stopped }))
     )

@@ -13,6 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { ControlVersion } from "../../ControlVersion.js"
 import { SinkUnavailable } from "../../Sink.js"
+import * as Batches from "./batches.js"
 import { findings, type Finding, type Wanted } from "./findings.js"
 import { toUnavailable, type Link } from "./link.js"
 import * as Subject from "./subject.js"
@@ -27,6 +28,7 @@ export interface Stream {
   readonly takesAll: boolean
   /** The duplicate window, in milliseconds. */
   readonly duplicateWindow: number
+  readonly batches: Batches.Ability
 }
 
 const requestTimeout = 3_000
@@ -63,13 +65,14 @@ const toError = (name: string, doing: string) => (cause: unknown) => {
 export const request = <A>(name: string, doing: string, run: () => Promise<A>): Effect.Effect<A, SinkUnavailable> =>
   Effect.tryPromise({ try: run, catch: toError(name, doing) })
 
-const create = (manager: JetStreamManager, wanted: Wanted) =>
+const create = (manager: JetStreamManager, wanted: Wanted, version: string) =>
   request(wanted.name, `Cannot create the stream "${wanted.name}"`, () =>
     manager.streams.add({
       name: wanted.name,
       subjects: [wanted.pattern],
       storage: StorageType.File,
-      duplicate_window: nanos(Duration.toMillis(wanted.minDuplicateWindow))
+      duplicate_window: nanos(Duration.toMillis(wanted.minDuplicateWindow)),
+      ...(Batches.canCreate(version) ? { allow_atomic: true } : {})
     })
   )
 
@@ -93,7 +96,7 @@ export const look = (
       ? ask.pipe(
           Effect.catchIf(
             (error) => error.cause instanceof jserrors.StreamNotFoundError,
-            () => Effect.zipRight(create(manager, wanted), ask)
+            () => Effect.zipRight(create(manager, wanted, link.version), ask)
           )
         )
       : ask
@@ -105,7 +108,8 @@ export const look = (
       created: info.created,
       subjects: info.config.subjects,
       takesAll: Subject.coveredBy(info.config.subjects, wanted.pattern),
-      duplicateWindow: millis(info.config.duplicate_window)
+      duplicateWindow: millis(info.config.duplicate_window),
+      batches: Batches.abilityOf(info.config, link.version)
     }
     return [stream, found] as const
   })

@@ -16,10 +16,17 @@ interface Row {
 const batchSize = 500
 const lanesAtATime = 4
 
-contestant(async ({ databaseUrl, natsUrl, schema, stream }) => {
+contestant(async ({ databaseUrl, natsUrl, options, schema, stream }) => {
   const { laneLock, outbox } = Names.make(schema)
   const pool = new Pg.Pool({ connectionString: databaseUrl, max: lanesAtATime })
   const nats = await publisher(natsUrl, stream)
+
+  const messageOf = ({ event_id: eventId, event_type: type, payload, tenant_id: tenant }: Row) => ({
+    eventId,
+    type,
+    tenant,
+    payload
+  })
 
   /** The keys of the batch at the same time, of each key one event after another. */
   const publishAll = (rows: ReadonlyArray<Row>) =>
@@ -49,6 +56,14 @@ contestant(async ({ databaseUrl, natsUrl, schema, stream }) => {
       }
     })
 
+  /** The batch as one of the stream's. */
+  const publishBatch = (rows: ReadonlyArray<Row>) =>
+    new Promise<ReadonlyArray<number>>((resolve) => {
+      nats.sendBatch(rows.map(messageOf), (last) => resolve(rows.map((_, index) => last - rows.length + 1 + index)))
+    })
+
+  const publish = options?.publish === "batch" ? publishBatch : publishAll
+
   const publishLane = async (lane: number): Promise<number> => {
     const client = await pool.connect()
     try {
@@ -62,7 +77,7 @@ contestant(async ({ databaseUrl, natsUrl, schema, stream }) => {
           WHERE published_at IS NULL AND parked_at IS NULL AND lane = ${lane} ORDER BY id LIMIT ${batchSize}`
       )
       if (rows.length === 0) return 0
-      const versions = await publishAll(rows)
+      const versions = await publish(rows)
       await client.query(
         `UPDATE ${outbox} SET published_control_version = result.version, published_at = now(),
             attempt_count = attempt_count + 1, last_attempt_at = now()
@@ -85,7 +100,11 @@ contestant(async ({ databaseUrl, natsUrl, schema, stream }) => {
         const lanes = Array.from({ length: 64 }, (_, lane) => lane)
         await Promise.all(
           Array.from({ length: lanesAtATime }, async () => {
-            for (let lane = lanes.pop(); lane !== undefined; lane = lanes.pop()) published += await publishLane(lane)
+            for (let lane = lanes.pop(); lane !== undefined; lane = lanes.pop()) {
+              // Not `+= await`, which reads the sum before it waits.
+              const count = await publishLane(lane)
+              published += count
+            }
           })
         )
       }

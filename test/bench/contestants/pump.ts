@@ -24,6 +24,7 @@ contestant(async ({ databaseUrl, natsUrl, options, schema, stream }) => {
               servers: [natsUrl],
               stream,
               subject: `${stream}.{type}`,
+              publish: options?.publish === "batch" || options?.publish === "auto" ? options.publish : "message",
               deduplication: options?.deduplication === "subject" ? "subject" : "lookup"
             })
       ),

@@ -2,13 +2,14 @@ import type { Row } from "../support/row.js"
 import { appending } from "./append.js"
 import { applied, applying } from "./apply.js"
 import { competition } from "./competition.js"
-import { memory, oneKey, tableSize } from "./limits.js"
+import { memory, oneKey, oneKeyByBatch, tableSize } from "./limits.js"
 import { pruning, status } from "./operating.js"
 import { idle, latency, slowSink } from "./running.js"
-import { core, deduplication, oldSnapshot, throughput } from "./throughput.js"
+import { batches, core, deduplication, oldSnapshot, throughput } from "./throughput.js"
 
 export const rows: ReadonlyArray<Row> = [
   throughput,
+  batches,
   competition,
   deduplication,
   appending,
@@ -21,6 +22,7 @@ export const rows: ReadonlyArray<Row> = [
   memory,
   slowSink,
   oneKey,
+  oneKeyByBatch,
   applying,
   applied,
   core

@@ -5,7 +5,7 @@ import { Postgres } from "../../../src/postgres/index.js"
 import { createOutbox, createStream, deleteStream, dropSchema, fill, publishRest, stored } from "../support/outbox.js"
 import { peakMemory, prepare } from "../support/processes.js"
 import { atLeast, below, interleaved, median, type Bench, type Row } from "../support/row.js"
-import { onOutbox } from "./throughput.js"
+import { needsBatches, onOutbox } from "./throughput.js"
 
 /** Events a second of one contestant on one key. */
 const roundTrips = async (bench: Bench, events: number): Promise<number> => {
@@ -36,6 +36,29 @@ export const oneKey: Row = {
         ours: pump,
         against: { what: "round trips one after another", samples: bare },
         target: atLeast(pump, bare, 0.85)
+      }
+    ]
+  }
+}
+
+/** One key in atomic batches: no round trip an event. */
+export const oneKeyByBatch: Row = {
+  name: "key-batch",
+  run: async (bench) => {
+    const { withBatches } = bench
+    if (withBatches === undefined) throw new Error(needsBatches)
+    const events = 20_000 / bench.scale
+    const { bare, pump } = await interleaved(bench.rounds, {
+      pump: () => onOutbox(withBatches, "contestants/pump.ts", { events, keys: 1, before: events, publish: "batch" }),
+      bare: () => roundTrips(withBatches, events / 4)
+    })
+    return [
+      {
+        row: "all events of one key, in atomic batches",
+        unit: "events/s",
+        ours: pump,
+        against: { what: "round trips one after another", samples: bare },
+        target: atLeast(pump, bare, 8)
       }
     ]
   }

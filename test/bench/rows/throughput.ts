@@ -1,6 +1,6 @@
 import { createOutbox, createStream, deleteStream, dropSchema, fill, verify, withClient } from "../support/outbox.js"
-import { prepare } from "../support/processes.js"
-import { atLeast, interleaved, type Bench, type Row } from "../support/row.js"
+import { cpuOf, prepare } from "../support/processes.js"
+import { atLeast, interleaved, type Bench, type Line, type Row } from "../support/row.js"
 
 export const keys = 500
 
@@ -18,6 +18,8 @@ export const onOutbox = async (
     readonly toMemory?: boolean
     /** Each event to a subject of its own. */
     readonly toSubjects?: boolean
+    /** How they are published. Default: message by message. */
+    readonly publish?: "message" | "batch" | "auto"
     /** Events that are published first. */
     readonly before?: number
     /** Whether a transaction elsewhere keeps a snapshot that is older than everything published. */
@@ -26,25 +28,43 @@ export const onOutbox = async (
 ): Promise<number> => {
   const { databaseUrl, log, natsUrl, scale } = bench
   const [schema, stream] = [bench.fresh(), bench.fresh()]
-  const { before = warmUp / scale, events, keys, pinned = false, toMemory = false, toSubjects = false } = options
+  const {
+    before = warmUp / scale,
+    events,
+    keys,
+    pinned = false,
+    publish = "message",
+    toMemory = false,
+    toSubjects = false
+  } = options
   await createOutbox(databaseUrl, schema)
   await createStream(natsUrl, stream)
   const sink = toMemory ? "memory" : "jetstream"
   const deduplication = toSubjects ? "subject" : "lookup"
-  const { end, go } = await prepare(entry, { databaseUrl, natsUrl, schema, stream, options: { sink, deduplication } })
+  const { end, go } = await prepare(entry, {
+    databaseUrl,
+    natsUrl,
+    schema,
+    stream,
+    options: { sink, deduplication, publish }
+  })
   await fill(databaseUrl, schema, { events: before, keys })
-  const { cpu, milliseconds } = await withClient(databaseUrl, async (reader) => {
+  const { cpu, milliseconds, server } = await withClient(databaseUrl, async (reader) => {
     if (pinned) await reader.query("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class LIMIT 1")
     await go()
     await fill(databaseUrl, schema, { events, keys, first: before + 1 })
-    return await go()
+    const from = await cpuOf(bench.natsPid)
+    const result = await go()
+    return { ...result, server: (await cpuOf(bench.natsPid)) - from }
   })
   await end()
   if (!toMemory) await verify({ databaseUrl, natsUrl, stream, events: before + events, schema })
   await deleteStream(natsUrl, stream)
   await dropSchema(databaseUrl, schema)
   const rate = events / (milliseconds / 1_000)
-  log(`${entry}: ${Math.round(rate)} events/s, ${((cpu * 1_000) / events).toFixed(1)} µs of CPU an event`)
+  const each = (millis: number) => ((millis * 1_000) / events).toFixed(1)
+  const how = publish === "message" ? "" : ` by ${publish}`
+  log(`${entry}${how}: ${Math.round(rate)} events/s, ${each(cpu)} µs of CPU an event, nats-server ${each(server)}`)
   return rate
 }
 
@@ -65,6 +85,47 @@ export const throughput: Row = {
         target: atLeast(pump, handwritten, 0.9)
       }
     ]
+  }
+}
+
+export const needsBatches = "There is no nats-server 2.12.1 or newer: .ci/nats-servers DIRECTORY fetches one"
+
+/** Atomic batches: against messages, by the pump and by hand, on one key, on few and on many. */
+export const batches: Row = {
+  name: "batch",
+  run: async (bench) => {
+    const { withBatches } = bench
+    if (withBatches === undefined) throw new Error(needsBatches)
+    const lines: Array<Line> = []
+    for (const [count, events, before] of [
+      [1, 20_000, 20_000],
+      [64, 50_000, 50_000],
+      [500, 100_000, 100_000],
+      [20_000, 100_000, 100_000]
+    ] as const) {
+      const size = {
+        events: events / bench.scale,
+        keys: Math.min(count, events / bench.scale),
+        before: before / bench.scale
+      }
+      const found = await interleaved(bench.rounds, {
+        batch: () => onOutbox(withBatches, "contestants/pump.ts", { ...size, publish: "batch" }),
+        message: () => onOutbox(withBatches, "contestants/pump.ts", size),
+        byHand: () => onOutbox(withBatches, "contestants/handwritten.ts", { ...size, publish: "batch" })
+      })
+      const what = `in atomic batches, ${size.events} events of ${size.keys} keys`
+      lines.push(
+        {
+          row: what,
+          unit: "events/s",
+          ours: found.batch,
+          against: { what: "the loop by hand, in batches", samples: found.byHand },
+          target: atLeast(found.batch, found.byHand, 0.9)
+        },
+        { row: what, unit: "events/s", ours: found.batch, against: { what: "by message", samples: found.message } }
+      )
+    }
+    return lines
   }
 }
 

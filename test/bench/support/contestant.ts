@@ -71,8 +71,8 @@ export const publisher = async (url: string, stream: string) => {
     callback: (error, message) => {
       if (error !== null) throw error
       const number = Number(message.subject.slice(inbox.length + 1))
-      const ack = message.json<{ seq?: number }>()
-      if (ack.seq === undefined) throw new Error(`Not acknowledged: ${message.string()}`)
+      const ack = message.json<{ seq?: number; error?: object }>()
+      if (ack.seq === undefined || ack.error !== undefined) throw new Error(`Not acknowledged: ${message.string()}`)
       const resolve = waiting.get(number)!
       waiting.delete(number)
       resolve(ack.seq)
@@ -90,8 +90,29 @@ export const publisher = async (url: string, stream: string) => {
     waiting.set(number, stored)
     nc.publish(`${stream}.${type}`, payload, { headers: header, reply: `${inbox}.${number}` })
   }
+  let batches = 0
+  /** Publishes an atomic batch, and calls back with the sequence of its last message. */
+  const sendBatch = (messages: ReadonlyArray<Message>, stored: (last: number) => void) => {
+    const number = ++ticket
+    const id = `${inbox.slice(-22)}${++batches}`
+    waiting.set(number, stored)
+    messages.forEach(({ eventId, payload, tenant, type }, index) => {
+      const isLast = index === messages.length - 1
+      const headers = MsgHdrsImpl.fromRecord({
+        "Nats-Msg-Id": [eventId],
+        "Nats-Expected-Stream": [stream],
+        "Control-Event-Type": [type],
+        "Control-Event-Tenant": [tenant],
+        "Nats-Batch-Id": [id],
+        "Nats-Batch-Sequence": [String(index + 1)],
+        ...(isLast ? { "Nats-Batch-Commit": ["1"] } : {})
+      })
+      nc.publish(`${stream}.${type}`, payload, isLast ? { headers, reply: `${inbox}.${number}` } : { headers })
+    })
+  }
   return {
     send,
+    sendBatch,
     publish: (message: Message) => new Promise<number>((resolve) => send(message, resolve)),
     close: () => nc.close()
   }

@@ -91,7 +91,8 @@ export const publishRest = (databaseUrl: string, schema: string): Promise<unknow
 /** An empty stream on file storage, on subjects that begin with its name. */
 export const createStream = async (natsUrl: string, stream: string): Promise<void> => {
   const nc = await connect({ servers: natsUrl })
-  await (await jetstreamManager(nc)).streams.add({ name: stream, subjects: [`${stream}.>`] })
+  // Servers that have no atomic batches ignore it.
+  await (await jetstreamManager(nc)).streams.add({ name: stream, subjects: [`${stream}.>`], allow_atomic: true })
   await nc.close()
 }
 

@@ -86,3 +86,15 @@ export const prepare = async (entry: string, task: Task): Promise<Ready> => {
 /** The most memory that a process has had resident, in MB. Linux. */
 export const peakMemory = async (pid: number): Promise<number> =>
   Number(/VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, "utf8"))![1]) / 1024
+
+/** The CPU that a process has used, in milliseconds. Linux, whose ticks are 10 ms. */
+export const cpuOf = async (pid: number): Promise<number> => {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8")
+  // The name of the program may have spaces.
+  const [user, system] = stat
+    .slice(stat.lastIndexOf(")") + 2)
+    .split(" ")
+    .slice(11, 13)
+    .map(Number)
+  return (user! + system!) * 10
+}

@@ -2,6 +2,10 @@
 export interface Bench {
   readonly databaseUrl: string
   readonly natsUrl: string
+  /** The process of that server. */
+  readonly natsPid: number
+  /** The same with a server that has atomic batches, if there is one here. */
+  readonly withBatches: Bench | undefined
   readonly rounds: number
   /** Sizes are divided by this, to try the benchmark out. */
   readonly scale: number

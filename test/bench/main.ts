@@ -11,7 +11,7 @@ import { cpus } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import * as EmbeddedPostgres from "../../src/cli/EmbeddedPostgres.js"
-import { howToInstall, isInstalled, programOf, standard, startNats } from "../support/nats.js"
+import { howToInstall, isInstalled, leastForBatches, programOf, standard, startNats } from "../support/nats.js"
 import { withClient } from "./support/outbox.js"
 import { killAll } from "./support/processes.js"
 import { median, type Bench, type Line } from "./support/row.js"
@@ -54,7 +54,7 @@ const run = async () => {
   const directory = await openDirectory("controlpublish-bench-")
   const scope = await Effect.runPromise(Scope.make())
   const nats = await startNats()
-  const newer = programOf("2.12.1")
+  const newer = programOf(leastForBatches)
   const newerNats = newer === undefined ? undefined : await startNats({ command: newer.command })
   try {
     const databaseUrl =

@@ -1,12 +1,12 @@
 /**
- * Faults that must lose nothing: `npm run faults [-- --minutes N --seed SEED --cluster --clients 2 --break NAME --json FILE
- * --keep]`.
+ * Faults that must lose nothing: `npm run faults [-- --minutes N --seed SEED --cluster --clients 2 --publish batch --break NAME
+ * --json FILE --keep]`.
  *
  * Real processes, real kills. A seed gives the same plan again; what the processes make of it differs from run to run.
  */
 import { writeFile } from "node:fs/promises"
 import { parseArgs } from "node:util"
-import { howToInstall, isInstalled } from "../support/nats.js"
+import { howToFetch, howToInstall, isInstalled, leastForBatches, programOf } from "../support/nats.js"
 import * as Plan from "./plan.js"
 import { run } from "./run.js"
 
@@ -16,6 +16,7 @@ const { values } = parseArgs({
     seed: { type: "string", default: String(Date.now()) },
     cluster: { type: "boolean", default: false },
     clients: { type: "string", default: "1" },
+    publish: { type: "string", default: "message" },
     break: { type: "string" },
     json: { type: "string" },
     keep: { type: "boolean", default: false }
@@ -30,8 +31,15 @@ const main = async () => {
     throw new Error(`--clients: got ${values.clients}, valid is 1 or 2`)
   }
   const clients = values.clients === "1" ? 1 : 2
-  const plan = Plan.make(values.seed, millis, values.cluster)
-  console.log(`seed ${plan.seed}, deduplication by ${plan.deduplication}, ${values.minutes} min`)
+  const { publish } = values
+  if (publish !== "message" && publish !== "batch" && publish !== "auto") {
+    throw new Error(`--publish: got ${publish}, valid is message, batch or auto`)
+  }
+  if (publish !== "message" && programOf(leastForBatches) === undefined) throw new Error(howToFetch)
+  const plan = Plan.make(values.seed, millis, values.cluster, publish)
+  console.log(
+    `seed ${plan.seed}, deduplication by ${plan.deduplication}, publishing by ${publish}, ${values.minutes} min`
+  )
   const report = await run(plan, {
     millis,
     clients,

@@ -32,10 +32,14 @@ export type Fault =
 
 export type Server = "database" | "broker"
 
+export type Publish = "message" | "batch" | "auto"
+
 export interface Plan {
   readonly seed: string
   readonly deduplication: "lookup" | "subject"
   readonly cluster: boolean
+  /** How the pumps publish. */
+  readonly publish: Publish
   /** How many faults are injected however long they take. */
   readonly least: number
   readonly faults: ReadonlyArray<{ readonly after: number; readonly fault: Fault }>
@@ -96,7 +100,7 @@ const alwaysOfCluster: ReadonlyArray<Fault> = [
 ]
 
 /** The plan of a seed: the same one for the same seed. `cluster`: the broker is three servers. */
-export const make = (seed: string, millis: number, cluster = false): Plan =>
+export const make = (seed: string, millis: number, cluster = false, publish: Publish = "message"): Plan =>
   Effect.runSync(
     Effect.gen(function* () {
       const deduplication = (yield* Random.nextBoolean) ? "lookup" : "subject"
@@ -108,6 +112,6 @@ export const make = (seed: string, millis: number, cluster = false): Plan =>
       while (faults.length < count) {
         faults.push({ after: yield* Random.nextIntBetween(200, 2_000), fault: yield* anyFault(cluster) })
       }
-      return { seed, deduplication, cluster, least: Chunk.size(first), faults } satisfies Plan
+      return { seed, deduplication, cluster, publish, least: Chunk.size(first), faults } satisfies Plan
     }).pipe(Effect.withRandom(Random.make(seed)))
   )

@@ -10,7 +10,7 @@ import { join } from "node:path"
 import { createInterface } from "node:readline"
 import * as Pg from "pg"
 import * as EmbeddedPostgres from "../../src/cli/EmbeddedPostgres.js"
-import { startNats } from "../support/nats.js"
+import { leastForBatches, programOf, startNats } from "../support/nats.js"
 import { startNatsCluster } from "../support/natsCluster.js"
 import { openValve } from "../support/valve.js"
 import { breaks } from "./breaks.js"
@@ -126,7 +126,8 @@ export const openRig = async (
     }
   }
 
-  const brokers = plan.cluster ? await startNatsCluster() : [await startNats()]
+  const command = plan.publish === "message" ? undefined : programOf(leastForBatches)?.command
+  const brokers = plan.cluster ? await startNatsCluster(3, command) : [await startNats({ command })]
   const withBroker = async <A>(use: (nc: NatsConnection, manager: JetStreamManager) => Promise<A>): Promise<A> => {
     for (const deadline = performance.now() + 60_000; ;) {
       try {
@@ -149,7 +150,9 @@ export const openRig = async (
         name: stream,
         subjects: ["control.events.>"],
         duplicate_window: nanos(duplicateWindow),
-        num_replicas: brokers.length
+        num_replicas: brokers.length,
+        // Servers that have no atomic batches ignore it.
+        allow_atomic: true
       })
     )
   await createStream()
@@ -187,6 +190,7 @@ export const openRig = async (
         NATS_STREAM: stream,
         NATS_MIN_DUPLICATE_WINDOW: `${duplicateWindow}ms`,
         NATS_DEDUPLICATION: plan.deduplication,
+        NATS_PUBLISH: plan.publish,
         PUMP_PUBLISH_TIMEOUT: "2s",
         PUMP_DRAIN_TIMEOUT: "4s",
         FEED_SINK_BATCH_SIZE: "50",

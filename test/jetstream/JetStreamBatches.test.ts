@@ -13,7 +13,7 @@ import { beforeCommit } from "./support/beforeCommit.js"
 import { Broker, connected, entries, event, freshName, makeBroker, publish, silent } from "./support/broker.js"
 import { obeys } from "./support/laws.js"
 
-const least = "2.12.1"
+const least = Nats.leastForBatches
 const command = Nats.programOf(least)?.command
 
 const freshStream = (config: Partial<StreamConfig> = {}) =>

@@ -8,7 +8,7 @@ import { obeys } from "./support/laws.js"
 // The suites beside this one run on the server of the PATH.
 const others = Nats.programs.filter(({ command }) => command !== Nats.standard)
 
-describe.skipIf(!Nats.availableFrom("2.12.1"))("JetStreamSink", () => {
+describe.skipIf(!Nats.availableFrom(Nats.leastForBatches))("JetStreamSink", () => {
   for (const { command, version } of others) {
     describe(`with nats-server ${version}`, () => {
       layer(Layer.scoped(Broker, makeBroker({ command })), { excludeTestServices: true, timeout: 300_000 })((it) => {

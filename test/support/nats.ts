@@ -57,7 +57,10 @@ export const isInstalled = programAt(standard).length > 0
 export const howToInstall =
   "nats-server is not on the PATH: apt-get install nats-server, brew install nats-server, or a binary from https://github.com/nats-io/nats-server/releases"
 
-const howToFetch =
+/** From this version on, servers have atomic batches that the sink can use. */
+export const leastForBatches = "2.12.1"
+
+export const howToFetch =
   "On Debian, fetch newer ones with .ci/nats-servers DIRECTORY, and name the directory in TEST_NATS_SERVERS"
 
 /** Whether the suites can run that need something. In CI they have to; elsewhere it is said once that they do not. */

@@ -57,7 +57,7 @@ export type Deduplication = "lookup" | "subject"
  *   one before is acknowledged.
  * - `batch`: the events of a batch are stored together, in order, as an atomic batch of the stream: one round trip for
  *   all of them. Needs nats-server 2.12.1 and a stream with `allow_atomic`, else events are published as with `message`.
- * - `auto`: as `batch` if a key has several events in a batch, which saves their round trips, else as `message`.
+ * - `auto`: as `batch` if a key has many events in a batch and no other batch is in flight, else as `message`.
  *
  * @since 0.1.0
  * @category models
@@ -217,6 +217,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     const batching = Batching.make()
     let parkedForSize = 0
     let said: string | undefined
+    let inFlight = 0
 
     const connected = Effect.gen(function* () {
       if (link?.isOpen() === true) return link
@@ -253,7 +254,8 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
 
     /** Whether the batch is published as an atomic batch of the stream. */
     const isAtomic = (batch: Batch, { stream }: Ready): boolean =>
-      stream.batches === "able" && (settings.wish === "batch" || (settings.wish === "auto" && Batches.pays(batch)))
+      stream.batches === "able" &&
+      (settings.wish === "batch" || (settings.wish === "auto" && inFlight === 1 && Batches.pays(batch)))
 
     const current = (): Ready | undefined =>
       link?.isOpen() === true && stream !== undefined ? { link, stream } : undefined
@@ -286,7 +288,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
       return target === undefined || isOld(batch, target) ? undefined : { ...target, known: nothingKnown }
     }
 
-    const publish = (batch: Batch) =>
+    const publishOne = (batch: Batch) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
         const target =
@@ -311,6 +313,13 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
           })
         ),
         Effect.annotateLogs(annotations)
+      )
+
+    const publish = (batch: Batch) =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => ++inFlight),
+        () => publishOne(batch),
+        () => Effect.sync(() => --inFlight)
       )
 
     yield* Effect.addFinalizer(() => link?.close ?? Effect.void)

@@ -45,7 +45,7 @@ export const describe = (name: string, wish: Wish, ability: Ability): Finding =>
   return wish === "batch"
     ? line("Publishes in atomic batches (NATS_PUBLISH=batch)")
     : line(
-        `Publishes in atomic batches where a key has ${longest} or more events in a batch, else message by message (NATS_PUBLISH=auto)`
+        `Publishes in atomic batches where a key has ${longest} or more events in a batch and no other is in flight, else message by message (NATS_PUBLISH=auto)`
       )
 }
 

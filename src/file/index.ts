@@ -4,6 +4,7 @@
  * @since 1.0.0
  */
 export * as FileArtifactStore from "./FileArtifactStore.js"
+export * as FileRefreshPosition from "./FileRefreshPosition.js"
 export * as FileSettings from "./FileSettings.js"
 export * as FileSink from "./FileSink.js"
 export * as FileSource from "./FileSource.js"

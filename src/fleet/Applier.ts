@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import * as Worker from "../internal/worker.js"
 import { AppliedEvents, retention as defaultRetention } from "./AppliedEvents.js"
 import type { ApplierStatus, ApplyReport } from "./ApplierStatus.js"
@@ -22,6 +22,7 @@ import * as Pass from "./internal/applierPass.js"
 import * as Status from "./internal/applierStatus.js"
 import * as Report from "./internal/applyReport.js"
 import { Halt, type ApplierError as Reason } from "./internal/halt.js"
+import { makeInert } from "./internal/inert.js"
 import { Source } from "./Source.js"
 
 /**
@@ -114,15 +115,6 @@ export const defaultRetry: Schedule.Schedule<unknown> = Schedule.exponential("10
 
 /** Marks that one statement removes. */
 const pruneSize = 10_000
-
-const makeInert = (source: Source["Type"]): Effect.Effect<Applier["Type"]> =>
-  Effect.map(Status.initial(source, "inert"), (status) => ({
-    drain: Effect.succeed(Report.nothing),
-    pause: Effect.void,
-    resume: Effect.void,
-    status: Effect.succeed(status),
-    changes: Stream.make(status)
-  }))
 
 /** Removes the marks that the retention does not keep, now and every hour. */
 const prune = (applied: AppliedEvents["Type"], retention: Exclude<Options["retention"], "forever" | undefined>) =>

@@ -54,7 +54,8 @@ const traced =
       })
     })
 
-const decode = ({ text, version }: FeedEvent) =>
+/** The event of a text, valid. */
+export const decode = ({ text, version }: FeedEvent) =>
   ControlEvent.parse(text).pipe(
     Either.flatMap((value) =>
       ControlEvent.validatePublished(

@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Logger, LogLevel, Ref, Stream, TestClock } from "effect"
+import { Effect, Fiber, Layer, Logger, LogLevel, Ref, Schedule, Stream, TestClock } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { FileRefreshPosition } from "../../src/file/index.js"
-import { Applier, Refresh } from "../../src/fleet/index.js"
+import { Applier, Refresh, Source } from "../../src/fleet/index.js"
 import { MemorySource } from "../../src/testing/index.js"
 
 const silent = Logger.minimumLogLevel(LogLevel.None)
@@ -46,6 +46,33 @@ describe("Refresh", () => {
       yield* drain
       assert.deepStrictEqual(refreshed, ["everything", 1_500])
     }).pipe(Effect.provide(Layer.provideMerge(Refresh.layerManual(refresh), base)))
+  })
+
+  it.effect("waits for all that is there if the source delivers it bit by bit", () => {
+    const { refresh, refreshed } = recorder()
+    const slow = Layer.effect(
+      Source.Source,
+      Effect.map(Source.Source, (source) => ({
+        ...source,
+        events: (after: Source.Position) =>
+          source
+            .events(after)
+            .pipe(
+              Stream.rechunk(100),
+              Stream.chunks,
+              Stream.schedule(Schedule.spaced("10 millis")),
+              Stream.flattenChunks
+            )
+      }))
+    )
+    return Effect.gen(function* () {
+      yield* drain
+      yield* append(1, 1_500)
+      const draining = yield* Effect.fork(drain)
+      yield* TestClock.adjust("5 seconds")
+      yield* Fiber.join(draining)
+      assert.deepStrictEqual(refreshed, ["everything", 1_500])
+    }).pipe(Effect.provide(Layer.provideMerge(Layer.provide(Refresh.layerManual(refresh), slow), base)))
   })
 
   it.effect("takes at most 4,096 events by one refresh", () => {

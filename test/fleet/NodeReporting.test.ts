@@ -146,7 +146,7 @@ describe("NodeReporting", () => {
     Effect.gen(function* () {
       let broken = true
       const { append, node } = yield* started({
-        handle: (id) => (broken && id === "b" ? Effect.fail(new Error("no such table")) : Effect.void)
+        handle: (id) => (broken && id === "b" ? Effect.fail("no such table") : Effect.void)
       })
       yield* TestClock.adjust("2 seconds")
       yield* append("a", "b", "c")

@@ -4,6 +4,7 @@
  * @since 1.0.0
  */
 import * as Schema from "effect/Schema"
+import { FeedBound } from "./FeedBound.js"
 
 /**
  * `inert`: the sink is `nop` · `publishing` · `idle`: nothing is publishable · `unavailable`: the sink or the database
@@ -86,6 +87,8 @@ export const PumpReport = Schema.Struct({
   /** Events a second, over ten seconds or more; absent at first. */
   rate: Schema.optionalWith(Schema.Number, { exact: true }),
   lastPublishedAt: Schema.optionalWith(Schema.Number, { exact: true }),
+  /** What the settings of its feed limit. Absent if its sink does not tell. */
+  bounds: Schema.optionalWith(Schema.Array(FeedBound), { exact: true }),
   /** What keeps it from publishing. */
   trouble: Schema.optionalWith(
     Schema.Struct({

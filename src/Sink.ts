@@ -12,6 +12,7 @@ import * as Schema from "effect/Schema"
 import type { ControlEvent } from "./ControlEvent.js"
 import type { ControlVersion } from "./ControlVersion.js"
 import type { EventId } from "./EventId.js"
+import type { FeedBound } from "./FeedBound.js"
 import type { OrderingKey } from "./OrderingKey.js"
 
 /**
@@ -48,6 +49,11 @@ export class Sink extends Context.Tag("controlpublish/Sink")<
      * Checks whether a publish could succeed now. Absent if only a publish can tell.
      */
     readonly check?: Effect.Effect<void, SinkUnavailable>
+    /**
+     * What the settings of the feed limit, as the sink found them last. Status and dashboard show it. Absent if the sink
+     * knows of no limit.
+     */
+    readonly bounds?: Effect.Effect<ReadonlyArray<FeedBound>>
   }
 >() {}
 

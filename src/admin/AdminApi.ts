@@ -15,6 +15,7 @@ import * as OpenApi from "@effect/platform/OpenApi"
 import * as Context from "effect/Context"
 import * as Schema from "effect/Schema"
 import { AuditPage, Erased, EventDetail, EventPage, EventState, OutboxIdentity, Overview } from "../OutboxAdmin.js"
+import { FeedBound } from "../FeedBound.js"
 import { AttendedPump, PumpStatus } from "../PumpStatus.js"
 import { version } from "../internal/version.js"
 import { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable } from "./ApiErrors.js"
@@ -59,7 +60,9 @@ export const Health = Schema.Struct({
   ready: Schema.Boolean,
   database: Check,
   sink: Check,
-  pump: Check
+  pump: Check,
+  /** What the settings of the feed limit, as the sink found them last. They make no check fail. */
+  bounds: Schema.Array(FeedBound)
 }).annotations({ identifier: "Health" })
 
 /**

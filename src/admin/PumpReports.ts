@@ -73,6 +73,7 @@ export const layer: Layer.Layer<never, never, OutboxAdmin | Pump | Sink> = Layer
         before = { at, published: status.published }
       }
       const trouble = outageOf(status) ?? broken
+      const bounds = yield* sink.bounds ?? Effect.succeed([])
       const said: PumpReport = {
         ...known,
         startedAt,
@@ -81,6 +82,7 @@ export const layer: Layer.Layer<never, never, OutboxAdmin | Pump | Sink> = Layer
         published: status.published,
         ...(rate === undefined ? {} : { rate }),
         ...(status.lastPublishedAt === undefined ? {} : { lastPublishedAt: status.lastPublishedAt }),
+        ...(bounds.length === 0 ? {} : { bounds }),
         ...(trouble === undefined
           ? {}
           : { trouble: { ...trouble, message: trouble.message.slice(0, longest).toWellFormed() } })

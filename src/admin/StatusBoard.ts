@@ -146,11 +146,11 @@ const pumpCheck = ({ strangers }: Reading, status: PumpStatus): Check => {
   }
 }
 
-const healthOf = (reading: Reading, status: PumpStatus): Health => {
+const healthOf = (reading: Reading, status: PumpStatus, bounds: Health["bounds"]): Health => {
   const database = databaseCheck(reading, status)
   const sink = sinkCheck(reading, status)
   const pump = pumpCheck(reading, status)
-  return { ready: database.ok && sink.ok && pump.ok, database, sink, pump }
+  return { ready: database.ok && sink.ok && pump.ok, database, sink, pump, bounds }
 }
 
 /** The growth per second over the window. */
@@ -228,7 +228,7 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
       const pending = isFresh ? overview.pending.value : undefined
       samples = [...samples.filter((earlier) => at - earlier.at <= remembered), { at, pending, ...rates }]
       const oldest = overview?.oldestPendingAt
-      const health = healthOf(reading, status)
+      const health = healthOf(reading, status, yield* sink.bounds ?? Effect.succeed([]))
       if (isFresh) yield* PumpMetrics.setBacklog(overview, at)
       yield* PumpMetrics.setHealthy({ database: health.database.ok, sink: health.sink.ok, pump: health.pump.ok })
       return {
@@ -257,7 +257,7 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
       (read, pump) => ({
         ...read,
         pump,
-        health: healthOf(reading, pump)
+        health: healthOf(reading, pump, read.health.bounds)
       })
     )
     const health = Effect.map(status, ({ health }) => health)

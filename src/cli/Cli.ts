@@ -18,7 +18,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
-import { CliError } from "./internal/CliError.js"
+import { CliError, usage } from "./internal/CliError.js"
 import { hasColors, plain } from "./internal/colors.js"
 import { entries } from "./internal/commands.js"
 import * as Help from "./internal/help.js"
@@ -67,6 +67,16 @@ const withDashLast = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
   return [...args.filter((arg, index) => !isFile(arg, index)), ...args.filter(isFile)]
 }
 
+/** @effect/cli leaves an empty value out where a flag may be given several times, as those that grant. */
+const refuseBlank = (args: ReadonlyArray<string>): Effect.Effect<void, CliError> => {
+  const blank = args.find(
+    (arg, index) => (/^--grant-[a-z]+$/.test(arg) && args[index + 1] === "") || /^--grant-[a-z]+=$/.test(arg)
+  )
+  return blank === undefined
+    ? Effect.void
+    : Effect.fail(usage(`${blank.replace("=", "")}: got an empty text, valid is the name of a role`))
+}
+
 /**
  * Runs the command line of this process (`process.argv`) and sets its exit code.
  *
@@ -80,6 +90,7 @@ export const run = (argv: ReadonlyArray<string>): Effect.Effect<void, never, Cli
     const console = yield* discreetConsole
     const help = Help.find(argv.slice(2), entries, process.stdout)
     if (help !== undefined) return yield* Console.log(help)
+    yield* refuseBlank(argv.slice(2))
     yield* CliCommand.run(command, { name: "controlpublish", version })(withDashLast(argv)).pipe(
       Effect.provide(Telemetry.layer),
       Effect.withConsole(console),

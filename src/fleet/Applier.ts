@@ -20,6 +20,7 @@ import { ArtifactStore } from "./ArtifactStore.js"
 import type { Handlers } from "./Handlers.js"
 import * as Pass from "./internal/applierPass.js"
 import * as Status from "./internal/applierStatus.js"
+import { watch } from "./internal/marginWatch.js"
 import * as Report from "./internal/applyReport.js"
 import { Halt, type ApplierError as Reason } from "./internal/halt.js"
 import { makeInert } from "./internal/inert.js"
@@ -168,9 +169,8 @@ const makeWith = <R>(
     }
     if (how.scheduled) {
       const endless = worker.endless(Pass.pass(parts, () => Infinity))
-      yield* worker
-        .start(endless, retention === "forever" ? [] : [prune(applied, retention)])
-        .pipe(Pass.annotate(source))
+      const beside = [watch(source, applied, status), ...(retention === "forever" ? [] : [prune(applied, retention)])]
+      yield* worker.start(endless, beside).pipe(Pass.annotate(source))
     }
 
     return {

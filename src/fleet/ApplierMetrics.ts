@@ -59,3 +59,14 @@ export const failures = Metric.counter("controlpublish_apply_failures_total", {
 export const position = Metric.gauge("controlpublish_applied_position", {
   description: "The control version of the last event that was applied"
 })
+
+/**
+ * How much of what the feed keeps is unread by this node.
+ *
+ * @since 1.0.0
+ * @category metrics
+ */
+export const boundUsed = Metric.gauge("controlpublish_applied_bound_used_ratio", {
+  description:
+    "How much of what the feed keeps is unread by this node, from 0 to 1: at 1 events are removed before it reads them"
+})

@@ -4,6 +4,7 @@
  * @since 1.0.0
  */
 import * as Schema from "effect/Schema"
+import { FeedBound } from "../FeedBound.js"
 
 /**
  * `inert`: the source is `nop` · `applying` · `idle`: nothing to apply · `halted`: an event cannot be applied and is
@@ -72,6 +73,10 @@ export const ApplierStatus = Schema.Struct({
   position: Schema.Number,
   /** The newest version that is known to be in the feed. */
   newest: Schema.Number,
+  /** What the settings of the feed limit. Absent until it is known, or if the source does not tell. */
+  bounds: Schema.optionalWith(Schema.Array(FeedBound), { exact: true }),
+  /** How much of what the feed keeps is unread, from 0 to 1: at 1 it removes events before this node reads them. */
+  boundUsed: Schema.optionalWith(Schema.Number, { exact: true }),
   /** Passes that failed. */
   failures: Schema.Number,
   /** The error of the last failed pass. */

@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { ControlVersion } from "../ControlVersion.js"
+import type { FeedBound } from "../FeedBound.js"
 
 /**
  * Reads a feed.
@@ -45,8 +46,24 @@ export class Source extends Context.Tag("controlpublish/Source")<
      * ignore this, and a lost acknowledgement loses nothing.
      */
     readonly acknowledge: (version: ControlVersion) => Effect.Effect<void, SourceError>
+    /**
+     * How near a position is to where the feed removes events before they are read. Absent if the feed keeps all events.
+     */
+    readonly margin?: (position: Position) => Effect.Effect<Margin, SourceError>
   }
 >() {}
+
+/**
+ * What the settings of a feed limit, and how far a position is behind as a share of that.
+ *
+ * @since 1.0.0
+ * @category models
+ */
+export interface Margin {
+  /** From 0, if nothing is unread or the feed removes nothing, to 1: the next event is removed now, or was. */
+  readonly used: number
+  readonly bounds: ReadonlyArray<FeedBound>
+}
 
 /**
  * A node's position: the control version of the last event it applied, 0 before the first.

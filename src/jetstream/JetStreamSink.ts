@@ -20,12 +20,13 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { ControlVersion } from "../ControlVersion.js"
+import type { FeedBound } from "../FeedBound.js"
 import { Sink, SinkUnavailable, type Batch } from "../Sink.js"
 import type { Connection } from "./Connection.js"
 import * as Batches from "./internal/batches.js"
 import * as Batching from "./internal/batching.js"
 import * as Concluding from "./internal/concluding.js"
-import type { Wanted } from "./internal/findings.js"
+import type { Finding, Wanted } from "./internal/findings.js"
 import * as Link from "./internal/link.js"
 import * as LookBack from "./internal/lookBack.js"
 import * as Oversized from "./internal/oversized.js"
@@ -130,6 +131,9 @@ export const defaults = {
 /** How long the start waits for the servers. */
 const startTimeout = Duration.seconds(5)
 
+/** A check looks at the stream again if nobody did for this long. */
+const lookAgain = Duration.seconds(10)
+
 const annotations = { package: "controlpublish", module: "JetStreamSink" }
 
 interface Settings {
@@ -215,8 +219,11 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     let stream: Stream.Stream | undefined
     let created: string | undefined
     const batching = Batching.make()
-    let parkedForSize = 0
-    let said: string | undefined
+    let lookedAt = 0
+    let said: ReadonlySet<string> = new Set()
+    let announced: string | undefined
+    let bounds: ReadonlyArray<FeedBound> = []
+    let recent = Oversized.nothing
     let inFlight = 0
 
     const connected = Effect.gen(function* () {
@@ -229,6 +236,27 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
       return opened
     })
 
+    /** Also if the first look fails and a later one succeeds, and again when somebody changes the stream. */
+    const say = (findings: ReadonlyArray<Finding>) =>
+      Effect.suspend(() => {
+        const news = findings.filter(({ line }) => !said.has(line))
+        said = new Set(findings.map(({ line }) => line))
+        return Effect.forEach(
+          news,
+          ({ bound, line }) => (bound === undefined ? Effect.logInfo(line) : Effect.logWarning(line)),
+          { discard: true }
+        )
+      })
+
+    /** Says how events are published, if that is not what was said before. */
+    const announce = ({ batches }: Stream.Stream) =>
+      Effect.suspend(() => {
+        const { doubtful, line } = Batches.describe(name, settings.wish, batches)
+        if (line === announced) return Effect.void
+        announced = line
+        return doubtful ? Effect.logWarning(line) : Effect.logInfo(line)
+      })
+
     const look = (manage: boolean) =>
       Effect.gen(function* () {
         const open = yield* connected
@@ -240,16 +268,11 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
         }
         created = found.created
         stream = found
-        return [{ link: open, stream: found }, findings] as const
-      })
-
-    /** Says how events are published, if that is not what was said before. */
-    const announce = ({ stream }: Ready) =>
-      Effect.suspend(() => {
-        const { doubtful, line } = Batches.describe(name, settings.wish, stream.batches)
-        if (line === said) return Effect.void
-        said = line
-        return doubtful ? Effect.logWarning(line) : Effect.logInfo(line)
+        bounds = found.bounds
+        lookedAt = yield* Clock.currentTimeMillis
+        yield* say(findings)
+        yield* announce(found)
+        return { link: open, stream: found }
       })
 
     /** Whether the batch is published as an atomic batch of the stream. */
@@ -262,12 +285,20 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
 
     const ready: Effect.Effect<Ready, SinkUnavailable> = Effect.suspend(() => {
       const ready = current()
-      if (ready !== undefined) return Effect.succeed(ready)
-      return look(false).pipe(
-        Effect.map(([found]) => found),
-        Effect.tap((found) => announce(found))
-      )
+      return ready === undefined ? look(false) : Effect.succeed(ready)
     }).pipe(one.withPermits(1))
+
+    /** Somebody may have changed the stream: publishes look at it only where they fail, and some settings fail none. */
+    const check = Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      if (now - lookedAt >= Duration.toMillis(lookAgain)) {
+        yield* Effect.tapError(look(false), () =>
+          Effect.sync(() => {
+            stream = undefined
+          })
+        ).pipe(one.withPermits(1))
+      } else yield* ready
+    })
 
     const isOld = (batch: Batch, { stream }: Ready) => !settings.once && lookBack.isNeeded(stream, batch)
 
@@ -300,8 +331,8 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
         const ran = yield* isAtomic(batch, target)
           ? batching.run(batch, destination)
           : Publishing.run(batch, destination)
-        const [result, parked] = Oversized.judge(name, ran, parkedForSize)
-        parkedForSize = parked
+        const [result, known] = Oversized.judge(name, ran, recent)
+        recent = known
         const isChanged = "isOff" in ran && ran.isOff
         if (isChanged || result.stopped !== undefined || result.unrouted.length > 0) stream = undefined
         return yield* Concluding.conclude(settings, target, batch, result)
@@ -325,27 +356,16 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     yield* Effect.addFinalizer(() => link?.close ?? Effect.void)
     yield* look(settings.manage).pipe(
       Effect.timeoutFail({ duration: startTimeout, onTimeout: notReady }),
-      Effect.matchEffect({
-        onSuccess: ([found, findings]) =>
-          Effect.zipRight(
-            Effect.forEach(
-              findings,
-              ({ doubtful, line }) => (doubtful ? Effect.logWarning(line) : Effect.logInfo(line)),
-              { discard: true }
-            ),
-            announce(found)
-          ),
-        onFailure: (error) =>
-          error.reason === "misconfigured"
-            ? Effect.logError(`Nothing can be published yet. ${error.message}`)
-            : Effect.logWarning(`Nothing can be published yet. ${error.message}`)
-      })
+      Effect.catchAll(({ message, reason }) =>
+        (reason === "misconfigured" ? Effect.logError : Effect.logWarning)(`Nothing can be published yet. ${message}`)
+      )
     )
     return Sink.of({
       name: "jetstream",
       inert: false,
       publish,
-      check: Effect.asVoid(ready).pipe(Effect.annotateLogs(annotations))
+      check: check.pipe(Effect.annotateLogs(annotations)),
+      bounds: Effect.sync(() => bounds)
     })
   }).pipe(Effect.annotateLogs(annotations))
 

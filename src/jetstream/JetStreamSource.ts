@@ -10,21 +10,25 @@ import {
   type Consumer,
   type ConsumerMessages,
   type JetStreamManager,
-  type JsMsg
+  type JsMsg,
+  type StreamState
 } from "@nats-io/jetstream"
 import { jserrors } from "@nats-io/jetstream/internal"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { ControlVersion } from "../ControlVersion.js"
+import type { FeedBound, Reach } from "../FeedBound.js"
 import type { SinkUnavailable } from "../Sink.js"
 import type { Connection } from "./Connection.js"
+import { forNode } from "./internal/findings.js"
 import * as Link from "./internal/link.js"
 import * as Message from "./internal/message.js"
 import * as JetStream from "./internal/stream.js"
-import { beyond, Source, SourceError, type Feed, type FeedEvent, type Position } from "../fleet/Source.js"
+import { beyond, Source, SourceError, type Feed, type FeedEvent, type Margin, type Position } from "../fleet/Source.js"
 import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 
 /**
@@ -81,6 +85,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
     const one = yield* Effect.makeSemaphore(1)
     let link: Link.Link | undefined
     let opened: Opened | undefined
+    let said: ReadonlySet<string> = new Set()
 
     const request = <A>(run: () => Promise<A>) => Effect.tryPromise({ try: run, catch: ofCause(name, doing) })
 
@@ -103,17 +108,45 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
       return opened
     }).pipe(one.withPermits(1))
 
-    const find = ({ manager }: Opened): Effect.Effect<Feed, SourceError> =>
-      Effect.map(
-        request(() => manager.streams.info(name)),
-        ({ created, state }) => ({
-          identity: `${name}@${created}`,
-          newest: state.last_seq,
-          oldest: state.messages === 0 ? state.last_seq + 1 : state.first_seq
-        })
-      )
+    /** Said at the first look, and again when somebody changes the stream. */
+    const say = (bounds: ReadonlyArray<FeedBound>) =>
+      Effect.suspend(() => {
+        const news = bounds.filter(({ message }) => !said.has(message))
+        said = new Set(bounds.map(({ message }) => message))
+        return Effect.forEach(news, ({ message }) => Effect.logWarning(message), { discard: true })
+      }).pipe(Effect.annotateLogs({ package: "controlpublish", module: "JetStreamSource" }))
+
+    const info = ({ manager }: Opened) =>
+      Effect.gen(function* () {
+        const found = yield* request(() => manager.streams.info(name))
+        const { bounds, missing } = forNode(found.config, name)
+        if (missing !== undefined) return yield* failure("misconfigured", missing)
+        yield* say(bounds)
+        return { ...found, bounds }
+      })
+
+    const find = (opened: Opened): Effect.Effect<Feed, SourceError> =>
+      Effect.map(info(opened), ({ created, state }) => ({
+        identity: `${name}@${created}`,
+        newest: state.last_seq,
+        oldest: state.messages === 0 ? state.last_seq + 1 : state.first_seq
+      }))
 
     const look = Effect.flatMap(open, find)
+
+    const margin = (position: Position): Effect.Effect<Margin, SourceError> =>
+      Effect.gen(function* () {
+        const found = yield* open
+        const { bounds, state } = yield* info(found)
+        const reach = bounds.find(({ reach }) => reach !== undefined)?.reach
+        if (reach === undefined || state.last_seq <= position) return { used: 0, bounds }
+        const next =
+          reach.millis === undefined
+            ? undefined
+            : yield* Effect.mapError(JetStream.firstFrom(found, name, doing, position + 1), ofLink)
+        const age = next == null ? 0 : (yield* Clock.currentTimeMillis) - next.time.getTime()
+        return { used: used(reach, state, position, age), bounds }
+      })
 
     const check = (found: Feed, after: Position): Effect.Effect<void, SourceError> => {
       if (found.newest < after) return beyond("jetstream", after, found.newest)
@@ -229,6 +262,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
       name: "jetstream",
       inert: false,
       look,
+      margin,
       events: (after, feed) => Stream.unwrapScoped(events(after, feed)),
       acknowledge: () => Effect.void
     })
@@ -245,6 +279,18 @@ export const layer = (options: Options): Layer.Layer<Source> => Layer.scoped(Sou
 // -----------------------------------------------------------------------------
 // internal
 // -----------------------------------------------------------------------------
+
+/** How much of what the stream keeps lies after a position, of which the next event has this age. */
+const used = (reach: Reach, { bytes, last_seq, messages }: StreamState, position: Position, age: number): number => {
+  const unread = last_seq - position
+  const shares = [
+    reach.events === undefined ? 0 : unread / reach.events,
+    // As large as those that the stream holds are on average.
+    reach.bytes === undefined || messages === 0 ? 0 : (unread * (bytes / messages)) / reach.bytes,
+    reach.millis === undefined ? 0 : age / reach.millis
+  ]
+  return Math.min(Math.max(...shares), 1)
+}
 
 const removed = (stream: string, after: Position, oldest: Position) =>
   failure(

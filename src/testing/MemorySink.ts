@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { ControlEvent } from "../ControlEvent.js"
 import type { ControlVersion } from "../ControlVersion.js"
+import type { FeedBound } from "../FeedBound.js"
 import type { EventId } from "../EventId.js"
 import type { OrderingKey } from "../OrderingKey.js"
 import {
@@ -57,6 +58,8 @@ export class MemorySink extends Context.Tag("controlpublish/testing/MemorySink")
      * Makes the sink available or not. While it is not, every call fails with `SinkUnavailable` and consumes no step.
      */
     readonly setAvailable: (available: boolean) => Effect.Effect<void>
+    /** Sets what the sink says of the limits of its feed. */
+    readonly setBounds: (bounds: ReadonlyArray<FeedBound>) => Effect.Effect<void>
     /** Answers `EventFailed` for the event. */
     readonly failEvent: OnEvent
     /** Answers `EventRejected` for the event. */
@@ -217,6 +220,7 @@ const make = (keepFeed: boolean): { readonly sink: Sink["Type"]; readonly memory
   const rules = new Map<string, Rule>()
   let steps: Array<Step> = []
   let available = true
+  let bounds: ReadonlyArray<FeedBound> = []
 
   const append = ({ event, eventId, orderingKey, payload }: OutboundEvent): Outcome => {
     const known = versions.get(eventId)
@@ -268,6 +272,7 @@ const make = (keepFeed: boolean): { readonly sink: Sink["Type"]; readonly memory
     sink: {
       name: "memory",
       inert: false,
+      bounds: Effect.sync(() => bounds),
       publish: (batch) =>
         Effect.suspend(() => {
           if (keepFeed) calls.push(batch)
@@ -281,6 +286,7 @@ const make = (keepFeed: boolean): { readonly sink: Sink["Type"]; readonly memory
       calls: Effect.sync(() => calls.slice()),
       script: (...more) => Effect.sync(() => steps.push(...more)),
       setAvailable: (value) => Effect.sync(() => (available = value)),
+      setBounds: (value) => Effect.sync(() => (bounds = value)),
       failEvent: onEvent("fail"),
       rejectEvent: onEvent("reject"),
       dieOnEvent: onEvent("die"),

@@ -130,6 +130,17 @@ describe.runIf(Browser.available())("Dashboard", () => {
     })
   )
 
+  it.scopedLive("shows what the settings of the feed limit, and is no less healthy", () =>
+    Effect.gen(function* () {
+      const { page, service } = yield* opened()
+      const bound = "nodes more than 30s or 5 messages behind cannot catch up"
+      yield* sinkOf(service).setBounds([{ message: bound, reach: { millis: 30_000, events: 5 } }])
+      yield* sees(page, bound)
+      yield* headline(page, "Idle: everything is published")
+      assert.deepStrictEqual(yield* violations(page), [])
+    })
+  )
+
   it.scopedLive("redrives one event and all of them, with a reason that the audit keeps", () =>
     Effect.gen(function* () {
       const { page, service } = yield* opened()

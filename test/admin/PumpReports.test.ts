@@ -29,6 +29,7 @@ const started = (check: Effect.Effect<void, Sink.SinkUnavailable>) =>
     const admin = Context.get(context, OutboxAdmin.OutboxAdmin)
     return {
       admin,
+      sink: Context.get(context, MemorySink.MemorySink),
       context,
       warnings,
       store: Context.get(context, MemoryOutboxStore.MemoryOutboxStore),
@@ -37,6 +38,18 @@ const started = (check: Effect.Effect<void, Sink.SinkUnavailable>) =>
   })
 
 describe("PumpReports", () => {
+  it.scoped("reports what the settings of the feed limit", () =>
+    Effect.gen(function* () {
+      const { admin, sink } = yield* started(Effect.void)
+      yield* TestClock.adjust("2 seconds")
+      assert.notProperty((yield* admin.pumps())[0], "bounds")
+      const bounds = [{ message: "nodes more than 5 messages behind cannot catch up", reach: { events: 5 } }]
+      yield* sink.setBounds(bounds)
+      yield* TestClock.adjust("20 seconds")
+      assert.deepStrictEqual((yield* admin.pumps())[0]?.bounds, bounds)
+    })
+  )
+
   it.scoped("reports state, rate and last publish, and takes the report back at the end", () =>
     Effect.gen(function* () {
       const { admin, context, stop } = yield* started(Effect.void)

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Chunk, Effect, Fiber, Layer, Stream, TestClock } from "effect"
+import { Chunk, Context, Effect, Fiber, Layer, Stream, TestClock } from "effect"
 import { OutboxAdmin, OutboxStore, Pump, PumpConfig, Retention, Sink } from "../../src/index.js"
 import * as StatusBoard from "../../src/admin/StatusBoard.js"
 import { MemoryOutboxAdmin, MemoryOutboxStore, MemorySink } from "../../src/testing/index.js"
@@ -60,6 +60,19 @@ describe("StatusBoard", () => {
       const { times } = asked
       yield* TestClock.adjust("1 minute")
       assert.isAtMost(asked.times, times + 13)
+    })
+  )
+
+  it.scoped("has what the sink says of the limits of its feed, and stays ready", () =>
+    Effect.gen(function* () {
+      const bounds = [{ message: "nodes more than 30s behind cannot catch up", reach: { millis: 30_000 } }]
+      const { board } = yield* make(
+        Layer.map(MemorySink.layer, (context) =>
+          Context.add(context, Sink.Sink, { ...Context.get(context, Sink.Sink), bounds: Effect.succeed(bounds) })
+        )
+      )
+      const health = yield* board.health
+      assert.deepStrictEqual([health.ready, health.bounds], [true, bounds])
     })
   )
 

@@ -224,8 +224,18 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         assert.include(printedNode.stdout, "CREATE TABLE")
         assert.include(printedNode.stdout, `"${schema}".applied_events TO "${node}";`)
         assert.notInclude(printedNode.stdout, "control_events_outbox")
-        fails(yield* run(["migrate", "--grant-node", node]), 2, /--grant-node requires --node/)
-        fails(yield* run(["migrate", "--node", "--grant-view", view]), 2, /--grant-view is for the outbox/)
+        for (const flag of ["--grant-view", "--grant-append"]) {
+          for (const blank of ["", " "]) {
+            fails(
+              yield* run(["migrate", "--grant-pump", pump, flag, blank]),
+              2,
+              new RegExp(`${flag}: got an empty text`)
+            )
+          }
+          fails(yield* run(["migrate", `${flag}=`]), 2, new RegExp(flag))
+        }
+        fails(yield* run(["migrate", "--grant-node", node]), 2, /--grant-node: goes with --node/)
+        fails(yield* run(["migrate", "--node", "--grant-view", view]), 2, /--grant-view: is for the outbox/)
         const missing = yield* run(["migrate", "--grant-view", "nobody"])
         assert.strictEqual(missing.code, 1)
         assert.match(missing.stderr, /^controlpublish: Could not grant rights .*: role "nobody" does not exist\n$/)

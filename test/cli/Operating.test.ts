@@ -226,6 +226,30 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
       })
     )
 
+    it.scoped("looks, with a warning, while the sequence is behind, and changes nothing", () =>
+      Effect.gen(function* () {
+        const { outbox, query, run } = yield* operated("behind")
+        yield* query(`SELECT setval(pg_get_serial_sequence('${outbox}', 'id'), 1)`)
+        const warning =
+          /^controlpublish: warning: the sequence .* stands at 1, and the outbox has the id 8: .* run SELECT setval/
+        for (const look of [
+          ["status"],
+          ["status", "--json"],
+          ["events"],
+          ["show", "e1"],
+          ["show", "e1", "--raw"],
+          ["audit"]
+        ]) {
+          const { code, stderr, stdout } = yield* run(look)
+          assert.deepStrictEqual([code, stdout === ""], [0, false], stderr)
+          assert.match(stderr, warning, look.join(" "))
+          assert.strictEqual(stderr.trimEnd().split("\n").length, 1, stderr)
+        }
+        fails(yield* run(["redrive", "e1", "--reason", "r"]), 1, /stands at 1/)
+        fails(yield* run(["append", "--type", "x"]), 1, /stands at 1/)
+      })
+    )
+
     it.scoped("refuses tables that are older than it needs, or too new, in one line", () =>
       Effect.gen(function* () {
         const { query, run } = yield* operated("upgrading")

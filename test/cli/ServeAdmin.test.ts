@@ -213,6 +213,17 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         assert.include(none.stderr, `${one.url} (process ${one.running.process.pid}) publishes from `)
         assert.include(none.stderr, 'schema "two": start serve here, or name the service with ADMIN_URL')
 
+        const elsewhere = yield* Controlpublish.run(yield* Controlpublish.Program, ["resume", "--reason", "x"], {
+          cwd: yield* Controlpublish.workingDirectory,
+          env: { ADMIN_URL: two.url }
+        })
+        assert.strictEqual(elsewhere.code, 0, elsewhere.stderr)
+        assert.match(
+          elsewhere.stderr,
+          /^controlpublish: the service at \S+ publishes from database "\w+", schema "two"; DATABASE_URL is not set, so this was compared with nothing\n$/
+        )
+        yield* pause({ DATABASE_SCHEMA: "two" })
+
         const other = yield* pause({ DATABASE_SCHEMA: "two", ADMIN_URL: one.url })
         assert.deepStrictEqual([other.code, other.stdout], [1, ""])
         assert.match(

@@ -1,7 +1,7 @@
 import { jetstreamManager, type JetStreamManager } from "@nats-io/jetstream"
 import { connect } from "@nats-io/transport-node"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Layer, Redacted } from "effect"
+import { Effect, Fiber, Layer, Redacted } from "effect"
 import * as Pg from "pg"
 import { vi } from "vitest"
 import * as Nats from "../support/nats.js"
@@ -36,6 +36,7 @@ const command = (server: Nats.NatsServer, env: Record<string, string> = {}) =>
     }
     return {
       serve: Controlpublish.start(program, ["serve"], options),
+      status: (...args: ReadonlyArray<string>) => Controlpublish.run(program, ["status", ...args], options),
       append: (count: number) =>
         Controlpublish.run(program, ["append", "-"], {
           ...options,
@@ -123,6 +124,56 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const { code, stderr, stdout } = yield* running.stop("SIGTERM")
         assert.strictEqual(code, 0, stderr)
         assert.notInclude(stdout + stderr, pass)
+      })
+    )
+
+    it.scoped.skipIf(!Nats.available())("shows in status and readiness how far a node may fall behind", () =>
+      Effect.gen(function* () {
+        const server = yield* Nats.nats()
+        yield* withManager(server, (manager) =>
+          manager.streams.add({ name: stream, subjects: ["control.events.>"], max_msgs: 5, max_age: 600_000_000_000 })
+        )
+        const { serve, status } = yield* command(server, { ADMIN_PORT: "0" })
+        const running = yield* serve
+        yield* running.waitFor(/Stop with Ctrl-C/)
+        const [, url] = /admin +(http:\S+)/.exec(yield* running.printed) ?? []
+        const message = `The stream "${stream}" removes its oldest messages: nodes more than 10m or 5 messages behind cannot catch up`
+        const bounds = [{ message, reach: { millis: 600_000, events: 5 } }]
+        const json = yield* Effect.repeat(Effect.delay(status("--json"), "100 millis"), {
+          until: ({ stdout }) => stdout.includes('"bounds": [\n    {')
+        })
+        assert.deepInclude(JSON.parse(json.stdout), { bounds })
+        assert.include((yield* status()).stdout, `\nbounded   ${message}\n`)
+        const ready = yield* Effect.promise(async () => {
+          const response = await fetch(`${url!}/health/ready`)
+          return { status: response.status, json: (await response.json()) as object }
+        })
+        assert.strictEqual(ready.status, 200)
+        assert.deepInclude(ready.json, { bounds })
+      })
+    )
+
+    it.scoped.skipIf(!Nats.available())("is listed as stopping while it waits for publishes in flight", () =>
+      Effect.gen(function* () {
+        const server = yield* Nats.nats()
+        yield* withManager(server, (manager) => manager.streams.add({ name: stream, subjects: ["control.events.>"] }))
+        const { append, rows, serve, status } = yield* command(server)
+        const running = yield* serve
+        yield* running.waitFor(/Stop with Ctrl-C/)
+        const listed = (state: string) =>
+          Effect.repeat(Effect.delay(status(), "100 millis"), {
+            until: ({ stdout }) => new RegExp(`^  \\S+ +${running.process.pid} +${state} `, "m").test(stdout)
+          })
+        yield* listed("idle")
+        process.kill(server.pid()!, "SIGSTOP")
+        assert.strictEqual((yield* append(3)).code, 0)
+        yield* listed("publishing")
+        const stopped = yield* Effect.fork(running.stop("SIGTERM"))
+        yield* listed("stopping")
+        process.kill(server.pid()!, "SIGCONT")
+        assert.strictEqual((yield* Fiber.join(stopped)).code, 0)
+        assert.isTrue((yield* rows).some(({ version }) => version !== null))
+        assert.include((yield* status()).stdout, "NO PUMP RUNS: nothing")
       })
     )
 

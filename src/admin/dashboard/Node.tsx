@@ -4,6 +4,7 @@ import type { ApplierStatus } from "../../fleet/ApplierStatus.js"
 import type { Node as Answer } from "../NodeView.js"
 import * as Api from "./api.js"
 import { useLoaded } from "./live.js"
+import { Bounds } from "./Service.js"
 import type { Verdict } from "./verdict.js"
 import * as Words from "./words.js"
 
@@ -64,6 +65,7 @@ const Applier = ({
             )}
           </div>
         </li>
+        <Bounds bounds={status.bounds ?? []} />
       </ul>
       <dl class="tiles">
         <Fact
@@ -76,12 +78,21 @@ const Applier = ({
           value={Words.number(lag)}
           note={lag === 1 ? "version behind the feed" : "versions behind the feed"}
         />
+        {status.boundUsed !== undefined && isBounded(status) && (
+          <Fact
+            name="Bound"
+            value={`${Math.floor(status.boundUsed * 100)} %`}
+            note="of what the feed keeps is unread; at 100 % the node cannot catch up"
+          />
+        )}
         <Fact name="Applied" value={Words.number(status.applied)} note="since the start" />
         <Fact name="Set aside" value={Words.number(status.setAside)} note="since the start" />
       </dl>
     </>
   )
 }
+
+const isBounded = ({ bounds = [] }: ApplierStatus): boolean => bounds.some(({ reach }) => reach !== undefined)
 
 const Fact = ({ name, note, value }: { readonly name: string; readonly value: string; readonly note: string }) => (
   <div class="tile">

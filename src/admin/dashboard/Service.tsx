@@ -1,6 +1,6 @@
 /** The parts of the service and whether each works. */
 import type { AttendedPump } from "../../PumpStatus.js"
-import type { Check, Status } from "../AdminApi.js"
+import type { Check, Health, Status } from "../AdminApi.js"
 import * as Words from "./words.js"
 
 const Part = ({ check, name, now }: { readonly name: string; readonly check: Check; readonly now: number }) => (
@@ -18,6 +18,24 @@ const Part = ({ check, name, now }: { readonly name: string; readonly check: Che
     </div>
   </li>
 )
+
+/** What the settings of the feed limit. Nothing is wrong, and somebody has to know. */
+export const Bounds = ({ bounds }: Pick<Health, "bounds">) =>
+  bounds.length === 0 ? null : (
+    <li class="attention">
+      <span class="sign" aria-hidden="true">
+        !
+      </span>
+      <div>
+        <b>Feed</b> <span class="dim">bounded</span>
+        {bounds.map(({ message }) => (
+          <div class="small wrap" key={message}>
+            {message}
+          </div>
+        ))}
+      </div>
+    </li>
+  )
 
 /** A pump of this outbox, in whatever process. */
 const Running = ({ now, pump }: { readonly pump: AttendedPump; readonly now: number }) => {
@@ -68,6 +86,7 @@ export const Service = ({
         <Part name="Pump" check={health.pump} now={now} />
         <Part name="Sink" check={health.sink} now={now} />
         <Part name="Database" check={health.database} now={now} />
+        <Bounds bounds={health.bounds} />
       </ul>
       {status.pumps !== undefined && status.pumps.length > 0 && (
         <>

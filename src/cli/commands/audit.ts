@@ -40,7 +40,7 @@ export const command = Command.make(
   ({ changes, cursor, json, limit, settings }) =>
     Effect.gen(function* () {
       const options = yield* Operating.toPage({ limit, cursor })
-      const page = yield* Operating.operate(
+      const page = yield* Operating.look(
         Effect.flatMap(OutboxAdmin, (admin) => admin.audit({ ...options, changesOnly: changes }))
       )
       if (json) return yield* Console.log(Operating.printJson(page))

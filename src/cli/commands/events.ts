@@ -38,7 +38,7 @@ export const command = Command.make(
         ...(wanted._tag === "None" ? {} : { state: wanted.value })
       }
       const options = yield* Operating.toPage({ limit, cursor })
-      const page = yield* Operating.operate(Effect.flatMap(OutboxAdmin, (admin) => admin.events(filter, options)))
+      const page = yield* Operating.look(Effect.flatMap(OutboxAdmin, (admin) => admin.events(filter, options)))
       const { events, next } = page
       if (json) return yield* Console.log(Operating.printJson(page))
       const found = events.length === 0 ? "No events found." : Operating.showEvents(events)

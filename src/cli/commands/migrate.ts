@@ -45,6 +45,8 @@ interface Flags extends Given {
 
 const check = ({ isNode, maxPayloadBytes, ...given }: Flags) =>
   Effect.gen(function* () {
+    const blank = Object.entries(given).find(([, roles]) => roles.some((role) => role.trim() === ""))
+    if (blank !== undefined) return yield* usage(`--grant-${blank[0]}: got an empty text, valid is the name of a role`)
     if (!isNode && given.node.length > 0) {
       return yield* usage("--grant-node requires --node: the tables of a node are not the outbox's")
     }

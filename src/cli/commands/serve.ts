@@ -117,6 +117,8 @@ const run = <E>({ admin, lines, of, outbox, stopping, working }: Parts<E>) =>
         Context.add(context, HttpServer.HttpServer, api.server)
       )
     }
+    // Until the pump has stopped, so that it is listed as stopping.
+    yield* Effect.provide(Layer.build(PumpReports.layer), context)
     yield* Effect.addFinalizer((exit) => Scope.close(pumping, exit))
     if (api !== undefined) {
       const url = AdminServer.urlOf(api.server, api.options).replace(/\/\/(0\.0\.0\.0|\[::\])(?=:)/, "//127.0.0.1")
@@ -155,11 +157,10 @@ const serve = (
   const { schema } = database
   const migrated = Layer.provideMerge(Migrations.layer({ schema }), Database.layer(database))
   const outbox = Layer.provide(PostgresOutboxAdmin.layer({ schema }), migrated)
-  // The feed is opened first, so that an unusable one is reported before a database starts. Layers close in reverse
-  // order: the pump finishes its publishes while the feed and the database are open.
-  const pumping = PumpReports.layer.pipe(Layer.provide(outbox), Layer.provideMerge(Pump.layer))
+  // The feed comes first: one that cannot be used is told of before a database is started. What is built last is
+  // closed first: the pump finishes its publishes while the feed and the database are still there.
   const working = Layer.merge(
-    pumping.pipe(Layer.provide(Postgres.layer(database)), Layer.provide(PumpConfig.layer(pump))),
+    Pump.layer.pipe(Layer.provide(Postgres.layer(database)), Layer.provide(PumpConfig.layer(pump))),
     Layer.provide(Retention.layer({ keep }), outbox)
   ).pipe(Layer.provide(migrated), Layer.provideMerge(sinkLayer(sink)))
   const same = Database.isEmbedded(database) ? "in this directory" : "with the same DATABASE_URL"

@@ -111,9 +111,9 @@ export const command = Command.make(
   },
   ({ id, json, raw, settings }) =>
     Effect.gen(function* () {
-      if (raw && json) return yield* usage("--raw and --json exclude each other")
-      if (raw) return yield* Operating.operate(printRaw(id))
-      const found = yield* Operating.operate(Effect.tap(event(id), () => noted(id, "shown")))
+      if (raw && json) return yield* usage("--raw prints the payload alone: leave out --json, or --raw")
+      if (raw) return yield* Operating.look(printRaw(id))
+      const found = yield* Operating.look(Effect.tap(event(id), () => noted(id, "shown")))
       yield* Console.log(json ? Operating.printJson(found) : show(found))
     }).pipe(SettingFlags.provide(settings))
 ).pipe(Command.withDescription("Show one event with its payload and its last failed attempts."))

@@ -14,6 +14,7 @@ import { OutboxAdmin, type EventSummary, type Overview } from "../../OutboxAdmin
 import type { Count } from "../../OutboxStore.js"
 import * as Migrations from "../../postgres/Migrations.js"
 import * as PostgresOutboxAdmin from "../../postgres/PostgresOutboxAdmin.js"
+import type { FeedBound } from "../../FeedBound.js"
 import type { AttendedPump } from "../../PumpStatus.js"
 import { CliError, usage } from "../internal/CliError.js"
 import * as Database from "../internal/database.js"
@@ -115,6 +116,14 @@ const publishing = ({ at, pumps }: Status): { readonly ok: boolean; readonly mes
   }
 }
 
+/** What the pumps that run found out about the feed. */
+const boundsOf = ({ pumps }: Status): ReadonlyArray<FeedBound> => {
+  const found = new Map(
+    pumps.flatMap(({ bounds = [], lost }) => (lost ? [] : bounds.map((bound) => [bound.message, bound] as const)))
+  )
+  return Array.from(found.values())
+}
+
 const showPumps = ({ at, pumps }: Status): ReadonlyArray<string> =>
   pumps.length === 0
     ? []
@@ -157,7 +166,8 @@ const show = (status: Status): string => {
           ["pending", `${showCount(overview.pending)}${showAge(oldestAge(status))}`],
           ["waiting", `${showCount(overview.waiting)} of them for a retry`],
           ["parked", showCount(overview.parked)],
-          ...(overview.strangers ?? []).map((stranger) => ["held up", Strangers.describe(stranger)])
+          ...(overview.strangers ?? []).map((stranger) => ["held up", Strangers.describe(stranger)]),
+          ...boundsOf(status).map(({ message }) => ["bounded", message])
         ])
   ].map(([name = "", value = ""]) => `${name.padEnd(9)} ${value}`)
   const heads = overview === undefined ? [] : failing(overview)
@@ -211,6 +221,7 @@ const toJson = (status: Status) => {
   return {
     ...known,
     publishing: publishing(status),
+    bounds: boundsOf(status),
     backlog:
       overview === undefined
         ? null
@@ -273,7 +284,7 @@ export const command = Command.make(
         const { message, ok } = publishing(status)
         if (check && !ok) return yield* new CliError({ message: `nothing is published: ${message}`, exitCode: 5 })
       })
-      yield* (watching ? watch(database, json) : once).pipe(
+      yield* Effect.zipRight(Database.warnOfSequence(database), watching ? watch(database, json) : once).pipe(
         Effect.provide(PostgresOutboxAdmin.layer(database)),
         Effect.provide(Database.layer(database))
       )

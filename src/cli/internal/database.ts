@@ -2,6 +2,7 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { lstat } from "node:fs/promises"
@@ -61,7 +62,25 @@ export const checked = (
         })
       )
 
-/** No setting moves the embedded database, but the error can name alternatives. */
+const warn = ({ message }: Migrations.SequenceBehind) => Console.error(`controlpublish: warning: ${message}`)
+
+/** Warns of what stops appends and pumps and not who only looks: somebody looks to see what is wrong. */
+export const warnOfSequence = (database: Database): Effect.Effect<void, never, SqlClient.SqlClient> =>
+  Migrations.check(database).pipe(
+    Effect.catchTag("SequenceBehind", warn),
+    // The look itself tells of them.
+    Effect.catchTags({ SchemaMismatch: () => Effect.void, SqlError: () => Effect.void })
+  )
+
+/** As {@link checked}, for commands that change nothing. */
+export const checkedToLook = (
+  database: Database
+): Layer.Layer<never, CliError | Migrations.MigrationFailed, SqlClient.SqlClient> =>
+  Layer.catchAll(checked(database), (error) =>
+    error.cause instanceof Migrations.SequenceBehind ? Layer.effectDiscard(warn(error.cause)) : Layer.fail(error)
+  )
+
+/** Nothing sets where the embedded one is kept, but what to do instead can be told. */
 const started = Effect.mapError(EmbeddedPostgres.start({ directory }), (error) =>
   error.message.startsWith("Cannot use the directory")
     ? failure(`${error.message}: run it in a directory where ${directory} is writable, or set DATABASE_URL`, error)

@@ -58,19 +58,28 @@ const explain =
     }
   }
 
-/** Runs an operation on the outbox of the settings and explains its failures. */
-export const operate = <A, E extends Failure | CliError, R>(use: Effect.Effect<A, E, R>) =>
-  Effect.flatMap(database, (database) =>
-    use.pipe(
-      Effect.mapError((error): CliError => (error._tag === "CliError" ? error : explain(database)(error))),
-      Effect.provide(
-        PostgresOutboxAdmin.layer(database).pipe(
-          Layer.provide(Database.checked(database)),
-          Layer.provide(Database.layer(database))
+type Checked = typeof Database.checked
+
+const on =
+  (checked: Checked) =>
+  <A, E extends Failure | CliError, R>(use: Effect.Effect<A, E, R>) =>
+    Effect.flatMap(database, (database) =>
+      use.pipe(
+        Effect.mapError((error): CliError => (error._tag === "CliError" ? error : explain(database)(error))),
+        Effect.provide(
+          PostgresOutboxAdmin.layer(database).pipe(
+            Layer.provide(checked(database)),
+            Layer.provide(Database.layer(database))
+          )
         )
       )
     )
-  )
+
+/** Runs what operates the outbox of the settings, and explains its failures. */
+export const operate = on(Database.checked)
+
+/** Runs what looks at the outbox of the settings and changes nothing. */
+export const look = on(Database.checkedToLook)
 
 const user = (): string => {
   try {

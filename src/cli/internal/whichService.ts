@@ -1,6 +1,5 @@
-/**
- * Finds the running service that a command refers to: the one that publishes from the command's database and schema.
- */
+/** Finds the running service that a command means: the one that publishes from the command's database and schema. */
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import type { OutboxIdentity } from "../../OutboxAdmin.js"
 import { OutboxAdmin } from "../../OutboxAdmin.js"
@@ -48,6 +47,16 @@ const refuseAnother = (
     )
   })
 
+/** Whoever gives an address alone is told which outbox is behind it, as nothing was given to compare it with. */
+const sayNotCompared = (service: PumpClient.Service) =>
+  Effect.gen(function* () {
+    const { identity } = yield* Effect.promise(() => import("./pumpClient.js"))
+    const { database, schema } = yield* identity(service)
+    yield* Console.error(
+      `controlpublish: the service at ${service.url} publishes from database ${quote(database)}, schema ${quote(schema)}; DATABASE_URL is not set, so this was compared with nothing`
+    )
+  })
+
 /**
  * Returns the service to talk to. `ADMIN_URL` names it. Without it, the running services of this directory are tried,
  * then the default address. A service of another database or schema is rejected, unless only `ADMIN_URL` was given.
@@ -65,6 +74,7 @@ export const find = (
     if (url !== undefined) {
       const known = services.some((service) => service.url === url && isMeant(service))
       if (!known && !Database.isEmbedded(database)) yield* refuseAnother({ url, token }, database, ours)
+      if (!known && Database.isEmbedded(database)) yield* sayNotCompared({ url, token })
       return { url, token }
     }
     const meant = services.filter(isMeant)

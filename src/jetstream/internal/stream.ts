@@ -12,6 +12,7 @@ import { millis, nanos } from "@nats-io/transport-node"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { ControlVersion } from "../../ControlVersion.js"
+import type { FeedBound } from "../../FeedBound.js"
 import { SinkUnavailable } from "../../Sink.js"
 import * as Batches from "./batches.js"
 import { findings, type Finding, type Wanted } from "./findings.js"
@@ -29,6 +30,8 @@ export interface Stream {
   /** The duplicate window, in milliseconds. */
   readonly duplicateWindow: number
   readonly batches: Batches.Ability
+  /** What somebody has to know of its settings. */
+  readonly bounds: ReadonlyArray<FeedBound>
 }
 
 const requestTimeout = 3_000
@@ -109,7 +112,8 @@ export const look = (
       subjects: info.config.subjects,
       takesAll: Subject.coveredBy(info.config.subjects, wanted.pattern),
       duplicateWindow: millis(info.config.duplicate_window),
-      batches: Batches.abilityOf(info.config, link.version)
+      batches: Batches.abilityOf(info.config, link.version),
+      bounds: found.flatMap(({ bound }) => (bound === undefined ? [] : [bound]))
     }
     return [stream, found] as const
   })

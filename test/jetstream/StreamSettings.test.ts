@@ -104,8 +104,8 @@ describe.skipIf(!Nats.available())("The settings of a stream", () => {
           .map(({ line }) => line)
       assert.deepStrictEqual(missing({ duplicate_window: 0 }), [])
       assert.match(missing({ subject_transform: { dest: "other.>" } }).join(), /\(subject_transform\): remove/)
-      assert.match(missing({ persist_mode: "async" }).join(), /\(persist_mode async\): make it/)
-      assert.match(missing({ allow_msg_counter: true }).join(), /takes only counters .*: make it one without counters/)
+      assert.match(missing({ persist_mode: "async" }).join(), /\(persist_mode async\): re-create it/)
+      assert.match(missing({ allow_msg_counter: true }).join(), /takes only counters .*: re-create it without counters/)
       assert.match(
         missing({ allow_msg_ttl: true, subject_delete_marker_ttl: nanos(1_000) }).join(),
         /markers of its own .*\(subject_delete_marker_ttl\), which halt nodes: set it to 0/
@@ -138,7 +138,7 @@ describe.skipIf(!Nats.available())("The settings of a stream", () => {
         const first = yield* Effect.flip(publish(sink, [event("b")]))
         const second = yield* Effect.flip(publish(sink, [event("b")]))
         assert.deepStrictEqual([first.reason, second.reason], ["misconfigured", "misconfigured"])
-        assert.match(second.message, /is sealed .*: make another one, and set NATS_STREAM \(stream\)$/)
+        assert.match(second.message, /is sealed .*: create another one, and set NATS_STREAM \(stream\)$/)
         assert.strictEqual(yield* messages, 1)
       })
     )

@@ -39,19 +39,19 @@ const unreadable = (config: StreamConfig): ReadonlyArray<string> => {
   const found: Array<string> = []
   if (config.retention !== RetentionPolicy.Limits) {
     found.push(
-      `removes messages as its consumers take them (retention ${config.retention}), so that nobody can see what it held: make it one with retention limits`
+      `removes messages as its consumers take them (retention ${config.retention}): re-create it with retention limits`
     )
   }
   if (config.sources !== undefined && config.sources.length > 0) {
     const names = config.sources.map(({ name }) => `"${name}"`).join(", ")
-    found.push(`also takes the messages of ${names} (sources), which are no events of this outbox: remove its sources`)
+    found.push(`also takes the messages of ${names} (sources), which are not events of this outbox: remove its sources`)
   }
   if (config.allow_msg_counter) {
-    found.push("takes only counters (allow_msg_counter), and no event is one: make it one without counters")
+    found.push("takes only counters (allow_msg_counter), and no event is one: re-create it without counters")
   }
   if (limit(config.subject_delete_marker_ttl) !== undefined) {
     found.push(
-      "puts markers of its own among the events (subject_delete_marker_ttl), which halt nodes: set it to 0, or make it one without"
+      "puts markers of its own among the events (subject_delete_marker_ttl), which halt nodes: set it to 0, or re-create it without"
     )
   }
   return found
@@ -63,10 +63,10 @@ const contradictions = (config: StreamConfig, { eachOwnSubject }: Wanted): Reado
   const size = limit(config.max_msg_size)
   const found: Array<string> = []
   if (config.no_ack) {
-    found.push("acknowledges nothing (no_ack), so that nobody knows what it holds: turn that off")
+    found.push("acknowledges no messages (no_ack): turn that off")
   }
   if (config.sealed) {
-    found.push("is sealed and takes nothing any more, for good: make another one, and set NATS_STREAM (stream)")
+    found.push("is sealed and accepts no messages, for good: create another one, and set NATS_STREAM (stream)")
   }
   if (perSubject !== undefined && !eachOwnSubject) {
     found.push(

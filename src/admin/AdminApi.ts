@@ -24,10 +24,6 @@ import { withoutDecodeErrors } from "./internal/openApi.js"
 
 export { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized, Unavailable }
 
-// -----------------------------------------------------------------------------
-// schemas
-// -----------------------------------------------------------------------------
-
 /**
  * One check of the service's health.
  *

@@ -131,9 +131,6 @@ export const defaults = {
 /** How long the start waits for the servers. */
 const startTimeout = Duration.seconds(5)
 
-/** A check looks at the stream again if nobody did for this long. */
-const lookAgain = Duration.seconds(10)
-
 const annotations = { package: "controlpublish", module: "JetStreamSink" }
 
 interface Settings {
@@ -236,7 +233,6 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
       return opened
     })
 
-    /** Also if the first look fails and a later one succeeds, and again when somebody changes the stream. */
     const say = (findings: ReadonlyArray<Finding>) =>
       Effect.suspend(() => {
         const news = findings.filter(({ line }) => !said.has(line))
@@ -291,7 +287,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     /** Somebody may have changed the stream: publishes look at it only where they fail, and some settings fail none. */
     const check = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
-      if (now - lookedAt >= Duration.toMillis(lookAgain)) {
+      if (now - lookedAt >= 10_000) {
         yield* Effect.tapError(look(false), () =>
           Effect.sync(() => {
             stream = undefined

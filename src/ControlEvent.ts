@@ -3,7 +3,7 @@
  *
  * Field names are those on the wire. Fields that this module does not know are kept untouched.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -17,7 +17,7 @@ import { isStorable, Text } from "./internal/text.js"
 /**
  * The event types that every fleet knows. Declare an application's own types with `EventType.make`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constants
  */
 export const knownTypes = [
@@ -59,7 +59,7 @@ const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(sche
 /**
  * The known fields of an event, each with its own rule.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const fields = {
@@ -104,7 +104,7 @@ const required = (
 /**
  * A control event: the known fields, the rules between them, and any other fields.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const ControlEvent = Schema.Struct(fields, { key: Schema.String, value: Schema.Unknown })
@@ -121,7 +121,7 @@ export const ControlEvent = Schema.Struct(fields, { key: Schema.String, value: S
 /**
  * A control event. It has a `control_version` once it is published.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type ControlEvent = typeof ControlEvent.Type
@@ -130,7 +130,7 @@ export type ControlEvent = typeof ControlEvent.Type
  * What a producer provides. {@link make} adds a missing `event_id` and `created_at`. The sink assigns the control
  * version.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Input {
@@ -149,7 +149,7 @@ export interface Input {
 /**
  * The event breaks the contract. A retry of the same event fails in the same way.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class InvalidEvent extends Schema.TaggedError<InvalidEvent>("controlpublish/InvalidEvent")("InvalidEvent", {
@@ -161,7 +161,7 @@ export class InvalidEvent extends Schema.TaggedError<InvalidEvent>("controlpubli
   reason: Schema.String
 }) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     const which = this.eventId === undefined ? "" : ` ${JSON.stringify(this.eventId)}`
@@ -236,7 +236,7 @@ const assigned = (event: ControlEvent): InvalidEvent =>
 /**
  * Validates a value against the contract and returns the value itself, its fields in their order.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category validation
  */
 export const validate = (value: unknown): Either.Either<ControlEvent, InvalidEvent> => {
@@ -250,7 +250,7 @@ export const validate = (value: unknown): Either.Either<ControlEvent, InvalidEve
 /**
  * Validates an event that is not published yet. A `control_version` is rejected.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category validation
  */
 export const validateUnpublished = (value: unknown): Either.Either<ControlEvent, InvalidEvent> =>
@@ -261,7 +261,7 @@ export const validateUnpublished = (value: unknown): Either.Either<ControlEvent,
 /**
  * Validates an event from the feed. A `control_version` is required.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category validation
  */
 export const validatePublished = (
@@ -278,7 +278,7 @@ export const validatePublished = (
 /**
  * Parses JSON text without validating the event. Returns an {@link InvalidEvent} if the text is not JSON.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category encoding
  */
 export const parse = (text: string): Either.Either<unknown, InvalidEvent> =>
@@ -290,7 +290,7 @@ export const parse = (text: string): Either.Either<unknown, InvalidEvent> =>
 /**
  * Encodes an event as JSON text. Returns an {@link InvalidEvent} if JSON cannot represent a field (a bigint, a cycle).
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category encoding
  */
 export const encode = (event: ControlEvent): Either.Either<string, InvalidEvent> =>
@@ -302,7 +302,7 @@ export const encode = (event: ControlEvent): Either.Either<string, InvalidEvent>
 /**
  * Adds the control version to the JSON text of an unpublished event and changes nothing else.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category encoding
  */
 export const withControlVersion = (text: string, version: ControlVersion): string =>
@@ -317,7 +317,7 @@ export const withControlVersion = (text: string, version: ControlVersion): strin
  *
  * const event = ControlEvent.make({ type: "tenant.created", tenant_id: "t1", plan: "gold" })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (input: Input): Effect.Effect<ControlEvent, InvalidEvent> =>
@@ -326,7 +326,7 @@ export const make = (input: Input): Effect.Effect<ControlEvent, InvalidEvent> =>
 /**
  * Completes and validates many events at one instant. Fails with the first invalid one.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const makeAll = (inputs: ReadonlyArray<Input>): Effect.Effect<ReadonlyArray<ControlEvent>, InvalidEvent> =>

@@ -1,7 +1,7 @@
 /**
  * The position of a control event in the feed, assigned by the sink.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 
@@ -10,7 +10,7 @@ const isPositiveInteger = (value: unknown): boolean => Number.isSafeInteger(valu
 /**
  * A positive integer that a JavaScript number holds exactly (at most 2^53 - 1).
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const ControlVersion = Schema.Number.pipe(
@@ -23,7 +23,7 @@ export const ControlVersion = Schema.Number.pipe(
 /**
  * A number that was checked to be a control version.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type ControlVersion = typeof ControlVersion.Type
@@ -31,7 +31,7 @@ export type ControlVersion = typeof ControlVersion.Type
 /**
  * Tells whether a value is a valid control version.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category guards
  */
 export const is = (value: unknown): value is ControlVersion => isPositiveInteger(value)
@@ -39,7 +39,7 @@ export const is = (value: unknown): value is ControlVersion => isPositiveInteger
 /**
  * Constructs a `ControlVersion`. Throws if the number is invalid.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (value: number): ControlVersion => ControlVersion.make(value)

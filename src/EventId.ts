@@ -1,7 +1,7 @@
 /**
  * The identity of a control event: assigned by the producer, kept through every retry.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -13,7 +13,7 @@ import { isStorable } from "./internal/text.js"
 /**
  * The longest event id in UTF-8 bytes. It must fit into an entry of a PostgreSQL index, which takes 2,704.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constants
  */
 export const maxBytes = 1024
@@ -24,7 +24,7 @@ const isValid = (value: string): boolean =>
 /**
  * Any non-empty text of at most {@link maxBytes} bytes.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const EventId = Schema.String.pipe(
@@ -37,7 +37,7 @@ export const EventId = Schema.String.pipe(
 /**
  * Text that was checked to be an event id.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type EventId = typeof EventId.Type
@@ -45,7 +45,7 @@ export type EventId = typeof EventId.Type
 /**
  * Tells whether text is a valid id.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category guards
  */
 export const isEventId = (value: string): value is EventId => isValid(value)
@@ -53,7 +53,7 @@ export const isEventId = (value: string): value is EventId => isValid(value)
 /**
  * Constructs an `EventId`. Throws if the text is invalid. Use it for ids known to the program.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (value: string): EventId => EventId.make(value)
@@ -61,7 +61,7 @@ export const make = (value: string): EventId => EventId.make(value)
 /**
  * Generates a UUIDv7. Its time comes from `Clock` and its randomness from `Random`, so tests are deterministic.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const generate: Effect.Effect<EventId> = Effect.gen(function* () {

@@ -1,7 +1,7 @@
 /**
  * Event types that an application declares with a Schema each, so appending and applying are typed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as ParseResult from "effect/ParseResult"
@@ -11,7 +11,7 @@ import * as ControlEvent from "./ControlEvent.js"
 /**
  * The contract's fields that accompany the declared ones.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Envelope {
@@ -28,7 +28,7 @@ export interface Envelope {
 /**
  * Fields whose schemas need no services.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Fields = { readonly [name: string]: Schema.Schema.AnyNoContext }
@@ -36,7 +36,7 @@ export type Fields = { readonly [name: string]: Schema.Schema.AnyNoContext }
 /**
  * A declared event type: its name and the schema of its fields.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface EventType<Type extends string, F extends Fields> {
@@ -121,7 +121,7 @@ export const group = <const Types extends ReadonlyArray<Declared>>(...types: Typ
  *
  * const event = PlanChanged.make({ tenant_id: "t1", plan: "gold", seats: 3 })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = <const Type extends string, F extends Fields>(type: Type, fields: F): EventType<Type, F> => {

@@ -1,14 +1,14 @@
 /**
  * What the settings of a feed limit: how far a node may fall behind, and when the feed takes nothing more.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 
 /**
  * How far behind a node may be and still find the next event. What is absent is not limited.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Reach = Schema.Struct({
@@ -19,7 +19,7 @@ export const Reach = Schema.Struct({
 }).annotations({ identifier: "Reach" })
 
 /**
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Reach = typeof Reach.Type
@@ -27,7 +27,7 @@ export type Reach = typeof Reach.Type
 /**
  * A setting of a feed that the feed can live with if its operator knows.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const FeedBound = Schema.Struct({
@@ -38,7 +38,7 @@ export const FeedBound = Schema.Struct({
 }).annotations({ identifier: "FeedBound" })
 
 /**
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type FeedBound = typeof FeedBound.Type

@@ -2,7 +2,7 @@
  * What orders control events. The events of one ordering key are published in the order in which their transactions
  * committed. Events of different keys have no order.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 import { isStorable } from "./internal/text.js"
@@ -10,7 +10,7 @@ import { isStorable } from "./internal/text.js"
 /**
  * Any text, the empty one included.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const OrderingKey = Schema.String.pipe(
@@ -21,7 +21,7 @@ export const OrderingKey = Schema.String.pipe(
 /**
  * Text that was checked to be an ordering key.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type OrderingKey = typeof OrderingKey.Type
@@ -29,7 +29,7 @@ export type OrderingKey = typeof OrderingKey.Type
 /**
  * Constructs an `OrderingKey`. Throws if no store can keep the text.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (value: string): OrderingKey => OrderingKey.make(value)
@@ -37,7 +37,7 @@ export const make = (value: string): OrderingKey => OrderingKey.make(value)
 /**
  * The default key: the tenant's id, or `""` for events without a tenant.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const ofTenant = (tenantId: string | undefined): OrderingKey => (tenantId ?? "") as OrderingKey

@@ -1,7 +1,7 @@
 /**
  * Appends control events in the transaction of the change that they announce.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
@@ -40,7 +40,7 @@ import {
  *   return yield* sql.withTransaction(Effect.zipRight(change, event))
  * })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class Outbox extends Context.Tag("controlpublish/Outbox")<
@@ -122,7 +122,7 @@ export type Transaction = <A, E, R, E2, R2>(
 /**
  * The options of an append.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface AppendOptions {
@@ -136,7 +136,7 @@ export interface AppendOptions {
 /**
  * Why an append failed. It appended nothing.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export type AppendError = NotInTransaction | DuplicateEventId | ControlEvent.InvalidEvent | OutboxError
@@ -243,7 +243,7 @@ const makeTransaction =
 /**
  * Makes an outbox on a store.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make: Effect.Effect<Outbox["Type"], never, OutboxStore> = Effect.map(OutboxStore, (store) => ({
@@ -257,7 +257,7 @@ export const make: Effect.Effect<Outbox["Type"], never, OutboxStore> = Effect.ma
 /**
  * Provides an outbox on a store: `Postgres.layer` or, in tests, `MemoryOutboxStore.layer`. It runs no pump.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<Outbox, never, OutboxStore> = Layer.effect(Outbox, make)

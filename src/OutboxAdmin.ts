@@ -4,7 +4,7 @@
  * It does not delay the pump. Every query is bounded, so it costs the same however large the table is. Every action is
  * recorded in the audit log with its actor and reason.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -27,7 +27,7 @@ import {
 /**
  * Every instant is in milliseconds since the epoch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
@@ -115,57 +115,57 @@ export class OutboxAdmin extends Context.Tag("controlpublish/OutboxAdmin")<
 
 export {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   Count,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   Erased,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   EventDetail,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   EventFilter,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   EventPage,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   EventState,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   EventSummary,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   FailedAttempt,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   OutboxIdentity,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   Overview,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category schemas
    */
   Stranger
@@ -174,7 +174,7 @@ export {
 /**
  * Which page of a list to return.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface PageOptions {
@@ -187,7 +187,7 @@ export interface PageOptions {
 /**
  * An operator's action. `read`: somebody read a payload · `refused`: a write that was not allowed or not possible.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const AuditAction = Schema.Literal(
@@ -205,7 +205,7 @@ export const AuditAction = Schema.Literal(
 /**
  * The name of an operator's action.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type AuditAction = typeof AuditAction.Type
@@ -213,7 +213,7 @@ export type AuditAction = typeof AuditAction.Type
 /**
  * Who acts, and why.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface By {
@@ -224,7 +224,7 @@ export interface By {
 /**
  * An entry of the audit log. `at` is in milliseconds since the epoch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const AuditEntry = Schema.Struct({
@@ -243,7 +243,7 @@ export const AuditEntry = Schema.Struct({
 /**
  * One action of an operator.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type AuditEntry = typeof AuditEntry.Type
@@ -251,7 +251,7 @@ export type AuditEntry = typeof AuditEntry.Type
 /**
  * A page of the audit log.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const AuditPage = Schema.Struct({
@@ -263,7 +263,7 @@ export const AuditPage = Schema.Struct({
 /**
  * A page of the audit log, newest entries first.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type AuditPage = typeof AuditPage.Type
@@ -271,7 +271,7 @@ export type AuditPage = typeof AuditPage.Type
 /**
  * The exact text that the feed carries, in UTF-8.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Payload {
@@ -283,7 +283,7 @@ export interface Payload {
 /**
  * Which published rows are kept.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Retention =
@@ -295,14 +295,14 @@ export type Retention =
 /**
  * The cursor does not come from a page.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class InvalidCursor extends Schema.TaggedError<InvalidCursor>("controlpublish/InvalidCursor")("InvalidCursor", {
   cursor: Schema.String
 }) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return `invalid cursor ${JSON.stringify(this.cursor)}: use the "next" of the previous page`
@@ -312,14 +312,14 @@ export class InvalidCursor extends Schema.TaggedError<InvalidCursor>("controlpub
 /**
  * The outbox has no event with this id.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class EventNotFound extends Schema.TaggedError<EventNotFound>("controlpublish/EventNotFound")("EventNotFound", {
   eventId: Schema.String
 }) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return `The outbox holds no event with the id ${JSON.stringify(this.eventId)}`
@@ -329,7 +329,7 @@ export class EventNotFound extends Schema.TaggedError<EventNotFound>("controlpub
 /**
  * The payload exceeds the outbox's limit and is not read.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class PayloadOmitted extends Schema.TaggedError<PayloadOmitted>("controlpublish/PayloadOmitted")(
@@ -337,7 +337,7 @@ export class PayloadOmitted extends Schema.TaggedError<PayloadOmitted>("controlp
   { eventId: Schema.String, bytes: Schema.Number }
 ) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return `The payload of ${JSON.stringify(this.eventId)} is beyond the outbox's limit: it has ${this.bytes} bytes`
@@ -347,7 +347,7 @@ export class PayloadOmitted extends Schema.TaggedError<PayloadOmitted>("controlp
 /**
  * The event's state does not allow the action.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class WrongState extends Schema.TaggedError<WrongState>("controlpublish/WrongState")("WrongState", {

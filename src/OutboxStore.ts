@@ -1,7 +1,7 @@
 /**
  * The port to the outbox's database: what `Outbox` and `Pump` need.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
@@ -17,7 +17,7 @@ import type { OrderingKey } from "./OrderingKey.js"
 /**
  * Keeps the rows of the outbox. Every instant is in milliseconds since the epoch, from the caller's `Clock`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class OutboxStore extends Context.Tag("controlpublish/OutboxStore")<
@@ -64,7 +64,7 @@ export class OutboxStore extends Context.Tag("controlpublish/OutboxStore")<
  * The append is outside a transaction of the outbox's database, so the change and its event would not commit together.
  * The transaction can be another client's if that client connects to the same database.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class NotInTransaction extends Schema.TaggedError<NotInTransaction>("controlpublish/NotInTransaction")(
@@ -77,7 +77,7 @@ export class NotInTransaction extends Schema.TaggedError<NotInTransaction>("cont
   }
 ) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     if (this.reason === "OtherDatabase") {
@@ -91,7 +91,7 @@ export class NotInTransaction extends Schema.TaggedError<NotInTransaction>("cont
  * The outbox already has an event with this id, or one call has it twice. The call appended nothing, and the
  * transaction can continue.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class DuplicateEventId extends Schema.TaggedError<DuplicateEventId>("controlpublish/DuplicateEventId")(
@@ -99,7 +99,7 @@ export class DuplicateEventId extends Schema.TaggedError<DuplicateEventId>("cont
   { eventId: Schema.String }
 ) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return `The outbox already holds an event with the id ${JSON.stringify(this.eventId)}`
@@ -109,7 +109,7 @@ export class DuplicateEventId extends Schema.TaggedError<DuplicateEventId>("cont
 /**
  * The database failed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class OutboxError extends Schema.TaggedError<OutboxError>("controlpublish/OutboxError")("OutboxError", {
@@ -129,7 +129,7 @@ export class OutboxError extends Schema.TaggedError<OutboxError>("controlpublish
 /**
  * A row to append.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rows
  */
 export interface NewRow {
@@ -145,7 +145,7 @@ export interface NewRow {
  * Whether a parked event keeps the later events of its key waiting (`wait`) or not (`pass`). An event that waits for
  * its retry always does.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type AfterParked = "pass" | "wait"
@@ -153,7 +153,7 @@ export type AfterParked = "pass" | "wait"
 /**
  * What to look for in the lanes.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface ProbeOptions {
@@ -164,7 +164,7 @@ export interface ProbeOptions {
 /**
  * The lanes with publishable rows, and when the next row becomes publishable.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Probe {
@@ -179,7 +179,7 @@ export interface Probe {
 /**
  * The number of pending rows that makes a lane crowded, and worth its own batch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constants
  */
 export const crowd = 32
@@ -187,7 +187,7 @@ export const crowd = 32
 /**
  * Which rows to claim, and how many.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface ClaimOptions extends ProbeOptions {
@@ -203,7 +203,7 @@ export interface ClaimOptions extends ProbeOptions {
 /**
  * The result of a claim.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type ClaimResult =
@@ -216,7 +216,7 @@ export type ClaimResult =
 /**
  * The rows of held lanes, in the order of their ids.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Claim {
@@ -242,7 +242,7 @@ export interface Claim {
 /**
  * How much a claim reads ahead.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type FollowingOptions = Pick<ClaimOptions, "afterParked" | "limit" | "maxBytes" | "now">
@@ -250,7 +250,7 @@ export type FollowingOptions = Pick<ClaimOptions, "afterParked" | "limit" | "max
 /**
  * A row as it is in the store. It is not validated: anything may insert rows.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rows
  */
 export interface ClaimedRow {
@@ -272,7 +272,7 @@ export interface ClaimedRow {
 /**
  * The results of a claim's rows.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Settlement {
@@ -287,7 +287,7 @@ export interface Settlement {
 /**
  * The longest error that a row keeps, in characters.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constants
  */
 export const maxErrorLength = 200
@@ -295,7 +295,7 @@ export const maxErrorLength = 200
 /**
  * The unpublished rows of an outbox.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Backlog {
@@ -311,7 +311,7 @@ export interface Backlog {
 /**
  * A count. It is a lower bound if it stopped at a limit.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Count {
@@ -322,7 +322,7 @@ export interface Count {
 /**
  * A parked event with its error.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rows
  */
 export interface ParkedEvent {

@@ -1,7 +1,7 @@
 /**
  * What operators see of an outbox: counts, lanes and events, as `OutboxAdmin` returns them.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 
@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
  * `pending`: to be published · `waiting`: pending, and waits for its retry · `parked`: failed for good, or parked by an
  * operator · `published`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const EventState = Schema.Literal("pending", "waiting", "parked", "published").annotations({
@@ -19,7 +19,7 @@ export const EventState = Schema.Literal("pending", "waiting", "parked", "publis
 /**
  * The state of an event in the outbox.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type EventState = typeof EventState.Type
@@ -27,7 +27,7 @@ export type EventState = typeof EventState.Type
 /**
  * All given fields must match. `pending` includes the events that wait.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const EventFilter = Schema.Struct({
@@ -46,7 +46,7 @@ export const EventFilter = Schema.Struct({
 /**
  * Selects events. All given fields must match.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type EventFilter = typeof EventFilter.Type
@@ -54,7 +54,7 @@ export type EventFilter = typeof EventFilter.Type
 /**
  * The identity of an outbox: equal for all who reach the same one, whatever URL they use.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const OutboxIdentity = Schema.Struct({
@@ -68,7 +68,7 @@ export const OutboxIdentity = Schema.Struct({
 /**
  * The server, database and schema of an outbox.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type OutboxIdentity = typeof OutboxIdentity.Type
@@ -76,7 +76,7 @@ export type OutboxIdentity = typeof OutboxIdentity.Type
 /**
  * A count. It is a lower bound if it stopped at a limit.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Count = Schema.Struct({ value: Schema.Number, exact: Schema.Boolean }).annotations({ identifier: "Count" })
@@ -88,7 +88,7 @@ const Cut = Schema.optional(Schema.Array(Schema.String))
  * A session of the database that holds locks of the outbox and is no part of it. Pumps pass over the lanes that it
  * holds, and appends wait for the ordering keys.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Stranger = Schema.Struct({
@@ -105,7 +105,7 @@ export const Stranger = Schema.Struct({
 /**
  * A foreign session that holds locks of the outbox.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Stranger = typeof Stranger.Type
@@ -113,7 +113,7 @@ export type Stranger = typeof Stranger.Type
 /**
  * The backlog of an outbox, in total and by lane. Instants are in milliseconds since the epoch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Overview = Schema.Struct({
@@ -153,7 +153,7 @@ export const Overview = Schema.Struct({
 /**
  * The backlog of an outbox, in total and by lane.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Overview = typeof Overview.Type
@@ -161,7 +161,7 @@ export type Overview = typeof Overview.Type
 /**
  * An event without its payload.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const EventSummary = Schema.Struct({
@@ -186,7 +186,7 @@ export const EventSummary = Schema.Struct({
 /**
  * An event without its payload.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type EventSummary = typeof EventSummary.Type
@@ -194,7 +194,7 @@ export type EventSummary = typeof EventSummary.Type
 /**
  * An attempt that failed for the event alone.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const FailedAttempt = Schema.Struct({
@@ -207,7 +207,7 @@ export const FailedAttempt = Schema.Struct({
 /**
  * An attempt that failed for the event alone.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type FailedAttempt = typeof FailedAttempt.Type
@@ -215,7 +215,7 @@ export type FailedAttempt = typeof FailedAttempt.Type
 /**
  * An event as a whole.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const EventDetail = Schema.Struct({
@@ -236,7 +236,7 @@ export const EventDetail = Schema.Struct({
 /**
  * An event with its payload and its last failed attempts.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type EventDetail = typeof EventDetail.Type
@@ -244,7 +244,7 @@ export type EventDetail = typeof EventDetail.Type
 /**
  * The result of an erasure, and where the payload may still be.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Erased = Schema.Struct({
@@ -260,7 +260,7 @@ export const Erased = Schema.Struct({
 /**
  * The result of an erasure.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Erased = typeof Erased.Type
@@ -268,7 +268,7 @@ export type Erased = typeof Erased.Type
 /**
  * A page of events.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const EventPage = Schema.Struct({
@@ -280,7 +280,7 @@ export const EventPage = Schema.Struct({
 /**
  * A page of events.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type EventPage = typeof EventPage.Type

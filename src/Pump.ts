@@ -4,7 +4,7 @@
  * Any number of pumps can run on one outbox. A pump runs until interrupted. Interruption waits for the publishes in
  * flight and their write-back.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -28,7 +28,7 @@ import { WakeUp } from "./WakeUp.js"
 /**
  * Publishes the events of the outbox.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class Pump extends Context.Tag("controlpublish/Pump")<
@@ -53,7 +53,7 @@ export class Pump extends Context.Tag("controlpublish/Pump")<
 /**
  * Why a pass failed as a whole. No event was charged an attempt.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export type PumpError = Report.PumpError
@@ -61,7 +61,7 @@ export type PumpError = Report.PumpError
 /**
  * What a drain did.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type DrainReport = Report.DrainReport
@@ -125,7 +125,7 @@ const makeWith = (options: {
  * Starts a pump in the scope. When the scope closes, the pump starts no new batch, waits at most the drain timeout for
  * batches in flight and their write-back, and interrupts the rest; their events are published again later.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make: Effect.Effect<Pump["Type"], never, Requirements | Scope.Scope> = makeWith({ scheduled: true })
@@ -144,7 +144,7 @@ export const make: Effect.Effect<Pump["Type"], never, Requirements | Scope.Scope
  *   Layer.provide([Postgres.layer(), FileSink.layer({ directory: "feed" }), PumpConfig.layerDefaults])
  * )
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, make)
@@ -152,7 +152,7 @@ export const layer: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, 
 /**
  * Provides a pump that publishes only when `drain` runs. For tests, and for programs that publish on demand.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerManual: Layer.Layer<Pump, never, Requirements> = Layer.scoped(Pump, makeWith({ scheduled: false }))
@@ -160,7 +160,7 @@ export const layerManual: Layer.Layer<Pump, never, Requirements> = Layer.scoped(
 /**
  * Provides a pump that does nothing, for an inert sink. It needs no store.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerInert: Layer.Layer<Pump, never, Sink> = Layer.effect(Pump, Effect.flatMap(Sink, makeInert))

@@ -1,7 +1,7 @@
 /**
  * The settings of a pump.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
@@ -15,7 +15,7 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "./internal/lay
 /**
  * The settings of a pump. Provide them with {@link layer} or {@link layerDefaults}.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class PumpConfig extends Context.Tag("controlpublish/PumpConfig")<
@@ -55,7 +55,7 @@ export class PumpConfig extends Context.Tag("controlpublish/PumpConfig")<
 /**
  * From 100 ms, doubled up to 10 s, jittered by a fifth each way.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schedules
  */
 export const defaultRetry: Schedule.Schedule<unknown> = Schedule.exponential("100 millis").pipe(
@@ -66,7 +66,7 @@ export const defaultRetry: Schedule.Schedule<unknown> = Schedule.exponential("10
 /**
  * From 1 s, doubled up to 1 minute, jittered by a fifth each way, without end.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schedules
  */
 export const defaultEventRetry: Schedule.Schedule<unknown> = Schedule.exponential("1 second").pipe(
@@ -77,7 +77,7 @@ export const defaultEventRetry: Schedule.Schedule<unknown> = Schedule.exponentia
 /**
  * The default settings.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category defaults
  */
 export const defaults: PumpConfig["Type"] = {
@@ -95,7 +95,7 @@ export const defaults: PumpConfig["Type"] = {
 /**
  * The largest valid values.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category defaults
  */
 export const largest = { batchSize: 10_000, batchBytes: 1024 * 1024 * 1024, concurrency: 64 }
@@ -119,7 +119,7 @@ const checkDuration = (config: PumpConfig["Type"], name: "pollPeriod" | "publish
 /**
  * Returns the defaults with some settings replaced. Fails with a `ConfigError` that names a setting out of range.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (
@@ -147,7 +147,7 @@ export const make = (
  *
  * export const Config = PumpConfig.layer({ batchSize: 100, drainTimeout: "30 seconds", afterParked: "wait" })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Partial<PumpConfig["Type"]> = {}): Layer.Layer<PumpConfig, ConfigError.ConfigError> =>
@@ -164,7 +164,7 @@ export const layerConfig: LayerConfig<Partial<PumpConfig["Type"]>, PumpConfig, n
 /**
  * Provides the default settings.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerDefaults: Layer.Layer<PumpConfig> = Layer.succeed(PumpConfig, defaults)

@@ -4,7 +4,7 @@
  * Metrics are set once a batch or less often, never per event. The backlog is set with {@link setBacklog} by whoever
  * reads it anyway: a scrape does not query the database.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -15,7 +15,7 @@ import { PumpState } from "./PumpStatus.js"
 /**
  * Events published, duplicates included.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category counters
  */
 export const published = Metric.counter("controlpublish_published_total", {
@@ -26,7 +26,7 @@ export const published = Metric.counter("controlpublish_published_total", {
 /**
  * Attempts that failed for one event alone.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category counters
  */
 export const failed = Metric.counter("controlpublish_failed_total", {
@@ -37,7 +37,7 @@ export const failed = Metric.counter("controlpublish_failed_total", {
 /**
  * Events parked.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category counters
  */
 export const parked = Metric.counter("controlpublish_parked_total", {
@@ -48,7 +48,7 @@ export const parked = Metric.counter("controlpublish_parked_total", {
 /**
  * A part that publishing needs.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Part = "database" | "sink" | "pump"
@@ -61,7 +61,7 @@ const allFailures = Metric.counter("controlpublish_pass_failures_total", {
 /**
  * Passes that failed as a whole, by the part that failed. No event was charged an attempt.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category counters
  */
 export const failures: Readonly<Record<Part, Metric.Metric.Counter<number>>> = {
@@ -73,7 +73,7 @@ export const failures: Readonly<Record<Part, Metric.Metric.Counter<number>>> = {
 /**
  * Defects of sinks.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category counters
  */
 export const sinkDefects = Metric.counter("controlpublish_sink_defects_total", {
@@ -85,7 +85,7 @@ export const sinkDefects = Metric.counter("controlpublish_sink_defects_total", {
  * What sends an idle pump to work. `start`: the pump started · `notify`: a commit announced itself · `poll`: the pump
  * looked by itself · `retry`: the retry of an event was due.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type WakeUpReason = "start" | "notify" | "poll" | "retry"
@@ -98,7 +98,7 @@ const allWakeUps = Metric.counter("controlpublish_wake_ups_total", {
 /**
  * Times that an idle pump went to work, by reason. A `poll` that finds events means that appends cannot wake the pump.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category counters
  */
 export const wakeUps: Readonly<Record<WakeUpReason, Metric.Metric.Counter<number>>> = {
@@ -111,7 +111,7 @@ export const wakeUps: Readonly<Record<WakeUpReason, Metric.Metric.Counter<number
 /**
  * Sets all counters to zero, so that readers see them before they grow.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category counters
  */
 export const zero: Effect.Effect<void> = Effect.forEach(
@@ -123,7 +123,7 @@ export const zero: Effect.Effect<void> = Effect.forEach(
 /**
  * Events of a batch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category histograms
  */
 export const batchSize = Metric.histogram(
@@ -139,7 +139,7 @@ const seconds = MetricBoundaries.fromIterable([
 /**
  * Seconds to claim the rows of a batch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category histograms
  */
 export const claimDuration = Metric.histogram(
@@ -151,7 +151,7 @@ export const claimDuration = Metric.histogram(
 /**
  * Seconds until the sink answered for a batch. Publishes that failed as a whole are not included.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category histograms
  */
 export const publishDuration = Metric.histogram(
@@ -163,7 +163,7 @@ export const publishDuration = Metric.histogram(
 /**
  * Seconds to write back the results of a batch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category histograms
  */
 export const writeBackDuration = Metric.histogram(
@@ -181,7 +181,7 @@ const states = PumpState.literals.map((state) => [state, Metric.tagged(pumpState
 /**
  * Sets the state of the process's pump to 1 and the other states to 0.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category gauges
  */
 export const setState = (current: PumpState): Effect.Effect<void> =>
@@ -207,7 +207,7 @@ const oldestPendingAge = Metric.gauge("controlpublish_oldest_pending_age_seconds
 /**
  * Sets the backlog. A count that stopped at its limit is reported as the limit.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category gauges
  */
 export const setBacklog = (
@@ -241,7 +241,7 @@ const parts = (["database", "sink", "pump"] as const).map((part): readonly [Part
 /**
  * Sets which parts can work.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category gauges
  */
 export const setHealthy = (health: Readonly<Record<Part, boolean>>): Effect.Effect<void> =>

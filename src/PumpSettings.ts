@@ -1,7 +1,7 @@
 /**
  * The settings of a pump and of the retention.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import * as Setting from "./Setting.js"
 /**
  * The part of `PumpConfig` that settings provide.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Pump = Pick<
@@ -89,7 +89,7 @@ const keep = Setting.make({
 /**
  * The settings of the pump.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const group: Setting.Group = {
@@ -100,7 +100,7 @@ export const group: Setting.Group = {
 /**
  * The settings of the retention.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const retentionGroup: Setting.Group = { title: "Retention", settings: [keep] }
@@ -108,7 +108,7 @@ export const retentionGroup: Setting.Group = { title: "Retention", settings: [ke
 /**
  * Reads the settings of the pump.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const pump: Effect.Effect<Pump, Setting.InvalidSetting> = Effect.all({
@@ -122,7 +122,7 @@ export const pump: Effect.Effect<Pump, Setting.InvalidSetting> = Effect.all({
 /**
  * Reads which published events are kept.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const retention: Effect.Effect<Retention.Keep, Setting.InvalidSetting> = Setting.read(keep)

@@ -1,7 +1,7 @@
 /**
  * What a pump is doing.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 import { FeedBound } from "./FeedBound.js"
@@ -10,7 +10,7 @@ import { FeedBound } from "./FeedBound.js"
  * `inert`: the sink is `nop` · `publishing` · `idle`: nothing is publishable · `unavailable`: the sink or the database
  * is unavailable, and the pump backs off · `paused` · `stopping`: finishing the publishes in flight · `stopped`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const PumpState = Schema.Literal("inert", "publishing", "idle", "unavailable", "paused", "stopping", "stopped")
@@ -18,7 +18,7 @@ export const PumpState = Schema.Literal("inert", "publishing", "idle", "unavaila
 /**
  * The state of a pump.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type PumpState = typeof PumpState.Type
@@ -26,7 +26,7 @@ export type PumpState = typeof PumpState.Type
 /**
  * A pump's state and its counts since it started. Instants are in milliseconds since the epoch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const PumpStatus = Schema.Struct({
@@ -59,7 +59,7 @@ export const PumpStatus = Schema.Struct({
 /**
  * A pump's state and its counts since it started.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type PumpStatus = typeof PumpStatus.Type
@@ -67,7 +67,7 @@ export type PumpStatus = typeof PumpStatus.Type
 /**
  * What a pump says of itself to those who look at the outbox, wherever it runs.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const PumpReport = Schema.Struct({
@@ -103,7 +103,7 @@ export const PumpReport = Schema.Struct({
 /**
  * A pump's last report about itself.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type PumpReport = typeof PumpReport.Type
@@ -111,7 +111,7 @@ export type PumpReport = typeof PumpReport.Type
 /**
  * A pump of the outbox as it said last.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const AttendedPump = Schema.Struct({
@@ -125,7 +125,7 @@ export const AttendedPump = Schema.Struct({
 /**
  * A pump of the outbox with its last report.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type AttendedPump = typeof AttendedPump.Type

@@ -1,7 +1,7 @@
 /**
  * Removes published events that need not be kept from the outbox, a few at a time.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -17,7 +17,7 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "./internal/lay
 /**
  * Removes published events that need not be kept.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class Retention extends Context.Tag("controlpublish/Retention")<
@@ -36,12 +36,12 @@ export class Retention extends Context.Tag("controlpublish/Retention")<
 /**
  * Everything is kept, so there is nothing to remove.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class RetentionOff extends Schema.TaggedError<RetentionOff>("controlpublish/RetentionOff")("RetentionOff", {}) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return "The retention is off: every published event is kept"
@@ -51,7 +51,7 @@ export class RetentionOff extends Schema.TaggedError<RetentionOff>("controlpubli
 /**
  * Which published events are kept.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Keep = Kept | "all"
@@ -59,7 +59,7 @@ export type Keep = Kept | "all"
 /**
  * What to keep, and how to remove the rest.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -75,7 +75,7 @@ export interface Options {
 /**
  * The default: 7 days.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category defaults
  */
 export const defaultKeep: Keep = { _tag: "Age", age: Duration.days(7) }
@@ -163,7 +163,7 @@ const makeWith = (
 /**
  * Prunes while the scope is open. Closing the scope waits for the current batch and starts no other.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (options: Options): Effect.Effect<Retention["Type"], never, OutboxAdmin | Scope.Scope> =>
@@ -178,7 +178,7 @@ export const make = (options: Options): Effect.Effect<Retention["Type"], never, 
  *
  * export const RetentionLive = Retention.layer({ keep: { _tag: "Age", age: Duration.days(30) } })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<Retention, never, OutboxAdmin> =>
@@ -195,7 +195,7 @@ export const layerConfig: LayerConfig<Options, Retention, never, OutboxAdmin> = 
 /**
  * Prunes only when `runNow` runs.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerManual = (options: Options): Layer.Layer<Retention, never, OutboxAdmin> =>

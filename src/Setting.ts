@@ -20,7 +20,7 @@
  * const program = Setting.read(attempts)
  * ```
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Config from "effect/Config"
 import type * as ConfigError from "effect/ConfigError"
@@ -35,7 +35,7 @@ import { quote } from "./internal/printable.js"
 /**
  * A setting is invalid. The message is one line: the setting, the given value (unless secret) and what is valid.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class InvalidSetting extends Schema.TaggedError<InvalidSetting>("controlpublish/InvalidSetting")(
@@ -50,7 +50,7 @@ export class InvalidSetting extends Schema.TaggedError<InvalidSetting>("controlp
 /**
  * Turns the text of a setting into its value, or says why it cannot, without naming the setting.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Parse<A> = (text: string) => Either.Either<A, string>
@@ -58,7 +58,7 @@ export type Parse<A> = (text: string) => Either.Either<A, string>
 /**
  * A declared setting.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Setting<A, Default = undefined> {
@@ -80,7 +80,7 @@ export interface Setting<A, Default = undefined> {
 /**
  * A setting of any type, for lists of settings.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Any = Setting<unknown, unknown>
@@ -88,7 +88,7 @@ export type Any = Setting<unknown, unknown>
 /**
  * Settings that belong together, as `--help` and the reference page show them.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Group {
@@ -99,7 +99,7 @@ export interface Group {
 /**
  * Declares a setting. The text of the default is derived if the default is text, a number, a boolean or a `Duration`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = <A, Default = undefined>(options: {
@@ -147,7 +147,7 @@ const durationText = (duration: Duration.Duration): string => {
  * Reads a setting from the current `ConfigProvider`. An empty value counts as none. Fails with {@link InvalidSetting}
  * if the value is invalid.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const read = <A, Default>(setting: Setting<A, Default>): Effect.Effect<A | Default, InvalidSetting> =>
@@ -162,7 +162,7 @@ export const read = <A, Default>(setting: Setting<A, Default>): Effect.Effect<A 
 /**
  * Makes the error of a setting that proves invalid only in use, such as an unreadable file.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export const invalid = (setting: Any, reason: string): InvalidSetting =>
@@ -171,7 +171,7 @@ export const invalid = (setting: Any, reason: string): InvalidSetting =>
 /**
  * The name of a setting in errors: `FEED_SINK (--sink)`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export const nameOf = (setting: Any): string =>
@@ -186,7 +186,7 @@ const reasonOf = (error: ConfigError.ConfigError): string => ("message" in error
 /**
  * Takes any text.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rules
  */
 export const text: Parse<string> = Either.right
@@ -194,7 +194,7 @@ export const text: Parse<string> = Either.right
 /**
  * Takes any text and keeps it out of errors and logs.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rules
  */
 export const secret: Parse<Redacted.Redacted> = (text) => Either.right(Redacted.make(text))
@@ -202,7 +202,7 @@ export const secret: Parse<Redacted.Redacted> = (text) => Either.right(Redacted.
 /**
  * Takes one of some words, in any case.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rules
  */
 export const oneOf =
@@ -216,7 +216,7 @@ export const oneOf =
 /**
  * Takes `true` or `false`, in any case.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rules
  */
 export const boolean: Parse<boolean> = (text) => {
@@ -229,7 +229,7 @@ export const boolean: Parse<boolean> = (text) => {
 /**
  * Reads decimal digits as an integer. Returns `undefined` for anything else.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rules
  */
 export const parseInteger = (text: string): number | undefined => (/^\d+$/.test(text.trim()) ? Number(text) : undefined)
@@ -237,7 +237,7 @@ export const parseInteger = (text: string): number | undefined => (/^\d+$/.test(
 /**
  * Takes an integer in a range.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rules
  */
 export const integer =
@@ -261,7 +261,7 @@ const shortUnits = {
 /**
  * Reads a time with a long or a short unit (`10 seconds`, `500ms`, `7d`). Returns `undefined` for anything else.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rules
  */
 export const parseDuration = (text: string): Duration.Duration | undefined => {
@@ -274,7 +274,7 @@ export const parseDuration = (text: string): Duration.Duration | undefined => {
 /**
  * Takes a finite time of at least one millisecond.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rules
  */
 export const duration: Parse<Duration.Duration> = (text) => {

@@ -1,7 +1,7 @@
 /**
  * Where control events are published to.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import type * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
@@ -29,7 +29,7 @@ import type { OrderingKey } from "./OrderingKey.js"
  *
  * `sinkConformance` in `controlpublish/testing` checks them.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class Sink extends Context.Tag("controlpublish/Sink")<
@@ -60,7 +60,7 @@ export class Sink extends Context.Tag("controlpublish/Sink")<
 /**
  * Events to publish together.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Batch {
@@ -73,7 +73,7 @@ export interface Batch {
 /**
  * An event on its way to the feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface OutboundEvent {
@@ -94,7 +94,7 @@ export interface OutboundEvent {
 /**
  * The outcome of one event of a batch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Outcome = Published | EventRejected | EventFailed | NotAttempted
@@ -102,7 +102,7 @@ export type Outcome = Published | EventRejected | EventFailed | NotAttempted
 /**
  * The event is in the feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Published {
@@ -115,7 +115,7 @@ export interface Published {
 /**
  * Makes the outcome of an event that is in the feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const published = (version: ControlVersion, duplicate = false): Published => ({
@@ -129,7 +129,7 @@ export const published = (version: ControlVersion, duplicate = false): Published
  * the sink again. So a sink whose broker cannot detect duplicates must not return this for an event that may have been
  * stored, unless a second copy is acceptable.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface NotAttempted {
@@ -139,7 +139,7 @@ export interface NotAttempted {
 /**
  * The outcome of an event that is not known to be in the feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const notAttempted: NotAttempted = { _tag: "NotAttempted" }
@@ -147,7 +147,7 @@ export const notAttempted: NotAttempted = { _tag: "NotAttempted" }
 /**
  * The sink will never take this event. A retry cannot help, so the pump parks it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class EventRejected extends Schema.TaggedError<EventRejected>("controlpublish/EventRejected")("EventRejected", {
@@ -159,7 +159,7 @@ export class EventRejected extends Schema.TaggedError<EventRejected>("controlpub
 /**
  * The sink cannot take this event now, but can take others. The pump retries it, and its key waits behind it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class EventFailed extends Schema.TaggedError<EventFailed>("controlpublish/EventFailed")("EventFailed", {
@@ -172,7 +172,7 @@ export class EventFailed extends Schema.TaggedError<EventFailed>("controlpublish
  * The sink takes no event at all. The pump backs off as a whole until the cause is gone, and no event is charged an
  * attempt.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class SinkUnavailable extends Schema.TaggedError<SinkUnavailable>("controlpublish/SinkUnavailable")(
@@ -211,7 +211,7 @@ export class SinkUnavailable extends Schema.TaggedError<SinkUnavailable>("contro
  *     )
  * })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const fromAppend = (options: {
@@ -262,7 +262,7 @@ export const fromAppend = (options: {
 /**
  * The events of a batch by ordering key, each with its index in the batch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category combinators
  */
 export const byKey = (
@@ -280,7 +280,7 @@ export const byKey = (
 /**
  * A sink of nothing. A pump with it does nothing, as if there were none.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerNop: Layer.Layer<Sink> = Layer.sync(Sink, () => {

@@ -1,7 +1,7 @@
 /**
  * The port through which appends wake idle pumps.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 /**
  * Wakes an idle pump. Best effort: a pump also polls, so a lost wake-up costs only time.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class WakeUp extends Context.Tag("controlpublish/WakeUp")<
@@ -29,7 +29,7 @@ export class WakeUp extends Context.Tag("controlpublish/WakeUp")<
  * Provides no wake-ups: pumps only poll. For databases behind a pooler in transaction mode, through which LISTEN does
  * not work.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerNone: Layer.Layer<WakeUp> = Layer.succeed(WakeUp, { arm: Effect.succeed(Effect.never) })

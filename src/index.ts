@@ -1,7 +1,7 @@
 /**
  * A transactional outbox for Effect.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 export * as ControlEvent from "./ControlEvent.js"
 export * as ControlVersion from "./ControlVersion.js"

@@ -3,7 +3,7 @@
  *
  * Instants are in milliseconds since the epoch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as HttpApi from "@effect/platform/HttpApi"
 import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
@@ -27,7 +27,7 @@ export { BadRequest, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorize
 /**
  * One check of the service's health.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Check = Schema.Struct({
@@ -41,7 +41,7 @@ export const Check = Schema.Struct({
 /**
  * One check of the service's health.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Check = typeof Check.Type
@@ -49,7 +49,7 @@ export type Check = typeof Check.Type
 /**
  * Whether the service can publish, and the check that fails if it cannot.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Health = Schema.Struct({
@@ -64,7 +64,7 @@ export const Health = Schema.Struct({
 /**
  * Whether the service can publish, with the checks.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Health = typeof Health.Type
@@ -72,7 +72,7 @@ export type Health = typeof Health.Type
 /**
  * The service cannot publish. Carries the checks.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class NotReady extends Schema.TaggedError<NotReady>("controlpublish/admin/NotReady")(
@@ -84,7 +84,7 @@ export class NotReady extends Schema.TaggedError<NotReady>("controlpublish/admin
 /**
  * The state of the service. All clients share one reading a second.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Status = Schema.Struct({
@@ -116,7 +116,7 @@ export const Status = Schema.Struct({
 /**
  * The state of the service at one instant.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Status = typeof Status.Type
@@ -124,7 +124,7 @@ export type Status = typeof Status.Type
 /**
  * One reading for the charts. Absent fields could not be read.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Sample = Schema.Struct({
@@ -140,7 +140,7 @@ export const Sample = Schema.Struct({
 /**
  * One reading for the charts.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Sample = typeof Sample.Type
@@ -148,7 +148,7 @@ export type Sample = typeof Sample.Type
 /**
  * The samples of the last ten minutes, oldest first.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const History = Schema.Struct({ samples: Schema.Array(Sample) }).annotations({ identifier: "History" })
@@ -169,7 +169,7 @@ const reason = Schema.Trim.pipe(Schema.compose(text), Schema.minLength(1), Schem
 /**
  * Why an operator does something. The audit log keeps it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Reason = Schema.Struct({ reason }).annotations({ identifier: "Reason", ...strict })
@@ -204,7 +204,7 @@ const ParkedFilter = Schema.Struct({
 /**
  * The client, as the audit log names it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class Actor extends Context.Tag("controlpublish/admin/Actor")<Actor, string>() {}
@@ -216,7 +216,7 @@ export class Actor extends Context.Tag("controlpublish/admin/Actor")<Actor, stri
 /**
  * Authenticates each request and provides its {@link Actor}.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category middlewares
  */
 export class Access extends HttpApiMiddleware.Tag<Access>()("controlpublish/admin/Access", {
@@ -228,7 +228,7 @@ export class Access extends HttpApiMiddleware.Tag<Access>()("controlpublish/admi
 /**
  * Rejects bodies that are nested more than 32 levels deep.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category middlewares
  */
 export class Shape extends HttpApiMiddleware.Tag<Shape>()("controlpublish/admin/Shape", { failure: BadRequest }) {}
@@ -384,7 +384,7 @@ const node = HttpApiGroup.make("node")
  * The API. The same server answers `GET /metrics` (Prometheus), `GET /openapi.json`, `GET /docs` and the dashboard at
  * `GET /`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category api
  */
 export class AdminApi extends HttpApi.make("controlpublish")

@@ -2,7 +2,7 @@
  * The admin API, its description, the dashboard, health and metrics as one HTTP app, for an application to mount in a
  * server of its own.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import type * as HttpApp from "@effect/platform/HttpApp"
@@ -39,7 +39,7 @@ import * as StatusBoard from "./StatusBoard.js"
 /**
  * Options of the mounted dashboard and admin API.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -54,7 +54,7 @@ export interface Options {
 /**
  * The services that the app shows and operates.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Services = OutboxAdmin | Pump | Retention | Sink
@@ -83,7 +83,7 @@ const withSlash = (app: HttpApp.Default): HttpApp.Default =>
  * server. `Access` is the application's own authentication; `/health`, `/metrics`, the page and `/docs` hold no event and
  * do not ask it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (
@@ -168,7 +168,7 @@ export const make = (
  * const Admin = AdminApp.layer({ path: "/ops/outbox" }).pipe(Layer.provide(OperatorsOnly))
  * ```
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (
@@ -183,7 +183,7 @@ export const layer = (
  * Like {@link layer}, for an application that runs an applier: the page shows the node as well. An application without
  * an outbox provides `NoOutbox.layer`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerNode = (

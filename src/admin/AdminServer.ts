@@ -1,7 +1,7 @@
 /**
  * The server of the admin API.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpServer from "@effect/platform/HttpServer"
@@ -23,7 +23,7 @@ import * as Tokens from "./Tokens.js"
 /**
  * Options of the admin API's own HTTP server.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -50,7 +50,7 @@ export interface Options {
 /**
  * A certificate and its key, as PEM texts.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Tls = Listener.Tls
@@ -58,7 +58,7 @@ export type Tls = Listener.Tls
 /**
  * The server cannot listen on the address.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class CannotListen extends Schema.TaggedError<CannotListen>("controlpublish/admin/CannotListen")(
@@ -82,7 +82,7 @@ const why: Readonly<Record<string, string>> = {
  * Listens until the layer's scope closes. Until {@link layer} serves the API, it answers 503 and says that the service
  * is starting; the live probe is answered. Closing waits at most two seconds for requests in flight.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerServer = ({
@@ -115,7 +115,7 @@ export const layerServer = ({
 /**
  * The URL of the server.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category accessors
  */
 export const urlOf = ({ address }: HttpServer.HttpServer, { tls }: Pick<Options, "tls"> = {}): string => {
@@ -136,7 +136,7 @@ const allTokens = (
 /**
  * Serves the API, the dashboard, health and metrics until the layer's scope closes.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = ({

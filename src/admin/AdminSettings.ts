@@ -1,7 +1,7 @@
 /**
  * The settings of the admin API: where it listens, and where a command finds it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -20,7 +20,7 @@ const defaultPort = 7070
 /**
  * Where the admin API listens.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Listening {
@@ -40,7 +40,7 @@ export interface Listening {
 /**
  * The service that a command talks to.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Client {
@@ -133,7 +133,7 @@ const tlsClientCaFile = file(
 /**
  * Where a service listens if nothing else is set.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const defaultUrl = `http://127.0.0.1:${defaultPort}`
@@ -157,7 +157,7 @@ const url = Setting.make({
 /**
  * The settings of a service.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const serverGroup: Setting.Group = {
@@ -168,7 +168,7 @@ export const serverGroup: Setting.Group = {
 /**
  * The settings of a command that calls a service.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const clientGroup: Setting.Group = { title: "Admin API client", settings: [url, token] }
@@ -210,7 +210,7 @@ const tls: Effect.Effect<Tls | undefined, Setting.InvalidSetting> = Effect.gen(f
 /**
  * Reads where the admin API listens. Answers `undefined` if it is off.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const server: Effect.Effect<Listening | undefined, Setting.InvalidSetting> = Effect.gen(function* () {
@@ -248,7 +248,7 @@ export const server: Effect.Effect<Listening | undefined, Setting.InvalidSetting
 /**
  * Reads which service a command talks to.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const client: Effect.Effect<Client, Setting.InvalidSetting> = Effect.all({

@@ -1,7 +1,7 @@
 /**
  * The errors of the admin API, each with its status.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as Schema from "effect/Schema"
@@ -9,7 +9,7 @@ import * as Schema from "effect/Schema"
 /**
  * The token is missing or wrong.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class Unauthorized extends Schema.TaggedError<Unauthorized>("controlpublish/admin/Unauthorized")(
@@ -21,7 +21,7 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>("controlpubli
 /**
  * The request comes from a page of another site, names an unknown host, or exceeds the token's role.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class Forbidden extends Schema.TaggedError<Forbidden>("controlpublish/admin/Forbidden")(
@@ -33,7 +33,7 @@ export class Forbidden extends Schema.TaggedError<Forbidden>("controlpublish/adm
 /**
  * A field of the request is invalid.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class BadRequest extends Schema.TaggedError<BadRequest>("controlpublish/admin/BadRequest")(
@@ -45,7 +45,7 @@ export class BadRequest extends Schema.TaggedError<BadRequest>("controlpublish/a
 /**
  * No event has the given id.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class NotFound extends Schema.TaggedError<NotFound>("controlpublish/admin/NotFound")(
@@ -57,7 +57,7 @@ export class NotFound extends Schema.TaggedError<NotFound>("controlpublish/admin
 /**
  * The state of the event or of the pump does not allow the action.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class Conflict extends Schema.TaggedError<Conflict>("controlpublish/admin/Conflict")(
@@ -69,7 +69,7 @@ export class Conflict extends Schema.TaggedError<Conflict>("controlpublish/admin
 /**
  * The client sent too many wrong tokens or holds too many streams open.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class TooManyRequests extends Schema.TaggedError<TooManyRequests>("controlpublish/admin/TooManyRequests")(
@@ -81,7 +81,7 @@ export class TooManyRequests extends Schema.TaggedError<TooManyRequests>("contro
 /**
  * The database failed or did not answer in time.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class Unavailable extends Schema.TaggedError<Unavailable>("controlpublish/admin/Unavailable")(

@@ -1,7 +1,7 @@
 /**
  * Serves the dashboard, a page over the admin API. Its source is in `dashboard/`; the build bundles it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
@@ -44,7 +44,7 @@ const notBuilt = HttpServerResponse.text("There is no dashboard in this build; n
  * Serves the page at `/` and its files below `/dashboard`. The files hold no data and are read once. A service without
  * them works all the same.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = ({ directory = built }: { readonly directory?: string | undefined } = {}): Layer.Layer<never> =>

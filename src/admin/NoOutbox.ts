@@ -1,7 +1,7 @@
 /**
  * The services of a process that has no outbox: the sink is `nop`, and no database is opened.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -40,7 +40,7 @@ const outbox = Layer.merge(
  * An inert pump, and an outbox that answers every question with an error. For nodes, which mount the dashboard to show
  * their applier.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<OutboxAdmin | Pump.Pump | Retention | Sink> = Layer.merge(

@@ -1,7 +1,7 @@
 /**
  * The node of this process as the API shows it: the applier's status and the events that were set aside.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -22,7 +22,7 @@ const longestReason = 500
 /**
  * An event that was set aside.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Aside = Schema.Struct({
@@ -35,7 +35,7 @@ export const Aside = Schema.Struct({
 /**
  * Empty if the process runs no applier.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Node = Schema.Struct({
@@ -53,7 +53,7 @@ export const Node = Schema.Struct({
 /**
  * The state of a node as the page shows it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Node = typeof Node.Type
@@ -61,7 +61,7 @@ export type Node = typeof Node.Type
 /**
  * Reads the state of the node that the page shows.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class NodeView extends Context.Tag("controlpublish/admin/NodeView")<
@@ -74,7 +74,7 @@ const now = Effect.clockWith((clock) => clock.currentTimeMillis)
 /**
  * The view of a process that runs no applier.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerNone: Layer.Layer<NodeView> = Layer.succeed(NodeView, { read: Effect.map(now, (at) => ({ at })) })
@@ -82,7 +82,7 @@ export const layerNone: Layer.Layer<NodeView> = Layer.succeed(NodeView, { read: 
 /**
  * The view of the applier of this process.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<NodeView, never, Applier | AppliedEvents> = Layer.effect(

@@ -1,7 +1,7 @@
 /**
  * The metrics of the process in Prometheus's text format.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -53,7 +53,7 @@ const collect = async (producer: MetricProducer) => {
 /**
  * Every metric of the process, in Prometheus's text format.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rendering
  */
 export const render: Effect.Effect<string> = Effect.promise(async () => {
@@ -64,7 +64,7 @@ export const render: Effect.Effect<string> = Effect.promise(async () => {
 /**
  * `GET /metrics`. The database is asked nothing but what the status board asks it anyway.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<never, never, StatusBoard> = HttpApiBuilder.Router.use((router) =>

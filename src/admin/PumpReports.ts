@@ -1,7 +1,7 @@
 /**
  * Has a pump say how it is, in the database, so that everybody who looks at the outbox sees all of its pumps.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -42,7 +42,7 @@ const outageOf = ({ lastError, since, state }: PumpStatus): Trouble | undefined 
  * Reports every ten seconds and at changes of the state, and takes the report back when the scope closes. A process that
  * is killed is listed as lost. What cannot be reported is said once, and never keeps the pump from its work.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<never, never, OutboxAdmin | Pump | Sink> = Layer.scopedDiscard(

@@ -1,7 +1,7 @@
 /**
  * Reads the state of the service once for all clients.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -27,7 +27,7 @@ import { inTime } from "./internal/inTime.js"
 /**
  * Reads the state of the service once a second for all clients.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class StatusBoard extends Context.Tag("controlpublish/admin/StatusBoard")<
@@ -169,7 +169,7 @@ const rate = (totals: ReadonlyArray<Totals>, of: (totals: Totals) => number | un
 /**
  * Starts the readings and keeps the samples of the charts. They end with the scope.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump | Retention | Sink | Scope.Scope> =
@@ -271,7 +271,7 @@ export const make: Effect.Effect<StatusBoard["Type"], never, OutboxAdmin | Pump 
 /**
  * Provides the `StatusBoard`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<StatusBoard, never, OutboxAdmin | Pump | Retention | Sink> = Layer.scoped(

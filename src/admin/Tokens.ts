@@ -1,7 +1,7 @@
 /**
  * The tokens of the admin API with their names and roles, from a setting or from a file that may change at any time.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import * as RegularFile from "../node/regularFile.js"
 /**
  * `read` may read everything, `operate` may also make changes.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Role = "read" | "operate"
@@ -22,7 +22,7 @@ export type Role = "read" | "operate"
 /**
  * A token's holder, role and SHA-256 digest.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Entry {
@@ -35,7 +35,7 @@ export interface Entry {
 /**
  * The tokens that are valid now.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Tokens = Effect.Effect<ReadonlyArray<Entry>>
@@ -43,7 +43,7 @@ export type Tokens = Effect.Effect<ReadonlyArray<Entry>>
 /**
  * The minimum length of a token. 16 random letters and digits cannot be guessed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constants
  */
 export const minLength = 16
@@ -56,7 +56,7 @@ const digestOf = (text: string): Buffer => createHash("sha256").update(text).dig
 /**
  * Checks the characters and the length of a token. The failure does not quote the token.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category validation
  */
 export const check = (text: string): Either.Either<Redacted.Redacted, string> => {
@@ -71,7 +71,7 @@ export const check = (text: string): Either.Either<Redacted.Redacted, string> =>
 /**
  * Makes the entry of a single token with the role `operate`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const single = (token: Redacted.Redacted): Entry => ({
@@ -83,7 +83,7 @@ export const single = (token: Redacted.Redacted): Entry => ({
 /**
  * Finds the entry of a token in constant time.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category accessors
  */
 export const find = (entries: ReadonlyArray<Entry>, token: string): Entry | undefined => {
@@ -112,7 +112,7 @@ const parseLine = (line: string): Either.Either<Entry, string> => {
  * Parses the lines `<name> <role> <token>` of a file. The token may be given as `sha256:` and the 64 hexadecimal digits of
  * its digest. Empty lines and lines that begin with `#` count for nothing. The failure names the line and never its text.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category parsing
  */
 export const parse = (text: string): Either.Either<ReadonlyArray<Entry>, string> => {
@@ -145,7 +145,7 @@ const stampOf = (path: string): Effect.Effect<string> =>
  * Reads the tokens of a file, and again within a second of its change. Fails if the file cannot be read at first. If it
  * becomes unreadable later, the error is logged and the tokens before stay valid.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const fromFile = (path: string): Effect.Effect<Tokens, string> =>

@@ -1,7 +1,7 @@
 /**
  * What people and monitoring see of an outbox: admin API, dashboard, status, metrics.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 export * as AdminApi from "./AdminApi.js"
 export * as AdminApp from "./AdminApp.js"

@@ -7,7 +7,7 @@
  *
  * The reason is one line on stderr, except for unknown flags and commands, which @effect/cli explains.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as CliCommand from "@effect/cli/Command"
 import * as ValidationError from "@effect/cli/ValidationError"
@@ -80,7 +80,7 @@ const refuseBlank = (args: ReadonlyArray<string>): Effect.Effect<void, CliError>
 /**
  * Runs the command line of this process (`process.argv`) and sets its exit code.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const run = (argv: ReadonlyArray<string>): Effect.Effect<void, never, CliApp.CliApp.Environment> =>

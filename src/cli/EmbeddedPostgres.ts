@@ -15,7 +15,7 @@
  * - `users`: the leases, one file for each process that uses the server.
  * - `lock`: the queue of processes that are about to start or stop it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
@@ -38,7 +38,7 @@ import * as Processes from "./internal/processes.js"
 /**
  * The server could not be started or joined. The message is one line and says what to do if that is known.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class EmbeddedPostgresError extends Schema.TaggedError<EmbeddedPostgresError>(
@@ -51,7 +51,7 @@ export class EmbeddedPostgresError extends Schema.TaggedError<EmbeddedPostgresEr
 /**
  * A running server, accepting connections.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface EmbeddedPostgres {
@@ -81,7 +81,7 @@ export interface EmbeddedPostgres {
  *   })
  * )
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const start: (options: {

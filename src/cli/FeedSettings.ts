@@ -1,7 +1,7 @@
 /**
  * Which sink events are published to, which source they are read from, and what a node may apply.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -18,7 +18,7 @@ import * as Setting from "../Setting.js"
 /**
  * The chosen sink with its options.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type SinkConfig =
@@ -29,7 +29,7 @@ export type SinkConfig =
 /**
  * The chosen source with its options.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type SourceConfig =
@@ -40,7 +40,7 @@ export type SourceConfig =
 /**
  * What `apply` may do.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Apply {
@@ -107,7 +107,7 @@ const cannotApply = Setting.make({
 /**
  * The setting that chooses the sink.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const sinkGroup: Setting.Group = { title: "Sink", settings: [sinkName] }
@@ -115,7 +115,7 @@ export const sinkGroup: Setting.Group = { title: "Sink", settings: [sinkName] }
 /**
  * The setting that chooses the source.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const sourceGroup: Setting.Group = { title: "Source", settings: [sourceName] }
@@ -123,7 +123,7 @@ export const sourceGroup: Setting.Group = { title: "Source", settings: [sourceNa
 /**
  * The settings of `apply` that neither the source nor the database declares.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const nodeGroup: Setting.Group = { title: "Node", settings: [tables, cannotApply] }
@@ -131,7 +131,7 @@ export const nodeGroup: Setting.Group = { title: "Node", settings: [tables, cann
 /**
  * The settings of `serve`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const sinkGroups: ReadonlyArray<Setting.Group> = [
@@ -144,7 +144,7 @@ export const sinkGroups: ReadonlyArray<Setting.Group> = [
 /**
  * The settings that `tail` and `apply` share.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const sourceGroups: ReadonlyArray<Setting.Group> = [
@@ -156,7 +156,7 @@ export const sourceGroups: ReadonlyArray<Setting.Group> = [
 /**
  * The settings of `apply`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const applyGroups: ReadonlyArray<Setting.Group> = [nodeGroup, FileSettings.artifactGroup]
@@ -164,7 +164,7 @@ export const applyGroups: ReadonlyArray<Setting.Group> = [nodeGroup, FileSetting
 /**
  * Reads the sink and its settings. The settings of other sinks are ignored.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const sink: Effect.Effect<SinkConfig, Setting.InvalidSetting> = Effect.gen(function* () {
@@ -182,7 +182,7 @@ export const sink: Effect.Effect<SinkConfig, Setting.InvalidSetting> = Effect.ge
 /**
  * Reads the source and its settings. The settings of other sources are ignored.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const source: Effect.Effect<SourceConfig, Setting.InvalidSetting> = Effect.gen(function* () {
@@ -200,7 +200,7 @@ export const source: Effect.Effect<SourceConfig, Setting.InvalidSetting> = Effec
 /**
  * Reads what a node may apply.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const apply: Effect.Effect<Apply, Setting.InvalidSetting> = Effect.all({

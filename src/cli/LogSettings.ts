@@ -1,7 +1,7 @@
 /**
  * The level and the format of the log.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -12,7 +12,7 @@ import * as Setting from "../Setting.js"
 /**
  * How a log line is written.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type LogFormat = "json" | "logfmt" | "pretty"
@@ -44,7 +44,7 @@ const formatSetting = Setting.make({
 /**
  * The settings of the log.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const group: Setting.Group = { title: "Log", settings: [levelSetting, formatSetting] }
@@ -52,7 +52,7 @@ export const group: Setting.Group = { title: "Log", settings: [levelSetting, for
 /**
  * Reads the minimum level that is logged.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const logLevel: Effect.Effect<LogLevel.LogLevel, Setting.InvalidSetting> = Setting.read(levelSetting)
@@ -60,7 +60,7 @@ export const logLevel: Effect.Effect<LogLevel.LogLevel, Setting.InvalidSetting> 
 /**
  * Reads the format of the log.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const logFormat: Effect.Effect<LogFormat, Setting.InvalidSetting> = Setting.read(formatSetting)

@@ -1,7 +1,7 @@
 /**
  * The flags of settings. A flag wins over the environment variable of its setting.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Options from "@effect/cli/Options"
 import * as ConfigProvider from "effect/ConfigProvider"
@@ -13,7 +13,7 @@ import type * as Setting from "../Setting.js"
 /**
  * The settings that the command line gave, by environment variable.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Given = ReadonlyMap<string, string>
@@ -36,7 +36,7 @@ const flagOf = (setting: Setting.Any, flag: string): Options.Options<Option.Opti
 /**
  * Makes the flags of all settings that have one. An empty value counts as absent.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (...groups: ReadonlyArray<Setting.Group>): Options.Options<Given> =>
@@ -52,7 +52,7 @@ export const make = (...groups: ReadonlyArray<Setting.Group>): Options.Options<G
 /**
  * Runs an effect with the settings of the command line, which win over the environment.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const provide =

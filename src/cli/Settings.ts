@@ -1,7 +1,7 @@
 /**
  * All settings of the service, by group, in the order of `--help` and of the reference page.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as AdminSettings from "../admin/AdminSettings.js"
 import * as FileSettings from "../file/FileSettings.js"
@@ -16,7 +16,7 @@ import * as TelemetrySettings from "./TelemetrySettings.js"
 /**
  * All settings of the command line, in the order of docs/configuration.md.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const groups: ReadonlyArray<Setting.Group> = [

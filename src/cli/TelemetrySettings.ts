@@ -2,7 +2,7 @@
  * The variables of OpenTelemetry that decide whether its SDK is loaded, and those whose unknown values the SDK would
  * silently replace by a default. The SDK reads all others itself.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,7 +13,7 @@ import * as Setting from "../Setting.js"
 /**
  * What is exported over OTLP. The environment and OpenTelemetry's SDK decide where to and how.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Telemetry {
@@ -105,7 +105,7 @@ const sampler = Setting.make({
 /**
  * The settings of traces and metrics.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const group: Setting.Group = {
@@ -126,7 +126,7 @@ export const group: Setting.Group = {
 /**
  * Reads what is exported.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const telemetry: Effect.Effect<Telemetry, Setting.InvalidSetting> = Effect.gen(function* () {

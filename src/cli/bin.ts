@@ -2,7 +2,7 @@
 /**
  * Where the process starts, see `Cli`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"

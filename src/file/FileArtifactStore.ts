@@ -5,7 +5,7 @@
  * forms are read as paths within the directory, so you can put artifacts there by other means; `list`, and so a sweep,
  * knows only those that were `put`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -22,7 +22,7 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/la
 /**
  * Where the artifacts are, and who may read them.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -40,7 +40,7 @@ export interface Options {
 /**
  * The default limit of an artifact in bytes: 256 MiB.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category defaults
  */
 export const defaultMaxBytes: number = 256 * 1024 * 1024
@@ -88,7 +88,7 @@ const tooLarge = (artifactRef: string, bytes: number, maxBytes: number) =>
 /**
  * Makes a store in a directory.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
@@ -262,7 +262,7 @@ export const make = (options: Options): Effect.Effect<ArtifactStore["Type"]> =>
  *
  * export const ArtifactsLive = FileArtifactStore.layer({ directory: "artifacts", access: "group" })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<ArtifactStore> => Layer.effect(ArtifactStore, make(options))

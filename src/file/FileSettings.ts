@@ -1,7 +1,7 @@
 /**
  * The settings of files: the sink's feed, the source's feed, and artifacts.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import { stat } from "node:fs/promises"
@@ -55,7 +55,7 @@ const artifactMaxBytes = Setting.make({
 /**
  * The settings of the file sink.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const sinkGroup: Setting.Group = { title: "File sink", settings: [sinkDirectory, sinkAccess] }
@@ -63,7 +63,7 @@ export const sinkGroup: Setting.Group = { title: "File sink", settings: [sinkDir
 /**
  * The settings of the file source.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const sourceGroup: Setting.Group = { title: "File source", settings: [sourceDirectory] }
@@ -71,7 +71,7 @@ export const sourceGroup: Setting.Group = { title: "File source", settings: [sou
 /**
  * The settings of the artifacts.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const artifactGroup: Setting.Group = { title: "Artifacts", settings: [artifactDirectory, artifactMaxBytes] }
@@ -98,7 +98,7 @@ const readDirectory = (setting: Setting.Setting<string, string>): Effect.Effect<
 /**
  * Turns an error about the file sink's directory into one that names its setting.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export const unusable = (message: string): Setting.InvalidSetting => Setting.invalid(sinkDirectory, message)
@@ -106,7 +106,7 @@ export const unusable = (message: string): Setting.InvalidSetting => Setting.inv
 /**
  * Reads the settings of the file sink.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const sink: Effect.Effect<FileSink.Options, Setting.InvalidSetting> = Effect.all({
@@ -117,7 +117,7 @@ export const sink: Effect.Effect<FileSink.Options, Setting.InvalidSetting> = Eff
 /**
  * Reads the settings of the file source.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const source: Effect.Effect<FileSource.Options, Setting.InvalidSetting> = Effect.all({
@@ -127,7 +127,7 @@ export const source: Effect.Effect<FileSource.Options, Setting.InvalidSetting> =
 /**
  * Reads the settings of the artifacts.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const artifacts: Effect.Effect<FileArtifactStore.Options, Setting.InvalidSetting> = Effect.all({

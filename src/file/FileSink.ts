@@ -13,7 +13,7 @@
  * Event files appear in the order of their versions. Readers ignore names that start with a dot. You may remove files
  * that no reader needs any more; an event that comes again after that is published again.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -46,7 +46,7 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/la
 /**
  * The directory cannot be used. The message is one line that names the directory and, if known, says what to do.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class FileSinkError extends Schema.TaggedError<FileSinkError>("controlpublish/FileSinkError")("FileSinkError", {
@@ -60,7 +60,7 @@ export class FileSinkError extends Schema.TaggedError<FileSinkError>("controlpub
 /**
  * Where the feed is, and who may read it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -77,7 +77,7 @@ export interface Options {
  * Opens a directory until the scope closes, and creates it if it is missing. Fails with {@link FileSinkError} if
  * another process publishes into it or it cannot be used.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (options: Options): Effect.Effect<Sink["Type"], FileSinkError, Scope.Scope> =>
@@ -111,7 +111,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], FileSinkErro
  *
  * export const SinkLive = FileSink.layer({ directory: "feed" })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<Sink, FileSinkError> => Layer.scoped(Sink, make(options))

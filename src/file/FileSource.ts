@@ -9,7 +9,7 @@
  * The feed's identity is the id in `.feed-id`, which the sink creates with the feed. A feed without one has the
  * identity `""` and cannot be distinguished from another one that takes its place.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
@@ -29,7 +29,7 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/la
 /**
  * Where the feed is, and how long to wait at a hole.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -79,7 +79,7 @@ const watch = (path: string, changed: Effect.Latch): Effect.Effect<void, never, 
 /**
  * Makes a source on a directory. Fails only when it is read, with a `SourceError`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (options: Options): Effect.Effect<Source["Type"]> =>
@@ -248,7 +248,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"]> =>
  *
  * export const SourceLive = FileSource.layer({ directory: "feed", settle: "10 seconds" })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<Source> => Layer.effect(Source, make(options))

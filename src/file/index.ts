@@ -1,7 +1,7 @@
 /**
  * The feed and its artifacts as files in a directory: sink, source and artifact store.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 export * as FileArtifactStore from "./FileArtifactStore.js"
 export * as FileRefreshPosition from "./FileRefreshPosition.js"

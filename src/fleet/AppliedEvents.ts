@@ -1,7 +1,7 @@
 /**
  * What a node has applied, so that an event that is delivered twice is applied once.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -14,7 +14,7 @@ import type { Position } from "./Source.js"
 /**
  * Keeps the position of a node and a mark for each event that it has applied.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
@@ -93,7 +93,7 @@ export class AppliedEvents extends Context.Tag("controlpublish/AppliedEvents")<
 /**
  * A position in a feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Cursor {
@@ -105,7 +105,7 @@ export interface Cursor {
 /**
  * How far a snapshot is in the feed, see `PostgresSnapshot.take`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface SnapshotCursor extends Cursor {
@@ -116,7 +116,7 @@ export interface SnapshotCursor extends Cursor {
 /**
  * An event as it was delivered.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Delivery {
@@ -129,7 +129,7 @@ export interface Delivery {
 /**
  * An event that was set aside.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Aside {
@@ -143,7 +143,7 @@ export interface Aside {
 /**
  * The node's database failed. The transaction was rolled back.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class AppliedEventsError extends Schema.TaggedError<AppliedEventsError>("controlpublish/AppliedEventsError")(
@@ -167,7 +167,7 @@ export class AppliedEventsError extends Schema.TaggedError<AppliedEventsError>("
  * Events after the position would be applied twice: their marks were removed, or the node started from a snapshot that
  * holds them.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class MarksPruned extends Schema.TaggedError<MarksPruned>("controlpublish/MarksPruned")("MarksPruned", {
@@ -176,7 +176,7 @@ export class MarksPruned extends Schema.TaggedError<MarksPruned>("controlpublish
   markedAfter: Schema.Number
 }) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return `Cannot continue after control version ${this.position}: this node has marks only for events after ${this.markedAfter} and would apply the others twice. Continue from ${this.markedAfter}, or start from a snapshot`
@@ -187,7 +187,7 @@ export class MarksPruned extends Schema.TaggedError<MarksPruned>("controlpublish
  * How far behind the cursor, and for how long, marks are kept by default. A second copy of an event comes much sooner,
  * see docs/guarantees.md.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category defaults
  */
 export const retention = { keep: 100_000, olderThan: "7 days" } as const

@@ -4,7 +4,7 @@
  * An applier runs until interrupted. Interruption waits for the events in flight. An event that cannot be applied halts
  * it: later events wait, and the event is retried until it succeeds or somebody fixes the cause.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -29,7 +29,7 @@ import { Source } from "./Source.js"
 /**
  * Applies the events of the feed to a node.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class Applier extends Context.Tag("controlpublish/Applier")<
@@ -53,17 +53,17 @@ export class Applier extends Context.Tag("controlpublish/Applier")<
 /**
  * Why an applier cannot continue.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export type ApplierError = Reason
 
 export type {
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   ApplierState,
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   ApplierStatus,
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   ApplyReport
 } from "./ApplierStatus.js"
 import { layerConfig as makeLayerConfig } from "../internal/layerConfig.js"
@@ -73,7 +73,7 @@ import type { ConfigError } from "effect/ConfigError"
 /**
  * How an applier applies, retries, stops and prunes.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -106,7 +106,7 @@ export interface Options {
 /**
  * From 100 ms, doubled up to 10 s, jittered by a fifth each way.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schedules
  */
 export const defaultRetry: Schedule.Schedule<unknown> = Schedule.exponential("100 millis").pipe(
@@ -189,7 +189,7 @@ const makeWith = <R>(
  * Starts an applier in the scope. When the scope closes, the applier starts no other event, waits at most the drain
  * timeout for the events in flight, and interrupts the rest, which is rolled back and applied later.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = <R>(
@@ -216,7 +216,7 @@ export const make = <R>(
  *   ])
  * )
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = <R>(handlers: Handlers<R>, options: Options = {}): Layer.Layer<Applier, never, Requirements | R> =>
@@ -237,7 +237,7 @@ export const layerConfig = <R>(
 /**
  * Provides an applier that applies only when `drain` runs. For tests, and for programs that apply on demand.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerManual = <R>(

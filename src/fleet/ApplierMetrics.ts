@@ -1,14 +1,14 @@
 /**
  * What the appliers of a process count. The names are stable.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Metric from "effect/Metric"
 
 /**
  * Events applied.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category metrics
  */
 export const applied = Metric.counter("controlpublish_applied_total", {
@@ -19,7 +19,7 @@ export const applied = Metric.counter("controlpublish_applied_total", {
 /**
  * Deliveries of events that were applied before.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category metrics
  */
 export const skipped = Metric.counter("controlpublish_skipped_total", {
@@ -30,7 +30,7 @@ export const skipped = Metric.counter("controlpublish_skipped_total", {
 /**
  * Events set aside.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category metrics
  */
 export const setAside = Metric.counter("controlpublish_set_aside_total", {
@@ -41,7 +41,7 @@ export const setAside = Metric.counter("controlpublish_set_aside_total", {
 /**
  * Passes that failed: an event could not be applied, or the feed or the database was unavailable.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category metrics
  */
 export const failures = Metric.counter("controlpublish_apply_failures_total", {
@@ -53,7 +53,7 @@ export const failures = Metric.counter("controlpublish_apply_failures_total", {
 /**
  * The control version of the last event that was applied.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category metrics
  */
 export const position = Metric.gauge("controlpublish_applied_position", {
@@ -63,7 +63,7 @@ export const position = Metric.gauge("controlpublish_applied_position", {
 /**
  * How much of what the feed keeps is unread by this node.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category metrics
  */
 export const boundUsed = Metric.gauge("controlpublish_applied_bound_used_ratio", {

@@ -1,7 +1,7 @@
 /**
  * What an applier is doing.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 import { FeedBound } from "../FeedBound.js"
@@ -11,7 +11,7 @@ import { FeedBound } from "../FeedBound.js"
  * retried · `unavailable`: the feed or the node's database is unavailable · `paused` · `stopping`: finishing the events
  * in flight · `stopped`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const ApplierState = Schema.Literal(
@@ -28,7 +28,7 @@ export const ApplierState = Schema.Literal(
 /**
  * The state of an applier.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type ApplierState = typeof ApplierState.Type
@@ -36,7 +36,7 @@ export type ApplierState = typeof ApplierState.Type
 /**
  * The number of events by result.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const ApplyReport = Schema.Struct({
@@ -49,7 +49,7 @@ export const ApplyReport = Schema.Struct({
 /**
  * The number of events by result.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type ApplyReport = typeof ApplyReport.Type
@@ -57,7 +57,7 @@ export type ApplyReport = typeof ApplyReport.Type
 /**
  * An applier's state and its counts since it started. Instants are in milliseconds since the epoch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const ApplierStatus = Schema.Struct({
@@ -94,7 +94,7 @@ export const ApplierStatus = Schema.Struct({
 /**
  * An applier's state and its counts since it started.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type ApplierStatus = typeof ApplierStatus.Type

@@ -1,7 +1,7 @@
 /**
  * The store of the artifacts to which events refer.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -15,7 +15,7 @@ import { checksumOf, referenceOf } from "./internal/checksum.js"
  * Stores artifacts by their contents: the same bytes have the same reference, wherever and however often they are put.
  * Its methods are those of an object store: put, get, list, remove.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class ArtifactStore extends Context.Tag("controlpublish/ArtifactStore")<
@@ -38,7 +38,7 @@ export class ArtifactStore extends Context.Tag("controlpublish/ArtifactStore")<
 /**
  * An event's reference to its artifact.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Reference {
@@ -50,7 +50,7 @@ export interface Reference {
 /**
  * A stored artifact.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Artifact {
@@ -67,7 +67,7 @@ export interface Artifact {
  * - `invalid`: the reference is not valid in this store.
  * - `unavailable`: the store cannot be read or written now.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class ArtifactError extends Schema.TaggedError<ArtifactError>("controlpublish/ArtifactError")("ArtifactError", {
@@ -81,7 +81,7 @@ export class ArtifactError extends Schema.TaggedError<ArtifactError>("controlpub
 /**
  * Verifies bytes against a checksum. Fails with `corrupt`. For implementations of stores.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const verify = (
@@ -101,7 +101,7 @@ export const verify = (
 /**
  * Provides an empty store in memory.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerMemory: Layer.Layer<ArtifactStore> = Layer.sync(ArtifactStore, () => {
@@ -132,7 +132,7 @@ export const layerMemory: Layer.Layer<ArtifactStore> = Layer.sync(ArtifactStore,
 /**
  * Provides a store without artifacts, for nodes whose events have none.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerNone: Layer.Layer<ArtifactStore> = Layer.sync(ArtifactStore, () => {
@@ -153,7 +153,7 @@ export const layerNone: Layer.Layer<ArtifactStore> = Layer.sync(ArtifactStore, (
 /**
  * The error of a missing artifact. For implementations of stores.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const missing = (artifactRef: string): ArtifactError =>

@@ -1,7 +1,7 @@
 /**
  * Artifacts and the events that refer to them, for producers.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
@@ -17,7 +17,7 @@ import { ArtifactStore, type Artifact, type ArtifactError, type Reference } from
 /**
  * An artifact, its change and its event.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface CommitOptions<A, E, R> extends AppendOptions {
@@ -31,7 +31,7 @@ export interface CommitOptions<A, E, R> extends AppendOptions {
 /**
  * The result of a commit.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Committed<A> {
@@ -58,7 +58,7 @@ export interface Committed<A> {
  *     event: () => ({ type: "plan.changed", tenant_id: id })
  *   })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const commit = <A, E, R>(
@@ -81,7 +81,7 @@ export const commit = <A, E, R>(
 /**
  * Which artifacts a sweep removes.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface SweepOptions<E, R> {
@@ -103,7 +103,7 @@ const sweepSize = 1_000
  * Removes the artifacts that failed transactions have left, to which nothing refers, and returns them. An artifact that
  * is put again meanwhile stays.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const sweep = <E, R>(

@@ -1,7 +1,7 @@
 /**
  * Answers whether a change has arrived: which nodes of a fleet have applied an event, and what holds the others.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -29,7 +29,7 @@ import { Source } from "./Source.js"
 /**
  * Which nodes have to have applied it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Target extends Selection {
@@ -45,7 +45,7 @@ export interface Target extends Selection {
 /**
  * Not enough nodes have applied it in time. The message says how many, which, and why.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class NotApplied extends Schema.TaggedError<NotApplied>("controlpublish/NotApplied")("NotApplied", {
@@ -61,7 +61,7 @@ export class NotApplied extends Schema.TaggedError<NotApplied>("controlpublish/N
 /**
  * The target is invalid.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class InvalidTarget extends Schema.TaggedError<InvalidTarget>("controlpublish/InvalidTarget")("InvalidTarget", {
@@ -74,7 +74,7 @@ export class InvalidTarget extends Schema.TaggedError<InvalidTarget>("controlpub
  * "Applied" is what a node says of itself: it has committed the event, and everything before it in its feed, in its own
  * database. docs/arrived.md says what an answer is worth.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class Fleet extends Context.Tag("controlpublish/Fleet")<
@@ -105,7 +105,7 @@ export class Fleet extends Context.Tag("controlpublish/Fleet")<
 /**
  * How often a fleet is looked at.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -136,7 +136,7 @@ interface Found {
 /**
  * Makes the service from a registry, the outbox and a source.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (options: Options = {}): Effect.Effect<Fleet["Type"], never, NodeRegistry | OutboxAdmin | Source> =>
@@ -250,7 +250,7 @@ export const make = (options: Options = {}): Effect.Effect<Fleet["Type"], never,
  *     fleet.awaitApplied(eventId, { labels: { ring: "canary" }, timeout: "10 seconds" })
  *   )
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options = {}): Layer.Layer<Fleet, never, NodeRegistry | OutboxAdmin | Source> =>

@@ -2,7 +2,7 @@
  * What those see who ask a fleet how far it has come. Instants are in milliseconds since the epoch, by the clock of
  * whoever received the reports; no clock of a node is in them.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 import { EventState } from "../OutboxViews.js"
@@ -11,7 +11,7 @@ import { Labels, ReportedState } from "./NodeReport.js"
 /**
  * The states that a node reports, and `starting`: it has registered and not said where it is.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const NodeState = Schema.Literal("starting", ...ReportedState.literals)
@@ -19,7 +19,7 @@ export const NodeState = Schema.Literal("starting", ...ReportedState.literals)
 /**
  * A value of the schema `NodeState`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type NodeState = typeof NodeState.Type
@@ -27,7 +27,7 @@ export type NodeState = typeof NodeState.Type
 /**
  * A node as it was last heard.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const FleetNode = Schema.Struct({
@@ -64,7 +64,7 @@ export const FleetNode = Schema.Struct({
 /**
  * A value of the schema `FleetNode`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type FleetNode = typeof FleetNode.Type
@@ -72,7 +72,7 @@ export type FleetNode = typeof FleetNode.Type
 /**
  * Which nodes are meant. Those that match every given field; all of them without one.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Selection {
@@ -93,7 +93,7 @@ const counted = <Name extends string>(name: Name) =>
 /**
  * A fleet as a whole.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const FleetSummary = Schema.Struct({
@@ -122,7 +122,7 @@ export const FleetSummary = Schema.Struct({
 /**
  * A value of the schema `FleetSummary`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type FleetSummary = typeof FleetSummary.Type
@@ -130,7 +130,7 @@ export type FleetSummary = typeof FleetSummary.Type
 /**
  * A page of nodes, by name.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const NodePage = Schema.Struct({
@@ -143,7 +143,7 @@ export const NodePage = Schema.Struct({
 /**
  * A value of the schema `NodePage`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type NodePage = typeof NodePage.Type
@@ -160,7 +160,7 @@ export type NodePage = typeof NodePage.Type
  * - `halted`, `unavailable`, `paused`, `stopped`: what holds it before the event.
  * - `behind`: it is on its way.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Why = Schema.Literal(
@@ -180,7 +180,7 @@ export const Why = Schema.Literal(
 /**
  * A value of the schema `Why`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Why = typeof Why.Type
@@ -188,7 +188,7 @@ export type Why = typeof Why.Type
 /**
  * A node that has not applied an event, and why.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Laggard = Schema.Struct({
@@ -201,7 +201,7 @@ export const Laggard = Schema.Struct({
 /**
  * A value of the schema `Laggard`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Laggard = typeof Laggard.Type
@@ -209,7 +209,7 @@ export type Laggard = typeof Laggard.Type
 /**
  * How far one version has come.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Progress = Schema.Struct({
@@ -229,7 +229,7 @@ export const Progress = Schema.Struct({
 /**
  * A value of the schema `Progress`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Progress = typeof Progress.Type
@@ -237,7 +237,7 @@ export type Progress = typeof Progress.Type
 /**
  * A control version, or the id of an event of the outbox.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type What = number | string
@@ -245,7 +245,7 @@ export type What = number | string
 /**
  * How far something has come.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Rollout = Schema.Struct({
@@ -271,7 +271,7 @@ export const Rollout = Schema.Struct({
 /**
  * A value of the schema `Rollout`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Rollout = typeof Rollout.Type

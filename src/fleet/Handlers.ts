@@ -1,7 +1,7 @@
 /**
  * What a node does with the events of each type.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -11,7 +11,7 @@ import type { ControlVersion } from "../ControlVersion.js"
 /**
  * What a handler gets besides the declared fields.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Delivered {
@@ -25,14 +25,14 @@ export interface Delivered {
  * A handler declares that this event can never be applied here, so a retry cannot help. The applier halts, or sets the
  * event aside (`cannotApply` of `Applier.Options`).
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class CannotApply extends Schema.TaggedError<CannotApply>("controlpublish/CannotApply")("CannotApply", {
   reason: Schema.String
 }) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return this.reason
@@ -42,7 +42,7 @@ export class CannotApply extends Schema.TaggedError<CannotApply>("controlpublish
 /**
  * A handler failed. Its transaction was rolled back, and the event is retried.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class HandlerFailed extends Schema.TaggedError<HandlerFailed>("controlpublish/HandlerFailed")("HandlerFailed", {
@@ -54,14 +54,14 @@ export class HandlerFailed extends Schema.TaggedError<HandlerFailed>("controlpub
 /**
  * The node has no handler for the type of an event: it is older than the producer.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class UnknownType extends Schema.TaggedError<UnknownType>("controlpublish/UnknownType")("UnknownType", {
   type: Schema.String
 }) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return `This node has no handler for ${JSON.stringify(this.type)}: upgrade the node, or skip such types (otherwise)`
@@ -71,7 +71,7 @@ export class UnknownType extends Schema.TaggedError<UnknownType>("controlpublish
 /**
  * Why an event could not be handled.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export type HandleError = InvalidEvent | CannotApply | HandlerFailed | UnknownType
@@ -79,7 +79,7 @@ export type HandleError = InvalidEvent | CannotApply | HandlerFailed | UnknownTy
 /**
  * The handlers of a node.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Handlers<R> {
@@ -94,7 +94,7 @@ export interface Handlers<R> {
 /**
  * An event type that was declared with `EventType.make`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Declared {
@@ -107,7 +107,7 @@ type FieldsOf<T extends Declared> = Effect.Effect.Success<ReturnType<T["decode"]
 /**
  * A handler for each type. A missing one does not compile.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Table<Types extends ReadonlyArray<Declared>> = {
@@ -157,7 +157,7 @@ const own = <R>(type: string, handled: Effect.Effect<unknown, unknown, R>): Effe
  *     )
  * })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = <const Types extends ReadonlyArray<Declared>, H extends Table<Types>, R2 = never>(
@@ -194,7 +194,7 @@ export const make = <const Types extends ReadonlyArray<Declared>, H extends Tabl
 /**
  * An event of a batch.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface BatchItem<Fields> {
@@ -206,7 +206,7 @@ export interface BatchItem<Fields> {
 /**
  * A handler of batches for each type. A missing one does not compile.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type BatchTable<Types extends ReadonlyArray<Declared>> = {
@@ -241,7 +241,7 @@ export type BatchTable<Types extends ReadonlyArray<Declared>> = {
  *     })
  * })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const makeBatch = <const Types extends ReadonlyArray<Declared>, H extends BatchTable<Types>, R2 = never>(

@@ -1,7 +1,7 @@
 /**
  * The port of those who take the reports of a fleet's nodes, and answer how far the fleet is.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -14,7 +14,7 @@ import { ReportsUnavailable, type NodeReports } from "./NodeReports.js"
  * Keeps what the nodes of a fleet reported last. Answers are aggregates, or pages of bounded size, so that they cost the
  * same for those who ask whether ten nodes report or ten thousand.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class NodeRegistry extends Context.Tag("controlpublish/NodeRegistry")<
@@ -48,7 +48,7 @@ export class NodeRegistry extends Context.Tag("controlpublish/NodeRegistry")<
 /**
  * Which nodes a page has.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface NodeQuery {
@@ -64,7 +64,7 @@ export interface NodeQuery {
 /**
  * What progress is asked for.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface ProgressQuery {
@@ -84,7 +84,7 @@ export interface ProgressQuery {
 /**
  * The node that is furthest back.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Lowest {
@@ -95,7 +95,7 @@ export interface Lowest {
 /**
  * A registry of no nodes, which refuses every registration. For services that know no fleet.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerNone: Layer.Layer<NodeRegistry> = Layer.sync(NodeRegistry, () => {

@@ -3,7 +3,7 @@
  *
  * Nothing in it is an instant of the node's clock: ages are durations, and whoever receives a report knows when it came.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
 
@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
  * The name of a node: 1 to 64 letters, digits, `_`, `-` and single dots between them. It is the same in a table, a URL, a
  * token file and a key of a NATS bucket.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const NodeName = Schema.String.pipe(
@@ -34,7 +34,7 @@ const mostLabels = 16
 /**
  * What nodes are chosen by: `{ region: "eu", ring: "canary" }`. At most 16, names and values of at most 63 characters.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Labels = Schema.Record({ key: Schema.String, value: text(63) }).pipe(
@@ -50,7 +50,7 @@ export const Labels = Schema.Record({ key: Schema.String, value: text(63) }).pip
 /**
  * A value of the schema `Labels`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Labels = typeof Labels.Type
@@ -60,7 +60,7 @@ const count = Schema.Number.pipe(Schema.int(), Schema.between(0, Number.MAX_SAFE
 /**
  * Who a node is. It registers when it starts, and again when it is told that somebody else has registered under its name.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Registration = Schema.Struct({
@@ -77,7 +77,7 @@ export const Registration = Schema.Struct({
 /**
  * A value of the schema `Registration`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Registration = typeof Registration.Type
@@ -85,7 +85,7 @@ export type Registration = typeof Registration.Type
 /**
  * What a node does: the states of an applier, without `inert`, whose nodes do not report.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const ReportedState = Schema.Literal(
@@ -101,7 +101,7 @@ export const ReportedState = Schema.Literal(
 /**
  * A value of the schema `ReportedState`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type ReportedState = typeof ReportedState.Type
@@ -109,7 +109,7 @@ export type ReportedState = typeof ReportedState.Type
 /**
  * The versions that a report names of those that the node has set aside.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constants
  */
 export const mostAsides = 100
@@ -117,7 +117,7 @@ export const mostAsides = 100
 /**
  * The events that a node has set aside: it has passed them and has not applied them.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Asides = Schema.Struct({
@@ -130,7 +130,7 @@ export const Asides = Schema.Struct({
 /**
  * A value of the schema `Asides`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Asides = typeof Asides.Type
@@ -141,7 +141,7 @@ const longestReason = 500
 /**
  * Cuts a reason to the length that a report may have.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const reasonOf = (message: string): string =>
@@ -150,7 +150,7 @@ export const reasonOf = (message: string): string =>
 /**
  * How far a node has come. Of the reports of one registration the one with the highest sequence counts.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category schemas
  */
 export const Report = Schema.Struct({
@@ -196,7 +196,7 @@ export const Report = Schema.Struct({
 /**
  * A value of the schema `Report`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Report = typeof Report.Type

@@ -1,7 +1,7 @@
 /**
  * Has a node report how far it is, through the port `NodeReports`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -20,7 +20,7 @@ import { Source } from "./Source.js"
 /**
  * Who the node is, and how often it reports.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -70,7 +70,7 @@ const clamp = (duration: Duration.DurationInput, min: Duration.DurationInput, ma
  * applier nothing. What changes while a report is on its way is in the next one. With reports to nowhere, or a source
  * `nop`, it does nothing.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<never, never, Applier | AppliedEvents | NodeReports | Source> =>

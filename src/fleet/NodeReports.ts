@@ -1,7 +1,7 @@
 /**
  * The port through which a node reports.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -13,7 +13,7 @@ import type { Registration, Report } from "./NodeReport.js"
  * The number that a receiver gave to a registration. It rises, so that reports of an earlier start of the node count for
  * nothing, however late they come.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Ticket = number
@@ -28,7 +28,7 @@ export type Ticket = number
  * - Within a registration the position does not fall, unless the node's feed is another one.
  * - A node reports for itself alone. How it proves who it is, is the layer's; docs/arrived.md says it of each.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class NodeReports extends Context.Tag("controlpublish/NodeReports")<
@@ -53,7 +53,7 @@ export class NodeReports extends Context.Tag("controlpublish/NodeReports")<
  * Nobody has registered with this ticket: another process has registered under the node's name since, or the node was
  * forgotten. It registers again.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class Unregistered extends Schema.TaggedError<Unregistered>("controlpublish/Unregistered")("Unregistered", {
@@ -61,7 +61,7 @@ export class Unregistered extends Schema.TaggedError<Unregistered>("controlpubli
   reason: Schema.Literal("superseded", "forgotten")
 }) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return this.reason === "superseded"
@@ -73,7 +73,7 @@ export class Unregistered extends Schema.TaggedError<Unregistered>("controlpubli
 /**
  * The node may not report under this name, or what it says is invalid. It is refused until somebody fixes the cause.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class ReportRefused extends Schema.TaggedError<ReportRefused>("controlpublish/ReportRefused")("ReportRefused", {
@@ -84,7 +84,7 @@ export class ReportRefused extends Schema.TaggedError<ReportRefused>("controlpub
 /**
  * Reports cannot be delivered, or nobody can be asked what nodes reported. A retry can help.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class ReportsUnavailable extends Schema.TaggedError<ReportsUnavailable>("controlpublish/ReportsUnavailable")(
@@ -98,7 +98,7 @@ export class ReportsUnavailable extends Schema.TaggedError<ReportsUnavailable>("
 /**
  * Takes no reports: a node with it reports nothing.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerNop: Layer.Layer<NodeReports> = Layer.succeed(NodeReports, {

@@ -1,7 +1,7 @@
 /**
  * The position of a snapshot of the producer's database in the feed, from which a new node goes on.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import type { EventId } from "../EventId.js"
 import type { Position } from "./Source.js"
@@ -9,7 +9,7 @@ import type { Position } from "./Source.js"
 /**
  * What `AppliedEvents.start` takes, with the identity of the feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Snapshot {

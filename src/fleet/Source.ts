@@ -1,7 +1,7 @@
 /**
  * Where a node reads the feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -24,7 +24,7 @@ import type { FeedBound } from "../FeedBound.js"
  *
  * `SourceConformance` in `controlpublish/testing` checks them.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class Source extends Context.Tag("controlpublish/Source")<
@@ -56,7 +56,7 @@ export class Source extends Context.Tag("controlpublish/Source")<
 /**
  * What the settings of a feed limit, and how far a position is behind as a share of that.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Margin {
@@ -68,7 +68,7 @@ export interface Margin {
 /**
  * A node's position: the control version of the last event it applied, 0 before the first.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Position = number
@@ -76,7 +76,7 @@ export type Position = number
 /**
  * A feed and the versions that it holds.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Feed {
@@ -99,7 +99,7 @@ export interface Feed {
 /**
  * An event as it is in the feed. Its text is not validated.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface FeedEvent {
@@ -120,7 +120,7 @@ export interface FeedEvent {
  * - `replaced`: the feed is not the one of the position.
  * - `malformed`: something in the feed is no event. The message says what and why.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class SourceError extends Schema.TaggedError<SourceError>("controlpublish/SourceError")("SourceError", {
@@ -134,7 +134,7 @@ export class SourceError extends Schema.TaggedError<SourceError>("controlpublish
 /**
  * The error of a feed that ends before a position.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export const beyond = (source: string, after: Position, newest: Position): SourceError =>
@@ -147,7 +147,7 @@ export const beyond = (source: string, after: Position, newest: Position): Sourc
 /**
  * A source of nothing. An applier with it does nothing.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerNop: Layer.Layer<Source> = Layer.succeed(Source, {

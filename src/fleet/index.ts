@@ -1,7 +1,7 @@
 /**
  * The nodes of a fleet: reading the feed, and applying every event exactly once.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 export * as Applier from "./Applier.js"
 export * as ApplierMetrics from "./ApplierMetrics.js"

@@ -1,14 +1,14 @@
 /**
  * How the sink and the source reach the NATS servers.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import type * as Redacted from "effect/Redacted"
 
 /**
  * How to reach the servers.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Connection {
@@ -22,7 +22,7 @@ export interface Connection {
 /**
  * How the client authenticates: by token, by user and password, or by creds file.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Credentials =
@@ -34,7 +34,7 @@ export type Credentials =
 /**
  * The files for TLS, as paths of PEM files.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Tls {

@@ -1,7 +1,7 @@
 /**
  * The settings of JetStream: how to reach the servers, which stream is the feed, and how the sink publishes to it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -110,7 +110,7 @@ const publish = Setting.make({
 /**
  * The settings that sink and source share: servers, credentials, TLS and the stream.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const feedGroup: Setting.Group = {
@@ -121,7 +121,7 @@ export const feedGroup: Setting.Group = {
 /**
  * The settings of the sink alone.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const sinkGroup: Setting.Group = {
@@ -170,7 +170,7 @@ const fileOf = <A>(setting: Setting.Setting<string>, use: (path: string) => Effe
 /**
  * Reads how to reach the servers, and the stream that is the feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const source: Effect.Effect<JetStreamSource.Options, Setting.InvalidSetting> = Effect.gen(function* () {
@@ -195,7 +195,7 @@ export const source: Effect.Effect<JetStreamSource.Options, Setting.InvalidSetti
 /**
  * Reads the settings of the sink.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const sink: Effect.Effect<JetStreamSink.Options, Setting.InvalidSetting> = Effect.gen(function* () {

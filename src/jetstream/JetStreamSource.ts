@@ -2,7 +2,7 @@
  * Reads the feed of `JetStreamSink` with an ordered consumer. The node keeps its position; the server keeps nothing of
  * a node.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import {
   DeliverPolicy,
@@ -34,7 +34,7 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/la
 /**
  * The stream to read, and how to reach its servers.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options extends Connection {
@@ -75,7 +75,7 @@ interface Opened {
 /**
  * Makes a source that connects on first use. While the servers are unreachable, each use fails with a `SourceError`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (options: Options): Effect.Effect<Source["Type"], never, Scope.Scope> =>
@@ -271,7 +271,7 @@ export const make = (options: Options): Effect.Effect<Source["Type"], never, Sco
 /**
  * Provides the source of a node.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<Source> => Layer.scoped(Source, make(options))

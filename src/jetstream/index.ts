@@ -1,7 +1,7 @@
 /**
  * The feed as a stream of NATS JetStream: sink and source.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 export * as Connection from "./Connection.js"
 export * as JetStreamSettings from "./JetStreamSettings.js"

@@ -1,7 +1,7 @@
 /**
  * The settings of the database.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -13,7 +13,7 @@ import * as DatabaseUrl from "./internal/databaseUrl.js"
 /**
  * A database and a schema in it, as configured.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Database {
@@ -57,7 +57,7 @@ const databaseSchema = Setting.make({
 /**
  * The settings of the database.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category declarations
  */
 export const group: Setting.Group = { title: "Database", settings: [databaseUrl, databaseDirectUrl, databaseSchema] }
@@ -65,7 +65,7 @@ export const group: Setting.Group = { title: "Database", settings: [databaseUrl,
 /**
  * Reads the schema alone, for commands that need no database.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const schema: Effect.Effect<string, Setting.InvalidSetting> = Setting.read(databaseSchema)
@@ -73,7 +73,7 @@ export const schema: Effect.Effect<string, Setting.InvalidSetting> = Setting.rea
 /**
  * Reads the settings of the database.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const database: Effect.Effect<Database, Setting.InvalidSetting> = Effect.all({
@@ -85,7 +85,7 @@ export const database: Effect.Effect<Database, Setting.InvalidSetting> = Effect.
 /**
  * Describes the target of a URL with the driver's defaults filled in and without the password.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category reading
  */
 export const describe: (url: Redacted.Redacted) => string = DatabaseUrl.describe

@@ -2,7 +2,7 @@
  * Creates and upgrades the tables of a node. The migrations that ran are recorded in their own table
  * `controlpublish_fleet_migrations`, because a node's database is seldom the outbox's.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type * as SqlError from "@effect/sql/SqlError"
@@ -18,7 +18,7 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/la
 /**
  * Where a node's tables are.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -41,7 +41,7 @@ const plan = ({ schema = "public" }: Options): Migrator.Plan => ({
 /**
  * The migration that this version of the package needs.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constants
  */
 export const latest: Migrator.Migration = migrations[migrations.length - 1]!
@@ -49,7 +49,7 @@ export const latest: Migrator.Migration = migrations[migrations.length - 1]!
 /**
  * This version cannot work with a node's tables as they are.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class FleetSchemaMismatch extends Schema.TaggedError<FleetSchemaMismatch>("controlpublish/FleetSchemaMismatch")(
@@ -61,7 +61,7 @@ export class FleetSchemaMismatch extends Schema.TaggedError<FleetSchemaMismatch>
   }
 ) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     return Migrator.explain(this, latest, {
@@ -76,7 +76,7 @@ export class FleetSchemaMismatch extends Schema.TaggedError<FleetSchemaMismatch>
  * Fails with a `FleetSchemaMismatch` if this version cannot work with the tables: they are older than it needs, or
  * newer and incompatible. Logs a warning if they are newer and compatible.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const check = (
@@ -91,7 +91,7 @@ export const check = (
 /**
  * Runs the missing migrations in one transaction and returns them. Concurrent runs wait for each other.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const run = (
@@ -102,7 +102,7 @@ export const run = (
 /**
  * The SQL that `run` executes on an empty database, for teams with their own migration tool.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const print = (options: Options = {}): string => Migrator.print(plan(options))
@@ -110,7 +110,7 @@ export const print = (options: Options = {}): string => Migrator.print(plan(opti
 /**
  * Runs the migrations when the layer is built.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options = {}): Layer.Layer<never, Migrator.MigrationFailed, SqlClient.SqlClient> =>

@@ -1,7 +1,7 @@
 /**
  * Grants each role the minimum rights for its part of the product.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import { withTransaction } from "./internal/transaction.js"
 /**
  * The roles of an outbox, each with any number of names. A role may be in several.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Roles {
@@ -31,7 +31,7 @@ export interface Roles {
 /**
  * The roles to grant rights on an outbox, and its schema.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options extends Roles {
@@ -42,7 +42,7 @@ export interface Options extends Roles {
 /**
  * The roles to grant the rights of a node, and its schema.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface NodeOptions {
@@ -55,7 +55,7 @@ export interface NodeOptions {
 /**
  * No rights were granted: a role or a table is missing, or another role owns the tables.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class GrantFailed extends Schema.TaggedError<GrantFailed>("controlpublish/GrantFailed")("GrantFailed", {
@@ -92,7 +92,7 @@ const grant = (schema: string, sql: string) =>
  *
  * export const granted = Grants.run({ append: ["app"], pump: ["controlpublish"], view: ["grafana"] })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const run = (options: Options): Effect.Effect<void, GrantFailed, SqlClient.SqlClient> =>
@@ -101,7 +101,7 @@ export const run = (options: Options): Effect.Effect<void, GrantFailed, SqlClien
 /**
  * The SQL that `run` executes.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const print = (options: Options): string => Rights.inTransaction(outboxSql(options))
@@ -109,7 +109,7 @@ export const print = (options: Options): string => Rights.inTransaction(outboxSq
 /**
  * Grants the rights of a node's roles, all or none.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const runNode = (options: NodeOptions): Effect.Effect<void, GrantFailed, SqlClient.SqlClient> =>
@@ -118,7 +118,7 @@ export const runNode = (options: NodeOptions): Effect.Effect<void, GrantFailed, 
 /**
  * The SQL that `runNode` executes.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const printNode = (options: NodeOptions): string => Rights.inTransaction(nodeSql(options))

@@ -2,7 +2,7 @@
  * Creates and upgrades the outbox's tables with the Migrator of `@effect/sql`. The migrations that ran are recorded in
  * the table `controlpublish_migrations` in the outbox's schema.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import type * as SqlError from "@effect/sql/SqlError"
@@ -22,12 +22,12 @@ export {
   /**
    * A migration failed. The run was rolled back as a whole.
    *
-   * @since 1.0.0
+   * @since 0.1.0
    * @category errors
    */
   MigrationFailed,
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    * @category models
    */
   type Migration
@@ -37,7 +37,7 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/la
 /**
  * Where the outbox's tables are.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -66,7 +66,7 @@ const plan = ({ schema = "public" }: Options): Migrator.Plan => {
 /**
  * The migration that this version of the package needs.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constants
  */
 export const latest: Migrator.Migration = migrations[migrations.length - 1]!
@@ -74,7 +74,7 @@ export const latest: Migrator.Migration = migrations[migrations.length - 1]!
 /**
  * This version cannot work with the tables as they are.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("controlpublish/SchemaMismatch")(
@@ -86,7 +86,7 @@ export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("controlp
   }
 ) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     const migrate = 'run "controlpublish migrate" first'
@@ -98,7 +98,7 @@ export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("controlp
  * The sequence of ids is behind the ids of the outbox, as after a copy of the table or a logical replication, which do
  * not copy sequences. New events would be published before older ones of their key.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class SequenceBehind extends Schema.TaggedError<SequenceBehind>("controlpublish/SequenceBehind")(
@@ -112,7 +112,7 @@ export class SequenceBehind extends Schema.TaggedError<SequenceBehind>("controlp
   }
 ) {
   /**
-   * @since 1.0.0
+   * @since 0.1.0
    */
   override get message(): string {
     const { outbox, sequence } = Names.make(this.schema)
@@ -159,7 +159,7 @@ const accept = (schema: string, current: number): Effect.Effect<void, SchemaMism
  * incompatible. Logs a warning if they are newer and compatible. Fails with `SequenceBehind` if appends would break the
  * order.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const check = (
@@ -177,7 +177,7 @@ export const check = (
  * appends of earlier versions continue meanwhile and afterwards. Newer tables are left as they are, or rejected: see
  * {@link check}.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const run = (
@@ -200,7 +200,7 @@ export const run = (
 /**
  * The SQL that `run` executes on an empty database, for teams with their own migration tool.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const print = (options: Options = {}): string => Migrator.print(plan(options))
@@ -208,7 +208,7 @@ export const print = (options: Options = {}): string => Migrator.print(plan(opti
 /**
  * The newest migration of the database, 0 if it has none.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const current = (options: Options = {}): Effect.Effect<number, SqlError.SqlError, SqlClient.SqlClient> =>
@@ -217,7 +217,7 @@ export const current = (options: Options = {}): Effect.Effect<number, SqlError.S
 /**
  * Runs the migrations when the layer is built.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options = {}): Layer.Layer<never, Migrator.MigrationFailed, SqlClient.SqlClient> =>

@@ -1,7 +1,7 @@
 /**
  * The largest payload that an outbox accepts.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ import { withTransaction } from "./internal/transaction.js"
 /**
  * The default limit in bytes of UTF-8.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constants
  */
 export const defaultBytes: number = Bounds.payloadBytes
@@ -23,7 +23,7 @@ export const defaultBytes: number = Bounds.payloadBytes
 /**
  * The highest valid limit in bytes of UTF-8.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constants
  */
 export const largestBytes: number = Bounds.largestPayloadBytes
@@ -31,7 +31,7 @@ export const largestBytes: number = Bounds.largestPayloadBytes
 /**
  * The limit was not set: it is invalid, the outbox is missing, or another role owns it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class PayloadLimitFailed extends Schema.TaggedError<PayloadLimitFailed>("controlpublish/PayloadLimitFailed")(
@@ -47,7 +47,7 @@ export class PayloadLimitFailed extends Schema.TaggedError<PayloadLimitFailed>("
  * Sets the largest payload in bytes of UTF-8, from 1 to `largestBytes`. Requires the owner of the outbox. Later appends
  * of larger payloads fail. Pending rows with larger payloads are parked.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const set = (
@@ -71,7 +71,7 @@ export const set = (
 /**
  * The SQL that `set` executes.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const print = (bytes: number, { schema = "public" }: { readonly schema?: string | undefined } = {}): string =>

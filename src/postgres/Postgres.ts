@@ -1,7 +1,7 @@
 /**
  * The outbox and its wake-up in PostgreSQL, as one layer.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -21,7 +21,7 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/la
 /**
  * Where the outbox is, and how to listen for its wake-ups.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -45,7 +45,7 @@ export interface Options {
  * demand. If the listening connection leads through a pooler, it logs one warning, keeps no session state, and the pump
  * polls. Set `directUrl` to keep the wake-up there.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (

@@ -1,7 +1,7 @@
 /**
  * A node's applied events, in the database that it applies to.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Clock from "effect/Clock"
@@ -20,7 +20,7 @@ import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/la
 /**
  * Where a node's tables are.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -140,7 +140,7 @@ const noPosition = Effect.fail(
  * Stores the applied events in the database of the `SqlClient`. Handlers have to use the same client, so that they join
  * its transaction. Create the tables first: see `FleetMigrations`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"], never, SqlClient.SqlClient> =>
@@ -250,7 +250,7 @@ export const make = (options: Options = {}): Effect.Effect<AppliedEvents["Type"]
  * missing or have another version: provide `FleetMigrations.layer`, or run `controlpublish migrate --node` first. A
  * database that does not answer at the start is logged.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (

@@ -1,7 +1,7 @@
 /**
  * Which artifacts the outbox's table refers to.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
@@ -16,7 +16,7 @@ import * as Statement from "./internal/statement.js"
  *
  * If the retention removes rows while nodes still need their artifacts, another source has to report those artifacts.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const inOutbox =

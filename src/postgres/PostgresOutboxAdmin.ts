@@ -1,7 +1,7 @@
 /**
  * Reads the outbox in PostgreSQL and acts on its events.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Clock from "effect/Clock"
@@ -85,7 +85,7 @@ interface OverviewRow extends Record<"drawn" | "pending" | "parked" | "waiting",
  * Reads the outbox of a schema and acts on its events, on at most two connections of its own. No statement takes longer
  * than five seconds, or waits for a lock for more than two.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], never, PgClient.PgClient | Scope.Scope> =>
@@ -283,7 +283,7 @@ export const make = (names: Names.Names): Effect.Effect<OutboxAdmin["Type"], nev
 /**
  * Where the outbox is.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -295,7 +295,7 @@ export interface Options {
  * Provides the `OutboxAdmin` of the outbox in the database of the `PgClient`, on its own connections with the same
  * settings.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options = {}): Layer.Layer<OutboxAdmin, never, PgClient.PgClient> =>

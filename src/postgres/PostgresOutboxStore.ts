@@ -1,7 +1,7 @@
 /**
  * The outbox in PostgreSQL.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
@@ -56,7 +56,7 @@ const count = (value: number, limit: number): Count => ({ value, exact: value < 
  * Everything else uses the store's own connections, opened on demand: one for each claimed lane, and one for other
  * queries.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (names: Names.Names): Effect.Effect<OutboxStore["Type"], never, PgClient.PgClient | Scope.Scope> =>

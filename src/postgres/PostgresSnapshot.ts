@@ -1,7 +1,7 @@
 /**
  * Reads a snapshot's position from the outbox.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
@@ -16,7 +16,7 @@ import * as Statement from "./internal/statement.js"
 /**
  * The outbox and the feed of a snapshot.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -33,7 +33,7 @@ export interface Options {
  * Reads the position from the outbox. Run it in the transaction that reads the snapshot, with isolation `REPEATABLE
  * READ`, so that both see the same state.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const take = (options: Options): Effect.Effect<Snapshot, OutboxError, SqlClient.SqlClient> =>

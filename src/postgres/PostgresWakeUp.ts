@@ -5,7 +5,7 @@
  * the lock free holds it shared until its transaction ends. A pump therefore cannot arm itself while a row is about to
  * be committed that nobody would announce.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Duration from "effect/Duration"
@@ -78,7 +78,7 @@ const pooledWarning = (direct: boolean): string =>
  * Makes the wake-up. `directUrl` is for the listening connection alone, if the `PgClient` leads through a pooler. A
  * listening connection through a pooler is closed with one warning and leaves no session state.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = (

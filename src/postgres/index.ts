@@ -1,7 +1,7 @@
 /**
  * The outbox, its administration, and a node's applied events in PostgreSQL.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 export * as DatabaseSettings from "./DatabaseSettings.js"
 export * as FleetMigrations from "./FleetMigrations.js"

@@ -1,7 +1,7 @@
 /**
  * What a node has applied, in the SQLite that it applies to.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
@@ -103,7 +103,7 @@ class Own<E> {
  * A statement of an effect that fails undoes itself and no more. An effect that ignores a failure of the disk or of
  * memory (`SQLITE_FULL`, `SQLITE_IOERR`, `SQLITE_NOMEM`) goes on outside the transaction, which SQLite has rolled back.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make: Effect.Effect<AppliedEvents["Type"], AppliedEventsError, SqlClient.SqlClient> = Effect.gen(
@@ -274,7 +274,7 @@ export const make: Effect.Effect<AppliedEvents["Type"], AppliedEventsError, SqlC
  *   Layer.provideMerge(SqliteClient.layer({ filename: "node.db" }))
  * )
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<AppliedEvents, AppliedEventsError, SqlClient.SqlClient> = Layer.effect(

@@ -2,7 +2,7 @@
  * Creates and upgrades the tables of a node in SQLite, with a table of their own to remember it
  * (`controlpublish_fleet_migrations`).
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Migrator from "@effect/sql/Migrator"
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -18,7 +18,7 @@ const migrations = { "0001_initial": initial }
 /**
  * Runs the migrations that are missing. Other tables of the database stay as they are.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const run: Effect.Effect<void, AppliedEventsError, SqlClient.SqlClient> = Effect.gen(function* () {
@@ -44,7 +44,7 @@ export const run: Effect.Effect<void, AppliedEventsError, SqlClient.SqlClient> =
 /**
  * Migrates when the layer is built.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<never, AppliedEventsError, SqlClient.SqlClient> = Layer.effectDiscard(run)

@@ -3,7 +3,7 @@
  *
  * Effects run in no transaction here: what one did before it failed stays. Mark and cursor behave as in PostgreSQL.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -23,7 +23,7 @@ interface Mark {
 /**
  * Makes an empty store.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* () {
@@ -152,7 +152,7 @@ export const make: Effect.Effect<AppliedEvents["Type"]> = Effect.gen(function* (
 /**
  * Provides an empty store: nothing is applied.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<AppliedEvents> = Layer.effect(AppliedEvents, make)

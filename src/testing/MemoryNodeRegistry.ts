@@ -3,7 +3,7 @@
  *
  * Nobody proves here who he is: everything that runs in the process may report for every node.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -17,7 +17,7 @@ import { NodeReports, Unregistered } from "../fleet/NodeReports.js"
 /**
  * Makes an empty registry.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make: Effect.Effect<NodeRegistry["Type"]> = Effect.sync(() => {
@@ -68,7 +68,7 @@ export const make: Effect.Effect<NodeRegistry["Type"]> = Effect.sync(() => {
 /**
  * Provides an empty registry, and the port through which nodes report to it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<NodeRegistry | NodeReports> = Layer.effectContext(

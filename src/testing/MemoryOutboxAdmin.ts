@@ -1,7 +1,7 @@
 /**
  * `OutboxAdmin` over the outbox in memory, for tests.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -328,7 +328,7 @@ const make = Effect.gen(function* () {
 /**
  * Operates the outbox in memory. The audit log lives as long as the layer.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<OutboxAdmin, never, MemoryOutboxStore> = Layer.effect(OutboxAdmin, make)

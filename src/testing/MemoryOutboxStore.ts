@@ -1,7 +1,7 @@
 /**
  * An outbox in memory, for tests: the store and the wake-up, with transactions and savepoints, without a database.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import { makeWithTransaction } from "@effect/sql/SqlClient"
 import * as Arr from "effect/Array"
@@ -36,7 +36,7 @@ import { MemoryTransaction, type Transaction } from "./internal/memoryTransactio
 /**
  * What tests can see and do beyond the ports.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class MemoryOutboxStore extends Context.Tag("controlpublish/testing/MemoryOutboxStore")<
@@ -364,7 +364,7 @@ const make = Effect.sync(() => {
  *
  * export const Test = Layer.merge(MemorySink.layer, MemoryOutboxStore.layer)
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<OutboxStore | WakeUp | MemoryOutboxStore> = Layer.effectContext(make)

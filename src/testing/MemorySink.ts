@@ -4,7 +4,7 @@
  * It keeps a sink's promises even while it fails: order per key, nothing of a key after its failure, the first version
  * for an id that is in the feed. Without a script it publishes a batch in one step.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -42,7 +42,7 @@ import {
  *   return yield* sink.feed
  * })
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class MemorySink extends Context.Tag("controlpublish/testing/MemorySink")<
@@ -75,7 +75,7 @@ export class MemorySink extends Context.Tag("controlpublish/testing/MemorySink")
  * Makes the sink react to an event, the next `times` attempts (default: always). A later call for the same event
  * replaces this, and `times: 0` ends it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type OnEvent = (eventId: string, options?: { readonly times?: number }) => Effect.Effect<void>
@@ -83,7 +83,7 @@ export type OnEvent = (eventId: string, options?: { readonly times?: number }) =
 /**
  * A published event.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface FeedEntry {
@@ -98,7 +98,7 @@ export interface FeedEntry {
 /**
  * What a sink does.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category scripting
  */
 export type Publish = Sink["Type"]["publish"]
@@ -106,7 +106,7 @@ export type Publish = Sink["Type"]["publish"]
 /**
  * One publish call: gets the batch, and the function that publishes it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category scripting
  */
 export type Step = (batch: Batch, publish: Publish) => ReturnType<Publish>
@@ -117,7 +117,7 @@ const unavailability = (message: string, reason: SinkUnavailable["reason"] = "un
 /**
  * Publishes as without a script.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category scripting
  */
 export const proceed: Step = (batch, publish) => publish(batch)
@@ -125,7 +125,7 @@ export const proceed: Step = (batch, publish) => publish(batch)
 /**
  * Publishes nothing and fails with `SinkUnavailable`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category scripting
  */
 export const unavailable: Step = () => unavailability("was told to be unavailable")
@@ -133,7 +133,7 @@ export const unavailable: Step = () => unavailability("was told to be unavailabl
 /**
  * Becomes unavailable after `count` events: the others are `NotAttempted`.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category scripting
  */
 export const stopAfter =
@@ -151,7 +151,7 @@ export const stopAfter =
 /**
  * Publishes, and then fails with `SinkUnavailable` instead of answering.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category scripting
  */
 export const loseAnswer: Step = (batch, publish) =>
@@ -160,7 +160,7 @@ export const loseAnswer: Step = (batch, publish) =>
 /**
  * Publishes nothing and dies.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category scripting
  */
 export const die: Step = () => Effect.die(new Error("The memory sink was told to die"))
@@ -168,7 +168,7 @@ export const die: Step = () => Effect.die(new Error("The memory sink was told to
 /**
  * Runs an effect before it publishes, for example to wait for a latch or to tell the test that a publish has begun.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category scripting
  */
 export const after =
@@ -179,7 +179,7 @@ export const after =
 /**
  * Provides a sink in memory with options.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerWith = (options: {
@@ -199,7 +199,7 @@ export const layerWith = (options: {
 /**
  * Provides a sink in memory, with an empty feed each time the layer is built.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<Sink | MemorySink> = layerWith({})

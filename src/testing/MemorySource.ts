@@ -1,7 +1,7 @@
 /**
  * A source in memory, for tests, and the feed that it reads.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
@@ -15,7 +15,7 @@ import { beyond, Source, SourceError, type FeedEvent, type Position } from "../f
 /**
  * What tests can see and do beyond the source.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class MemorySource extends Context.Tag("controlpublish/testing/MemorySource")<
@@ -138,7 +138,7 @@ const make = Effect.gen(function* () {
 /**
  * Provides a source in memory, with an empty feed each time the layer is built.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer: Layer.Layer<Source | MemorySource> = Layer.effectContext(make)

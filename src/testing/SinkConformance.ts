@@ -16,7 +16,7 @@
  *   it.effect.skipIf(SinkConformance.missingHooks(law, harness).length > 0)(law.name, () => law.run(harness))
  * }
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -42,22 +42,22 @@ import {
 import { law, type Events, type Harness, type Hook, type Law, type Subject } from "./internal/sinkHarness.js"
 
 export {
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   ConformanceFailure,
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   type Entry,
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   type Harness,
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   type Hook,
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   type Law
 } from "./internal/sinkHarness.js"
 
 /**
  * Gives the harness its type.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const harness = <Feed>(options: Harness<Feed>): Harness<Feed> => options
@@ -65,7 +65,7 @@ export const harness = <Feed>(options: Harness<Feed>): Harness<Feed> => options
 /**
  * The hooks that the law needs and the harness lacks. Skip the law if there are any.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category combinators
  */
 export const missingHooks = <Feed>(law: Law, harness: Harness<Feed>): ReadonlyArray<Hook> =>
@@ -103,7 +103,7 @@ const sleep = (millis: number) => Effect.withClock(Effect.sleep(millis), Clock.m
 /**
  * Every law, in the order of `Sink`'s promises.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category laws
  */
 export const sinkConformance: ReadonlyArray<Law> = [

@@ -16,7 +16,7 @@
  *   it.live.skipIf(SourceConformance.missingHooks(law, harness).length > 0)(law.name, () => law.run(harness))
  * }
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -38,20 +38,20 @@ import {
 import { law, type Appended, type Harness, type Hook, type Law } from "./internal/sourceHarness.js"
 
 export {
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   ConformanceFailure,
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   type Harness,
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   type Hook,
-  /** @since 1.0.0 */
+  /** @since 0.1.0 */
   type Law
 } from "./internal/sourceHarness.js"
 
 /**
  * Gives the harness its type.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const harness = <Feed>(options: Harness<Feed>): Harness<Feed> => options
@@ -59,7 +59,7 @@ export const harness = <Feed>(options: Harness<Feed>): Harness<Feed> => options
 /**
  * The hooks that the law needs and the harness lacks. Skip the law if there are any.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category combinators
  */
 export const missingHooks = <Feed>(law: Law, harness: Harness<Feed>): ReadonlyArray<Hook> =>
@@ -68,7 +68,7 @@ export const missingHooks = <Feed>(law: Law, harness: Harness<Feed>): ReadonlyAr
 /**
  * Every law, in the order of `Source`'s promises.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category laws
  */
 export const sourceConformance: ReadonlyArray<Law> = [

@@ -2,7 +2,7 @@
  * What tests of an application need: an outbox with its administration, a sink, a source and a node's marks in memory,
  * and the laws of sinks and sources.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 export * as MemoryAppliedEvents from "./MemoryAppliedEvents.js"
 export * as MemoryNodeRegistry from "./MemoryNodeRegistry.js"

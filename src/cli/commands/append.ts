@@ -1,7 +1,7 @@
 /**
  * `controlpublish append`: appends one event from flags, or many from NDJSON.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
@@ -129,7 +129,7 @@ const parseTransactionSize = (given: Option.Option<string>): Effect.Effect<numbe
 /**
  * Appends events to the outbox, each set in one transaction.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

@@ -1,7 +1,7 @@
 /**
  * `controlpublish apply`: applies artifacts of rows from the feed to a PostgreSQL until it is stopped.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
@@ -82,7 +82,7 @@ const apply = (
 /**
  * Applies the feed to the tables of this node's database.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

@@ -1,7 +1,7 @@
 /**
  * `controlpublish audit`: what operators did.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
@@ -26,7 +26,7 @@ const objectOf = ({ action, affected, eventId, filter }: AuditEntry): string => 
 /**
  * Lists what operators did.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

@@ -1,14 +1,14 @@
 /**
  * `controlpublish erase`: replaces the payload of a published or discarded event by a marker.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Mending from "../internal/mending.js"
 
 /**
  * Erases the payload of a published or discarded event.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Mending.make("erase", {

@@ -1,7 +1,7 @@
 /**
  * `controlpublish events`: the events that match a filter, newest first.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
@@ -15,7 +15,7 @@ import * as SettingFlags from "../SettingFlags.js"
 /**
  * Lists events of the outbox.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

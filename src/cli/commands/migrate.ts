@@ -2,7 +2,7 @@
  * `controlpublish migrate`: creates or upgrades the outbox, or a node's tables, and grants rights on them; or prints the
  * SQL that does.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
@@ -108,7 +108,7 @@ const migrate = ({ isNode, maxPayloadBytes, ...given }: Flags) =>
 /**
  * Creates or upgrades the tables, and grants rights on them.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

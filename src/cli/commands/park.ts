@@ -1,7 +1,7 @@
 /**
  * `controlpublish park`: parks a pending event until it is redriven.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Mending from "../internal/mending.js"
@@ -9,7 +9,7 @@ import * as Mending from "../internal/mending.js"
 /**
  * Parks an event.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Mending.make("park", {

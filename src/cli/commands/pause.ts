@@ -1,14 +1,14 @@
 /**
  * `controlpublish pause`: pauses the pump of a running service until it is resumed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as PumpCommand from "../internal/pumpCommand.js"
 
 /**
  * Pauses the pump of a running service.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = PumpCommand.make("pause", {

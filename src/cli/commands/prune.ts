@@ -1,7 +1,7 @@
 /**
  * `controlpublish prune`: removes now the published events that the retention does not keep.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
@@ -18,7 +18,7 @@ import * as SettingFlags from "../SettingFlags.js"
 /**
  * Removes published events that the retention does not keep.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

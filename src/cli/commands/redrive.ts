@@ -1,7 +1,7 @@
 /**
  * `controlpublish redrive`: makes parked events pending again.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
@@ -70,7 +70,7 @@ const filterFlags = Struct.omit(Operating.filterFlags, "id")
 /**
  * Redrives parked events.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

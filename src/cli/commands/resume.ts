@@ -1,14 +1,14 @@
 /**
  * `controlpublish resume`: ends a pause.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as PumpCommand from "../internal/pumpCommand.js"
 
 /**
  * Ends a pause of the pump of a running service.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = PumpCommand.make("resume", {

@@ -1,7 +1,7 @@
 /**
  * `controlpublish serve`: migrates the outbox and runs a pump on it until it is stopped.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Command from "@effect/cli/Command"
 import * as HttpServer from "@effect/platform/HttpServer"
@@ -183,7 +183,7 @@ const serve = (
 /**
  * Runs the pump with the dashboard and the admin API.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

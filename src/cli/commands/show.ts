@@ -1,7 +1,7 @@
 /**
  * `controlpublish show`: one event, with its payload and its failed attempts.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
@@ -98,7 +98,7 @@ const show = (event: EventDetail): string => {
 /**
  * Shows one event.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

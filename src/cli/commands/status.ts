@@ -1,7 +1,7 @@
 /**
  * `controlpublish status`: the backlog of the outbox, and the pumps.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
@@ -259,7 +259,7 @@ const watch = (database: DatabaseSettings.Database, json: boolean) => {
 /**
  * Shows the backlog, the pumps and the parked events.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

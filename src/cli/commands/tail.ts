@@ -1,7 +1,7 @@
 /**
  * `controlpublish tail`: follows the feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Command from "@effect/cli/Command"
 import * as Options from "@effect/cli/Options"
@@ -65,7 +65,7 @@ const tail = (options: {
 /**
  * Prints the newest events of the feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category commands
  */
 export const command = Command.make(

@@ -1,6 +1,5 @@
 import type { StreamConfig } from "@nats-io/jetstream"
 import type { Batch } from "../../Sink.js"
-import type { Finding } from "./findings.js"
 
 /** Since then, servers take atomic batches of messages with ids. */
 const least = "2.12.1"
@@ -27,10 +26,14 @@ export const abilityOf = (config: StreamConfig, connected: string): Ability => {
   return config.allow_atomic ? "able" : "off"
 }
 
-/** Says how the sink publishes, and why. */
-export const describe = (name: string, wish: Wish, ability: Ability): Finding => {
+/** Says how the sink publishes, and why. `doubtful`: not as the options ask for. */
+export const describe = (
+  name: string,
+  wish: Wish,
+  ability: Ability
+): { readonly line: string; readonly doubtful: boolean } => {
   const doubtful = wish === "batch" && ability !== "able"
-  const line = (text: string): Finding => ({ ok: true, doubtful, line: text })
+  const line = (text: string) => ({ doubtful, line: text })
   if (wish === "message") return line("Publishes message by message (NATS_PUBLISH=message)")
   if (ability === "off") {
     return line(

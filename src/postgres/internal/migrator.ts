@@ -10,7 +10,7 @@ import { withTransaction } from "./transaction.js"
 /**
  * A migration failed. The run was rolled back as a whole.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class MigrationFailed extends Schema.TaggedError<MigrationFailed>("controlpublish/MigrationFailed")(
@@ -23,7 +23,7 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>("contro
 ) {}
 
 /**
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Migration {

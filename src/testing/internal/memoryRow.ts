@@ -5,7 +5,7 @@ import type { FailedAttempt } from "../../OutboxViews.js"
 /**
  * A row of the outbox in memory.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category rows
  */
 export interface MemoryRow {

@@ -11,7 +11,7 @@ import { Broken, missing } from "./broken.js"
 /**
  * How the laws access a sink. A `Feed` is whatever names one feed: a directory, a stream, a built context.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Harness<Feed> {
@@ -30,7 +30,7 @@ export interface Harness<Feed> {
 /**
  * An event in the feed.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Entry {
@@ -43,13 +43,13 @@ export interface Entry {
 /**
  * What a harness may omit and laws may need.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Hook = "entries" | "failing" | "rejecting"
 
 /**
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Law {
@@ -63,7 +63,7 @@ export interface Law {
 /**
  * The sink broke a law, or the harness failed (`cause`).
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class ConformanceFailure extends Schema.TaggedError<ConformanceFailure>("controlpublish/ConformanceFailure")(

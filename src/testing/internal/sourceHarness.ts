@@ -11,7 +11,7 @@ import { Broken, missing } from "./broken.js"
 /**
  * How the laws access a source. A `Feed` is whatever names one feed: a directory, a stream, a built context.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Harness<Feed> {
@@ -36,13 +36,13 @@ export interface Harness<Feed> {
 /**
  * What a harness may omit and laws may need.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Hook = "removeUpTo" | "replace" | "spoil" | "sever"
 
 /**
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Law {
@@ -56,7 +56,7 @@ export interface Law {
 /**
  * The source broke a law, or the harness failed (`cause`).
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category errors
  */
 export class ConformanceFailure extends Schema.TaggedError<ConformanceFailure>(

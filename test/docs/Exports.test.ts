@@ -16,7 +16,7 @@ it("says what a doc comment lacks", () => {
 export interface Row { readonly id: number }
 
 /**
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export type Id = number
@@ -24,7 +24,7 @@ export type Id = number
 /**
  * Counts
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export const count = 1
@@ -36,7 +36,7 @@ const own = 2
 /**
  * The whole of it.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class All {}

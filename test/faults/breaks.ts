@@ -32,9 +32,9 @@ export const breaks: Readonly<
   ],
   "write-back-first": [
     {
-      file: "src/internal/pumpPass.ts",
-      from: "const settlement = yield* Batch.run(sink, config, claim.rows, now)\n    yield* Metric.trackDurationWith(claim.settle(settlement), PumpMetrics.writeBackDuration, Duration.toSeconds)",
-      to: "yield* claim.settle({ now, published: claim.rows.map(({ id }) => ({ id, version: 1 as never })), failed: [], parked: [] })\n        const settlement = yield* Batch.run(sink, config, claim.rows, now)"
+      file: "src/internal/claimRun.ts",
+      from: "const [settlement, next] = yield* Effect.zip(",
+      to: "yield* claim.record({ now: heldAt, published: rows.map(({ id }) => ({ id, version: 1 as never })) })\n        const [settlement, next] = yield* Effect.zip("
     }
   ],
   "no-message-id": [noMessageId],

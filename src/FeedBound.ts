@@ -19,6 +19,8 @@ export const Reach = Schema.Struct({
 }).annotations({ identifier: "Reach" })
 
 /**
+ * How far behind a node may be, see the schema.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -38,6 +40,8 @@ export const FeedBound = Schema.Struct({
 }).annotations({ identifier: "FeedBound" })
 
 /**
+ * A setting of a feed that its operator has to know, see the schema.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -26,11 +26,12 @@ import type { Connection } from "./Connection.js"
 import * as Batches from "./internal/batches.js"
 import * as Batching from "./internal/batching.js"
 import * as Concluding from "./internal/concluding.js"
-import type { Finding, Wanted } from "./internal/findings.js"
+import type { Wanted } from "./internal/findings.js"
 import * as Link from "./internal/link.js"
 import * as LookBack from "./internal/lookBack.js"
 import * as Oversized from "./internal/oversized.js"
 import * as Publishing from "./internal/publishing.js"
+import * as StartLines from "./internal/startLines.js"
 import * as Stream from "./internal/stream.js"
 import * as Subject from "./internal/subject.js"
 import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
@@ -187,6 +188,9 @@ const settingsOf = (options: Options): Effect.Effect<Settings, JetStreamSinkErro
  */
 export const check = (options: Options): Effect.Effect<void, JetStreamSinkError> => Effect.asVoid(settingsOf(options))
 
+/** Milliseconds after which a check looks at the stream again. */
+const lookAgain = 10_000
+
 interface Ready {
   readonly link: Link.Link
   readonly stream: Stream.Stream
@@ -215,10 +219,9 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     let link: Link.Link | undefined
     let stream: Stream.Stream | undefined
     let created: string | undefined
+    const say = StartLines.make(name, settings.wish)
     const batching = Batching.make()
     let lookedAt = 0
-    let said: ReadonlySet<string> = new Set()
-    let announced: string | undefined
     let bounds: ReadonlyArray<FeedBound> = []
     let recent = Oversized.nothing
     let inFlight = 0
@@ -233,26 +236,6 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
       return opened
     })
 
-    const say = (findings: ReadonlyArray<Finding>) =>
-      Effect.suspend(() => {
-        const news = findings.filter(({ line }) => !said.has(line))
-        said = new Set(findings.map(({ line }) => line))
-        return Effect.forEach(
-          news,
-          ({ bound, line }) => (bound === undefined ? Effect.logInfo(line) : Effect.logWarning(line)),
-          { discard: true }
-        )
-      })
-
-    /** Says how events are published, if that is not what was said before. */
-    const announce = ({ batches }: Stream.Stream) =>
-      Effect.suspend(() => {
-        const { doubtful, line } = Batches.describe(name, settings.wish, batches)
-        if (line === announced) return Effect.void
-        announced = line
-        return doubtful ? Effect.logWarning(line) : Effect.logInfo(line)
-      })
-
     const look = (manage: boolean) =>
       Effect.gen(function* () {
         const open = yield* connected
@@ -266,8 +249,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
         stream = found
         bounds = found.bounds
         lookedAt = yield* Clock.currentTimeMillis
-        yield* say(findings)
-        yield* announce(found)
+        yield* say(findings, found.batches)
         return { link: open, stream: found }
       })
 
@@ -287,7 +269,7 @@ export const make = (options: Options): Effect.Effect<Sink["Type"], JetStreamSin
     /** Somebody may have changed the stream: publishes look at it only where they fail, and some settings fail none. */
     const check = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
-      if (now - lookedAt >= 10_000) {
+      if (now - lookedAt >= lookAgain) {
         yield* Effect.tapError(look(false), () =>
           Effect.sync(() => {
             stream = undefined

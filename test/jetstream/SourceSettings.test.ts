@@ -166,10 +166,10 @@ describe.skipIf(!Nats.available())("The settings of a stream that a node reads",
         }).pipe(
           Effect.provide(
             Applier.layer(halting).pipe(
-              Layer.provide([Layer.succeed(Source.Source, source), MemoryAppliedEvents.layer, ArtifactStore.layerNone])
+              Layer.provide([Layer.succeed(Source.Source, source), MemoryAppliedEvents.layer, ArtifactStore.layerNone]),
+              Layer.provideMerge(logged)
             )
-          ),
-          Effect.provide(logged)
+          )
         )
       })
     )

@@ -269,7 +269,7 @@ describe.skipIf(!Tools.available())("With the tools of a server,", () => {
         yield* checked(target)
         const pause = Effect.flatMap(OutboxAdmin.OutboxAdmin, (admin) =>
           admin.record("pause", { actor: "o", reason: "r" })
-        ).pipe(Effect.provide(PostgresOutboxAdmin.layer()), Effect.provide(clientOf(target)))
+        ).pipe(Effect.provide(PostgresOutboxAdmin.layer().pipe(Layer.provide(clientOf(target)))))
         assert.match((yield* Effect.flip(pause)).message, /control_events_audit_pkey/)
         yield* run(to, ...rest)
         yield* pause

@@ -1,7 +1,7 @@
 /**
  * The position of a node in refresh mode, in a file.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -10,12 +10,13 @@ import * as Schema from "effect/Schema"
 import * as Path from "node:path"
 import { AppliedEventsError } from "../fleet/AppliedEvents.js"
 import { RefreshPosition } from "../fleet/Refresh.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 import * as Files from "./internal/files.js"
 
 /**
  * Where the position is.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -33,7 +34,7 @@ const decode = Schema.decodeUnknownOption(
  * Keeps the position in a file. A crash leaves the old position or the new one, on the disk. A file that holds no
  * position is logged and counts as missing: the node refreshes everything.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category constructors
  */
 export const make = ({ file }: Options): RefreshPosition["Type"] => {
@@ -67,8 +68,16 @@ export const make = ({ file }: Options): RefreshPosition["Type"] => {
 /**
  * Provides the position in a file.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = (options: Options): Layer.Layer<RefreshPosition> =>
   Layer.sync(RefreshPosition, () => make(options))
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, RefreshPosition, never, never> = makeLayerConfig(layer)

@@ -21,6 +21,7 @@ import {
   type Selection,
   type What
 } from "./FleetViews.js"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 import * as Explaining from "./internal/explaining.js"
 import { NodeRegistry, type NodeQuery } from "./NodeRegistry.js"
 import type { ReportsUnavailable } from "./NodeReports.js"
@@ -255,3 +256,12 @@ export const make = (options: Options = {}): Effect.Effect<Fleet["Type"], never,
  */
 export const layer = (options: Options = {}): Layer.Layer<Fleet, never, NodeRegistry | OutboxAdmin | Source> =>
   Layer.effect(Fleet, make(options))
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, Fleet, never, NodeRegistry | OutboxAdmin | Source> =
+  makeLayerConfig(layer)

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import { layerConfig as makeLayerConfig, type LayerConfig } from "../internal/layerConfig.js"
 import { AppliedEvents } from "./AppliedEvents.js"
 import { Applier } from "./Applier.js"
 import type { ApplierStatus } from "./ApplierStatus.js"
@@ -126,3 +127,12 @@ export const layer = (options: Options): Layer.Layer<never, never, Applier | App
       )
     })
   )
+
+/**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig: LayerConfig<Options, never, never, Applier | AppliedEvents | NodeReports | Source> =
+  makeLayerConfig(layer)

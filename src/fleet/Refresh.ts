@@ -1,9 +1,11 @@
 /**
  * Refresh mode, for nodes that share the producers' database: they have nothing to apply, and refresh what they cache.
  *
- * @since 1.0.0
+ * @since 0.1.0
  */
 import type * as Chunk from "effect/Chunk"
+import type * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -16,6 +18,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { ControlEvent } from "../ControlEvent.js"
 import type { ControlVersion } from "../ControlVersion.js"
+import { layerConfig as makeLayerConfig } from "../internal/layerConfig.js"
 import * as Worker from "../internal/worker.js"
 import { Applier, defaultRetry } from "./Applier.js"
 import type { AppliedEventsError, Cursor } from "./AppliedEvents.js"
@@ -32,7 +35,7 @@ import { Source, type FeedEvent, type Position } from "./Source.js"
 /**
  * Keeps the position of a node in refresh mode, outside the database that it shares with the producers.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export class RefreshPosition extends Context.Tag("controlpublish/RefreshPosition")<
@@ -47,7 +50,7 @@ export class RefreshPosition extends Context.Tag("controlpublish/RefreshPosition
 /**
  * Keeps the position in memory: the node refreshes once when it starts, and continues from there.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerPositionMemory: Layer.Layer<RefreshPosition> = Layer.sync(RefreshPosition, () => {
@@ -64,7 +67,7 @@ export const layerPositionMemory: Layer.Layer<RefreshPosition> = Layer.sync(Refr
 /**
  * What a refresh is for.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Changed {
@@ -80,7 +83,7 @@ export interface Changed {
 /**
  * How a node refreshes, retries and stops.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category models
  */
 export interface Options {
@@ -240,7 +243,7 @@ const makeWith = <R>(
  *   Layer.provide([FileSource.layer({ directory: "feed" }), FileRefreshPosition.layer({ file: "node/position.json" })])
  * )
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layer = <R>(
@@ -249,9 +252,21 @@ export const layer = <R>(
 ): Layer.Layer<Applier, never, Source | RefreshPosition | R> => Layer.scoped(Applier, makeWith(refresh, options, true))
 
 /**
+ * Provides the same as {@link layer}, its options read from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = <R>(
+  refresh: RefreshWith<R>,
+  config: Config.Config.Wrap<Options>
+): Layer.Layer<Applier, ConfigError, Source | RefreshPosition | R> =>
+  makeLayerConfig((options: Options) => layer(refresh, options))(config)
+
+/**
  * Provides an applier that refreshes only when `drain` runs. For tests, and for programs that refresh on demand.
  *
- * @since 1.0.0
+ * @since 0.1.0
  * @category layers
  */
 export const layerManual = <R>(

@@ -267,7 +267,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           upsert("after", "free")
         ])
         const halting = yield* apply()
-        yield* halting.waitFor(/Event 1 cannot be applied.*The artifact holds no rows to apply/)
+        yield* halting.waitFor(/Event 1 cannot be applied.*The artifact is invalid: /)
         assert.strictEqual((yield* halting.stop("SIGTERM")).code, 0)
         assert.deepStrictEqual(yield* journal, [])
 
@@ -280,7 +280,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const reasons = yield* query<{ readonly set_aside: string | null }>(
           `SELECT set_aside FROM ${schema}.applied_events ORDER BY control_version`
         )
-        assert.match(reasons[0]!.set_aside ?? "", /^The artifact holds no rows to apply/)
+        assert.match(reasons[0]!.set_aside ?? "", /^The artifact is invalid: /)
         assert.match(reasons[1]!.set_aside ?? "", /null value in column "id"/)
         assert.isNull(reasons[2]!.set_aside)
       })

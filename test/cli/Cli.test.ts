@@ -234,8 +234,8 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           }
           fails(yield* run(["migrate", `${flag}=`]), 2, new RegExp(flag))
         }
-        fails(yield* run(["migrate", "--grant-node", node]), 2, /--grant-node: goes with --node/)
-        fails(yield* run(["migrate", "--node", "--grant-view", view]), 2, /--grant-view: is for the outbox/)
+        fails(yield* run(["migrate", "--grant-node", node]), 2, /--grant-node requires --node/)
+        fails(yield* run(["migrate", "--node", "--grant-view", view]), 2, /--grant-view is for the outbox/)
         const missing = yield* run(["migrate", "--grant-view", "nobody"])
         assert.strictEqual(missing.code, 1)
         assert.match(missing.stderr, /^controlpublish: Could not grant rights .*: role "nobody" does not exist\n$/)

@@ -123,7 +123,11 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           /beyond the outbox's limit: it has 9000002 bytes; it was not read/
         )
         fails(yield* run(["show", "--raw", "none"]), 3, /holds no event with the id "none"/)
-        fails(yield* run(["show", "--raw", "--json", "small"]), 2, /--raw and --json exclude each other/)
+        fails(
+          yield* run(["show", "--raw", "--json", "small"]),
+          2,
+          /--raw prints the payload alone: leave out --json, or --raw/
+        )
       })
     )
 
@@ -231,7 +235,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         const { outbox, query, run } = yield* operated("behind")
         yield* query(`SELECT setval(pg_get_serial_sequence('${outbox}', 'id'), 1)`)
         const warning =
-          /^controlpublish: warning: the sequence .* stands at 1, and the outbox has the id 8: .* run SELECT setval/
+          /^controlpublish: warning: the sequence .* is at 1, but the outbox has the id 8: .* run SELECT setval/
         for (const look of [
           ["status"],
           ["status", "--json"],
@@ -245,8 +249,8 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
           assert.match(stderr, warning, look.join(" "))
           assert.strictEqual(stderr.trimEnd().split("\n").length, 1, stderr)
         }
-        fails(yield* run(["redrive", "e1", "--reason", "r"]), 1, /stands at 1/)
-        fails(yield* run(["append", "--type", "x"]), 1, /stands at 1/)
+        fails(yield* run(["redrive", "e1", "--reason", "r"]), 1, /is at 1/)
+        fails(yield* run(["append", "--type", "x"]), 1, /is at 1/)
       })
     )
 

@@ -228,7 +228,7 @@ layer(Layer.merge(Controlpublish.layerProgram, layerDatabase), { excludeTestServ
         assert.deepStrictEqual([other.code, other.stdout], [1, ""])
         assert.match(
           other.stderr,
-          /publishes from another outbox \(database ".*", schema "one"\) than this command means/
+          /publishes from another outbox \(database ".*", schema "one"\) than this command uses/
         )
         assert.deepStrictEqual(yield* states, ["idle", "paused"])
 

@@ -26,10 +26,11 @@ const handlers = Handlers.make(
     otherwise: ({ event }) =>
       Effect.flatMap(SqlClient.SqlClient, (sql) => {
         const { control_version: version, event_id } = event
-        return Effect.zipRight(
-          sql`UPDATE counter SET n = n + 1`,
-          sql`INSERT INTO log ${sql.insert({ event_id, version, applier: process.pid })}`
-        )
+        const log = sql`INSERT INTO log ${sql.insert({ event_id, version, applier: process.pid })}`
+        return sql.onDialectOrElse({
+          sqlite: () => Effect.asVoid(Effect.zipRight(sql`UPDATE counter SET n = n + 1`, log)),
+          orElse: () => Effect.asVoid(sql`WITH counted AS (UPDATE counter SET n = n + 1) ${log}`)
+        })
       }).pipe(Effect.zipRight(dieAt("handler")))
   }
 )

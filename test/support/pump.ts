@@ -18,9 +18,9 @@ export const feedIds = Effect.flatMap(MemorySink.MemorySink, ({ feed }) =>
 /** Waits for real until a condition holds, and dies with `what` when it does not within 20 seconds. */
 export const eventually = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
   Effect.gen(function* () {
-    const deadline = Date.now() + 20_000
+    const deadline = Date.now() + 60_000
     while (!(yield* condition)) {
-      if (Date.now() > deadline) return yield* Effect.dieMessage(`Waited 20 s in vain: ${what}`)
+      if (Date.now() > deadline) return yield* Effect.dieMessage(`Waited 60 s in vain: ${what}`)
       yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 2)))
     }
   })
